@@ -1,0 +1,2 @@
+//! Explains why VMRUN refuses a VMCB.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Readers of VMCBs as people meet them.
