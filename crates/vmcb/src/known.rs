@@ -34,6 +34,12 @@ impl Bits {
         Self { may_set: value | !mask, may_clear: !value | !mask }
     }
 
+    /// From the two masks.
+    #[must_use]
+    pub(crate) const fn from_masks(may_set: u64, may_clear: u64) -> Self {
+        Self { may_set, may_clear }
+    }
+
     /// Bits that are one in some completion.
     #[must_use]
     #[inline(always)]
@@ -69,18 +75,60 @@ impl Bits {
         self.may_set & !self.may_clear
     }
 
-    /// The smallest completion, read as a number.
-    #[must_use]
-    #[inline(always)]
-    pub const fn smallest(self) -> u64 {
-        !self.may_clear & self.may_set
-    }
-
     /// The largest completion, read as a number.
     #[must_use]
     #[inline(always)]
     pub const fn largest(self) -> u64 {
         self.may_set
+    }
+
+    /// The bit at `position` alone, as a word of one bit.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn bit(self, position: u8) -> Self {
+        Self {
+            may_set: self.may_set >> (position & 63) & 1,
+            may_clear: self.may_clear >> (position & 63) & 1,
+        }
+    }
+
+    /// The single bit of `mask` moved to bit 0.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn only(self, mask: u64) -> Self {
+        self.bit(mask.trailing_zeros() as u8)
+    }
+
+    /// Both.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self { may_set: self.may_set & other.may_set, may_clear: self.may_clear | other.may_clear }
+    }
+
+    /// Either.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn or(self, other: Self) -> Self {
+        Self { may_set: self.may_set | other.may_set, may_clear: self.may_clear & other.may_clear }
+    }
+
+    /// A word whose only bits that may be anything are those of `other`, moved up by `position`.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn put(self, mask: u64, other: Self) -> Self {
+        let position = mask.trailing_zeros() & 63;
+        Self {
+            may_set: self.may_set | other.may_set << position,
+            may_clear: self.may_clear | other.may_clear << position,
+        }
+    }
+
+    /// Whether `value` is a completion of the bits of `mask`.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn may_be(self, mask: u64, value: u64) -> bool {
+        self.may_set & value & mask == value & mask && self.may_clear & !value & mask == !value & mask
     }
 
     /// The bits of `mask` from `other`, the rest from `self`.

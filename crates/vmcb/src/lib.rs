@@ -1,10 +1,47 @@
-//! The rules by which AMD-V's VMRUN refuses a VMCB, for any virtual CPU.
+#![doc = include_str!("../README.md")]
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
+mod check;
+mod cpu;
+mod environment;
+mod event;
+mod exception;
+mod exit_code;
+mod feature;
+mod judge;
 mod known;
 pub mod layout;
+mod limits;
+mod literal;
+mod models;
 mod phase;
+mod register;
+mod rules;
+mod segment;
+mod word;
 
+pub use check::{Checked, GuestMode, Nothing, TakesOver, accepted_exceptions, admit, check, check_event};
+pub use cpu::{Cpu, CpuError, CpuidEntry, PHYS_BITS};
+pub use environment::{Answer, Environment, Input, Inputs, Vmsa};
+pub use event::{Event, EventType};
+pub use exception::{EXCEPTIONS, Exception, ExceptionSet, Existence, Kind, RESERVED_VECTORS, Vector};
+pub use exit_code::ExitCode;
+pub use feature::{CpuidBit, Feature, Register};
+pub use judge::{Decision, Missing, Verdict, View, judge};
 pub use known::{Bits, KnownPage};
+pub use limits::{Limits, LimitsError, Policy};
+pub use literal::{Literal, Test};
+pub use models::{MODELS, Model};
 pub use phase::Phase;
+pub use register::{
+    AllowedSevFeatures, Asid, AvicPhysicalTable, Cr0, Cr4, CsAttributes, Dr6, Dr7, Efer, EventInj, Host,
+    IntCtl, InterceptMisc1, InterceptMisc2, InterceptMisc3, Mode, NestedCtl, Rflags, SCet, SecureAvicCtl,
+    SevFeatures, UCet, VintrCtrl, VirtExt,
+};
+pub use rules::{Class, Outcome, Row, Rule, RuleSet};
+pub use segment::{Segment, SegmentAttributes};
+pub use word::{Source, Word};

@@ -1,0 +1,328 @@
+//! The virtual CPU: which features it has, as far as is known.
+
+use crate::feature::{CpuidBit, Feature, Register};
+use crate::known::Bits;
+use crate::models::{BASE, MODELS, Model};
+use core::fmt;
+
+/// The narrowest and the widest physical address that an AMD64 CPU may have, in bits.
+pub const PHYS_BITS: (u8, u8) = (32, 52);
+
+/// What is known of a virtual CPU: the CPU that the guest sees, never the one we run on.
+///
+/// # Examples
+/// ```
+/// use vmcb::{Cpu, Feature};
+/// let cpu = Cpu::parse("EPYC-Genoa,+shstk,-vnmi,phys-bits=52").unwrap();
+/// assert_eq!(cpu.has(Feature::Shstk), Some(true));
+/// assert_eq!(cpu.has(Feature::Vnmi), Some(false));
+/// assert_eq!(Cpu::ANY.has(Feature::Shstk), None);
+/// assert!(Cpu::parse("EPYC-Milano").is_err());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct Cpu {
+    pub(crate) features: Bits,
+    pub(crate) phys_bits: Option<u8>,
+    pub(crate) sev_asid_maximum: Option<u32>,
+    pub(crate) sev_asid_minimum: Option<u32>,
+    pub(crate) c_bit: Option<u8>,
+}
+
+/// One answer of CPUID.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+pub struct CpuidEntry {
+    /// EAX on entry.
+    pub leaf: u32,
+    /// ECX on entry.
+    pub subleaf: u32,
+    /// EAX.
+    pub eax: u32,
+    /// EBX.
+    pub ebx: u32,
+    /// ECX.
+    pub ecx: u32,
+    /// EDX.
+    pub edx: u32,
+}
+
+impl CpuidEntry {
+    const fn register(&self, register: Register) -> u32 {
+        match register {
+            Register::Eax => self.eax,
+            Register::Ebx => self.ebx,
+            Register::Ecx => self.ecx,
+            Register::Edx => self.edx,
+        }
+    }
+}
+
+/// Why the description of a CPU was not understood.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum CpuError<'a> {
+    /// No model has this name.
+    UnknownModel(&'a str),
+    /// The model has no such version.
+    UnknownVersion {
+        /// As given.
+        name: &'a str,
+        /// The newest version that there is.
+        newest: u8,
+    },
+    /// No rule reads a feature of this name.
+    UnknownFeature(&'a str),
+    /// A setting of this name does not exist, or its value is not a number in range.
+    BadSetting {
+        /// As given.
+        setting: &'a str,
+        /// What is allowed.
+        expected: &'static str,
+    },
+    /// `host` and `max` would ask the CPU that we run on, which no verdict may depend on.
+    AsksTheHost(&'a str),
+}
+
+impl CpuError<'_> {
+    /// The part of the description that was not understood.
+    #[must_use]
+    pub const fn culprit(&self) -> &str {
+        match *self {
+            Self::UnknownModel(name) | Self::UnknownVersion { name, .. } | Self::UnknownFeature(name) => name,
+            Self::BadSetting { setting, .. } => setting,
+            Self::AsksTheHost(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for CpuError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownModel(name) => write!(f, "no CPU model is named `{name}`"),
+            Self::UnknownVersion { name, newest } => {
+                write!(f, "`{name}`: the newest version of this model is v{newest}")
+            }
+            Self::UnknownFeature(name) => {
+                write!(f, "`{name}` is no feature that a rule of VMRUN reads; leave out what is none")
+            }
+            Self::BadSetting { setting, expected } => write!(f, "`{setting}`: expected {expected}"),
+            Self::AsksTheHost(name) => write!(
+                f,
+                "`{name}` would ask the CPU that this program runs on; name a model, or give a CPUID table"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for CpuError<'_> {}
+
+impl Cpu {
+    /// Any AMD CPU that has SVM: known is only what all of them have. That is long mode, the features
+    /// of CR4 bits 0 to 10, SYSCALL and no-execute pages.
+    pub const ANY: Self = {
+        let mut mask = 0;
+        let mut index = 0;
+        while index < BASE.len() {
+            mask |= BASE[index].mask();
+            index += 1;
+        }
+        Self {
+            features: Self::NO_FEATURE_KNOWN.with(mask, Bits::known(mask)),
+            phys_bits: None,
+            sev_asid_maximum: None,
+            sev_asid_minimum: None,
+            c_bit: None,
+        }
+    };
+
+    /// Bits that stand for no feature are known to be zero, so that equal CPUs compare equal.
+    pub(crate) const NO_FEATURE_KNOWN: Bits = Bits::partly(0, u64::MAX << Feature::ALL.len());
+
+    /// A model by its name: `EPYC-Milan`, which is its first version, or `EPYC-Milan-v3`.
+    ///
+    /// A model does not state the physical address width, nor EFER.LMSLE's CPUID bit: unknown.
+    ///
+    /// # Errors
+    /// [`CpuError::UnknownModel`], [`CpuError::UnknownVersion`] and [`CpuError::AsksTheHost`].
+    pub fn model(name: &str) -> Result<Self, CpuError<'_>> {
+        if matches!(name, "any" | "") {
+            return Ok(Self::ANY);
+        }
+        if matches!(name, "host" | "max") {
+            return Err(CpuError::AsksTheHost(name));
+        }
+        let (model, version) = find_model(name)?;
+        let set = model.features(version).ok_or(CpuError::UnknownVersion {
+            name,
+            newest: u8::try_from(model.versions.len()).unwrap_or(u8::MAX),
+        })?;
+        // QEMU has no name for this bit, so no model states it.
+        let unstated = Feature::LmsleUnsupported.mask();
+        Ok(Self { features: Bits::partly(set, !unstated), ..Self::ANY })
+    }
+
+    /// QEMU's spelling: a model, then changes. `EPYC-Genoa,+shstk,-vnmi,svm=off,phys-bits=52`.
+    ///
+    /// Settings with a value: `phys-bits` (32 to 52, in bits), `c-bit` (bit position), `sev-asid-max` and
+    /// `sev-asid-min` (CPUID 8000_001F ECX and EDX). The model may be `any`, or left out.
+    ///
+    /// # Errors
+    /// The first part that is not understood.
+    pub fn parse(text: &str) -> Result<Self, CpuError<'_>> {
+        let mut parts = text.split(',').map(str::trim);
+        let first = parts.next().unwrap_or("");
+        let mut cpu = if first.starts_with(['+', '-']) || first.contains('=') {
+            Self::ANY.change(first)?
+        } else {
+            Self::model(first)?
+        };
+        for part in parts {
+            cpu = cpu.change(part)?;
+        }
+        Ok(cpu)
+    }
+
+    fn change(self, part: &str) -> Result<Self, CpuError<'_>> {
+        if let Some(name) = part.strip_prefix('+') {
+            return Ok(self.with(find_feature(name)?, true));
+        }
+        if let Some(name) = part.strip_prefix('-') {
+            return Ok(self.with(find_feature(name)?, false));
+        }
+        let Some((name, value)) = part.split_once('=') else {
+            return Ok(self.with(find_feature(part)?, true));
+        };
+        let bad = |expected| CpuError::BadSetting { setting: part, expected };
+        match name {
+            "phys-bits" => {
+                let bits = number(value).and_then(|bits| u8::try_from(bits).ok());
+                bits.and_then(|bits| self.with_phys_bits(bits)).ok_or(bad("phys-bits from 32 to 52"))
+            }
+            "c-bit" | "cbitpos" => {
+                let bit =
+                    number(value).and_then(|bit| u8::try_from(bit).ok()).filter(|bit| (32..64).contains(bit));
+                Ok(Self { c_bit: Some(bit.ok_or(bad("a bit position from 32 to 63"))?), ..self })
+            }
+            "sev-asid-max" => {
+                Ok(Self { sev_asid_maximum: Some(number(value).ok_or(bad("a 32-bit number"))?), ..self })
+            }
+            "sev-asid-min" => {
+                Ok(Self { sev_asid_minimum: Some(number(value).ok_or(bad("a 32-bit number"))?), ..self })
+            }
+            _ => match value {
+                "on" => Ok(self.with(find_feature(name)?, true)),
+                "off" => Ok(self.with(find_feature(name)?, false)),
+                _ => find_feature(name).and(Err(bad("on or off"))),
+            },
+        }
+    }
+
+    /// A CPU described by CPUID's own answers.
+    ///
+    /// A leaf that is not in the table is unknown, unless leaf 0 or 8000_0000h says that the CPU does
+    /// not have it. `sev-es` and the ASID bounds come from leaf 8000_001Fh, the address width from
+    /// 8000_0008h.
+    ///
+    /// # Examples
+    /// ```
+    /// use vmcb::{Cpu, CpuidEntry, Feature};
+    /// let table = [CpuidEntry { leaf: 7, ecx: 1 << 7, ..CpuidEntry::default() }];
+    /// assert_eq!(Cpu::from_cpuid(&table).has(Feature::Shstk), Some(true));
+    /// assert_eq!(Cpu::from_cpuid(&table).has(Feature::SevEs), None);
+    /// ```
+    #[must_use]
+    pub fn from_cpuid(table: &[CpuidEntry]) -> Self {
+        let find = |leaf, subleaf| table.iter().find(|entry| entry.leaf == leaf && entry.subleaf == subleaf);
+        let beyond = |leaf: u32| {
+            find(leaf & 0x8000_0000, 0)
+                .is_some_and(|entry| entry.eax >= leaf & 0x8000_0000 && entry.eax < leaf)
+        };
+        let mut cpu = Self { features: Self::NO_FEATURE_KNOWN, ..Self::ANY };
+        for &feature in Feature::ALL {
+            let CpuidBit { leaf, subleaf, register, bit } = feature.cpuid();
+            match find(leaf, subleaf) {
+                Some(entry) => cpu = cpu.with(feature, entry.register(register) >> bit & 1 == 1),
+                None if beyond(leaf) => cpu = cpu.with(feature, false),
+                None => {}
+            }
+        }
+        if let Some(width) = find(0x8000_0008, 0).and_then(|entry| u8::try_from(entry.eax & 0xFF).ok()) {
+            cpu = cpu.with_phys_bits(width).unwrap_or(cpu);
+        }
+        if let Some(entry) = find(0x8000_001F, 0) {
+            cpu.sev_asid_maximum = Some(entry.ecx);
+            cpu.sev_asid_minimum = Some(entry.edx);
+            cpu.c_bit = Some(entry.ebx as u8 & 0x3F);
+        }
+        cpu
+    }
+
+    /// With or without this feature.
+    #[must_use]
+    pub const fn with(self, feature: Feature, present: bool) -> Self {
+        let value = if present { u64::MAX } else { 0 };
+        Self { features: self.features.with(feature.mask(), Bits::known(value)), ..self }
+    }
+
+    /// With this feature unknown.
+    #[must_use]
+    pub const fn without_knowing(self, feature: Feature) -> Self {
+        Self { features: self.features.with(feature.mask(), Bits::UNKNOWN), ..self }
+    }
+
+    /// With this physical address width in bits, MAXPHYADDR; `None` unless it is 32 to 52.
+    #[must_use]
+    pub const fn with_phys_bits(self, bits: u8) -> Option<Self> {
+        if bits >= PHYS_BITS.0 && bits <= PHYS_BITS.1 {
+            Some(Self { phys_bits: Some(bits), ..self })
+        } else {
+            None
+        }
+    }
+
+    /// Whether it has the feature; `None` where that is not known.
+    #[must_use]
+    pub const fn has(&self, feature: Feature) -> Option<bool> {
+        if self.features.unknown_mask() & feature.mask() != 0 {
+            None
+        } else {
+            Some(self.features.value() & feature.mask() != 0)
+        }
+    }
+
+    /// MAXPHYADDR in bits; `None` where it is not known.
+    #[must_use]
+    pub const fn phys_bits(&self) -> Option<u8> {
+        self.phys_bits
+    }
+}
+
+fn find_feature(name: &str) -> Result<Feature, CpuError<'_>> {
+    Feature::from_name(name).ok_or(CpuError::UnknownFeature(name))
+}
+
+fn find_model(name: &str) -> Result<(&'static Model, u8), CpuError<'_>> {
+    for model in &MODELS {
+        if model.name == name {
+            return Ok((model, 1));
+        }
+        if let Some(&(_, version)) = model.aliases.iter().find(|(alias, _)| *alias == name) {
+            return Ok((model, version));
+        }
+        let version = name.strip_prefix(model.name).and_then(|rest| rest.strip_prefix("-v"));
+        if let Some(version) = version.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit())) {
+            // A number beyond 255 is no version either: 0 is none.
+            return Ok((model, version.parse().unwrap_or(0)));
+        }
+    }
+    Err(CpuError::UnknownModel(name))
+}
+
+/// Decimal, or hexadecimal after 0x.
+fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(digits) if !digits.starts_with('+') => u32::from_str_radix(digits, 16).ok(),
+        Some(_) => None,
+        None if text.starts_with('+') => None,
+        None => text.parse().ok(),
+    }
+}

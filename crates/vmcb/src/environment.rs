@@ -1,0 +1,265 @@
+//! What the rules read that is not in the VMCB: the executing CPU, memory, the VMSA, the RMP.
+
+use crate::known::{Bits, KnownPage};
+use crate::layout::PAGE_SIZE;
+use crate::register::Host;
+use crate::word::Word;
+
+/// What is known of one fact.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Answer {
+    /// It is so.
+    Yes,
+    /// It is not so.
+    No,
+    /// It is not known.
+    Unknown,
+    /// The caller checks what depends on it: no rule is broken by it and none is undecided for it.
+    TakenOver,
+}
+
+/// A page that may be complete, partly known, unknown, or the caller's own business.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Vmsa<'a> {
+    /// Not known; also what cannot be decrypted.
+    #[default]
+    Unknown,
+    /// The caller checks every rule that reads it.
+    TakenOver,
+    /// All of it, decrypted.
+    Page(&'a [u8; PAGE_SIZE]),
+    /// Some of it, decrypted.
+    Known(&'a KnownPage),
+}
+
+/// An input that a caller may take over as a whole.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum Input {
+    /// Mode of the executing CPU: SVME, PE, PG, VM, CPL, 64-bit mode, SMM.
+    HostMode,
+    /// MSRs of the host: VM_HSAVE_PA, HWCR, SYSCFG, IBS.
+    HostMsrs,
+    /// rAX of VMRUN.
+    VmcbAddress,
+    /// Guest memory: the four PDPTEs of legacy PAE paging.
+    Pdptes,
+    /// MSR 6A0h, U_CET.
+    UCet,
+    /// The VMSA of SEV-ES guests.
+    Vmsa,
+    /// The RMP table, and whether the VMSA loads.
+    Rmp,
+    /// The sibling thread's state.
+    SiblingThread,
+}
+
+impl Input {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::HostMode,
+        Self::HostMsrs,
+        Self::VmcbAddress,
+        Self::Pdptes,
+        Self::UCet,
+        Self::Vmsa,
+        Self::Rmp,
+        Self::SiblingThread,
+    ];
+
+    /// The facts of [`Host`] that belong to it.
+    #[must_use]
+    pub const fn facts(self) -> Host {
+        match self {
+            Self::HostMode => Host::SVME
+                .union(Host::PE)
+                .union(Host::VM)
+                .union(Host::CPL0)
+                .union(Host::CPL1)
+                .union(Host::PG)
+                .union(Host::LONG64)
+                .union(Host::SMM),
+            Self::HostMsrs => Host::HSAVE_PA_ZERO
+                .union(Host::SMMLOCK)
+                .union(Host::MEM_ENCRYPTION)
+                .union(Host::SNP_ENABLED)
+                .union(Host::IBS_FETCH)
+                .union(Host::IBS_OP),
+            Self::Rmp => Host::VMCB_NOT_HYPERVISOR_OWNED
+                .union(Host::VMSA_NOT_HYPERVISOR_OWNED)
+                .union(Host::VMSA_RMP_CHECK_FAILS)
+                .union(Host::AVIC_PAGE_NOT_HYPERVISOR_OWNED)
+                .union(Host::VMSA_LOAD_FAILS),
+            Self::SiblingThread => Host::SIBLING_ACTIVE,
+            Self::VmcbAddress | Self::Pdptes | Self::UCet | Self::Vmsa => Host::from_bits(0),
+        }
+    }
+}
+
+/// A set of inputs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Inputs(u8);
+
+impl Inputs {
+    /// None.
+    pub const NONE: Self = Self(0);
+
+    /// With this one too.
+    #[must_use]
+    pub const fn with(self, input: Input) -> Self {
+        Self(self.0 | 1 << input as u8)
+    }
+
+    /// Whether it is in the set.
+    #[must_use]
+    pub const fn contains(self, input: Input) -> bool {
+        self.0 >> input as u8 & 1 == 1
+    }
+
+    /// Whether every input of `other` is in the set.
+    #[must_use]
+    pub const fn contains_all(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The inputs.
+    pub fn iter(self) -> impl Iterator<Item = Input> {
+        Input::ALL.into_iter().filter(move |&input| self.contains(input))
+    }
+}
+
+impl core::fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// What the rules read that is not in the VMCB. Each item is given, unknown, or taken over.
+///
+/// # Examples
+/// ```
+/// use vmcb::{Answer, Environment, Host, Input};
+/// // A nested hypervisor has raised its #UD and #GP(0) already and reads PDPTEs itself.
+/// let environment = Environment::unknown()
+///     .take_over(Input::HostMode)
+///     .take_over(Input::VmcbAddress)
+///     .take_over(Input::Pdptes)
+///     .with(Host::SNP_ENABLED, Answer::No);
+/// assert!(environment.taken_over().contains(Input::Pdptes));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Environment<'a> {
+    pub(crate) host: Bits,
+    pub(crate) vmcb_address: Bits,
+    pub(crate) pdptes: [Bits; 4],
+    pub(crate) u_cet: Bits,
+    pub(crate) vmsa: Vmsa<'a>,
+    taken_over: Inputs,
+}
+
+impl Default for Environment<'_> {
+    /// [`Environment::unknown`].
+    fn default() -> Self {
+        Self::unknown()
+    }
+}
+
+impl<'a> Environment<'a> {
+    /// Nothing is known.
+    #[must_use]
+    pub const fn unknown() -> Self {
+        Self {
+            host: Bits::UNKNOWN,
+            vmcb_address: Bits::UNKNOWN,
+            pdptes: [Bits::UNKNOWN; 4],
+            u_cet: Bits::UNKNOWN,
+            vmsa: Vmsa::Unknown,
+            taken_over: Inputs::NONE,
+        }
+    }
+
+    /// What holds where a real hypervisor executes VMRUN: SVM enabled, 64-bit mode, paging on, CPL 0,
+    /// outside SMM. The rest is unknown.
+    #[must_use]
+    pub const fn real_host() -> Self {
+        let yes = Host::SVME.union(Host::PE).union(Host::PG).union(Host::LONG64).bits();
+        Self { host: Bits::partly(yes, Input::HostMode.facts().bits()), ..Self::unknown() }
+    }
+
+    /// The caller answers for this input himself, by name.
+    #[must_use]
+    pub const fn take_over(mut self, input: Input) -> Self {
+        self.taken_over = self.taken_over.with(input);
+        self.host = self.host.with(input.facts().bits(), Bits::TAKEN_OVER);
+        match input {
+            Input::VmcbAddress => self.vmcb_address = Bits::TAKEN_OVER,
+            Input::Pdptes => self.pdptes = [Bits::TAKEN_OVER; 4],
+            Input::UCet => self.u_cet = Bits::TAKEN_OVER,
+            Input::Vmsa => self.vmsa = Vmsa::TakenOver,
+            Input::HostMode | Input::HostMsrs | Input::Rmp | Input::SiblingThread => {}
+        }
+        self
+    }
+
+    /// What the caller has taken over.
+    #[must_use]
+    pub const fn taken_over(&self) -> Inputs {
+        self.taken_over
+    }
+
+    /// States these facts about the host. Those of an input that was taken over stay taken over.
+    #[must_use]
+    pub const fn with(mut self, facts: Host, answer: Answer) -> Self {
+        let bits = match answer {
+            Answer::Yes => Bits::known(u64::MAX),
+            Answer::No => Bits::known(0),
+            Answer::Unknown => Bits::UNKNOWN,
+            Answer::TakenOver => Bits::TAKEN_OVER,
+        };
+        self.host = self.host.with(facts.bits() & (self.host.may_set() | self.host.may_clear()), bits);
+        self
+    }
+
+    /// rAX of VMRUN, a physical address.
+    #[must_use]
+    pub const fn with_vmcb_address(mut self, address: u64) -> Self {
+        self.vmcb_address = Bits::known(address);
+        self
+    }
+
+    /// The four entries at CR3\[31:5\].
+    #[must_use]
+    pub const fn with_pdptes(mut self, entries: [u64; 4]) -> Self {
+        let [a, b, c, d] = entries;
+        self.pdptes = [Bits::known(a), Bits::known(b), Bits::known(c), Bits::known(d)];
+        self
+    }
+
+    /// MSR 6A0h of the executing CPU.
+    #[must_use]
+    pub const fn with_u_cet(mut self, value: u64) -> Self {
+        self.u_cet = Bits::known(value);
+        self
+    }
+
+    /// The VMSA.
+    #[must_use]
+    pub const fn with_vmsa(mut self, vmsa: Vmsa<'a>) -> Self {
+        self.vmsa = vmsa;
+        self
+    }
+
+    /// What is known of a word that only the environment has.
+    #[inline(always)]
+    pub(crate) fn bits(&self, word: Word) -> Bits {
+        match word {
+            Word::Host => self.host,
+            Word::VmcbAddress => self.vmcb_address,
+            Word::Pdpte0 => self.pdptes[0],
+            Word::Pdpte1 => self.pdptes[1],
+            Word::Pdpte2 => self.pdptes[2],
+            Word::Pdpte3 => self.pdptes[3],
+            Word::UCet => self.u_cet,
+            _ => Bits::UNKNOWN,
+        }
+    }
+}

@@ -1,0 +1,498 @@
+//! The judgement of a VMCB of which anything may be unknown.
+
+use crate::environment::{Environment, Vmsa};
+use crate::event::Event;
+use crate::exit_code::ExitCode;
+use crate::feature::Feature;
+use crate::known::{Bits, KnownPage};
+use crate::layout::{Field, PAGE_SIZE, vmcb_field, vmsa_field};
+use crate::limits::{Limits, features_of_cr4, features_of_efer};
+use crate::literal::{Literal, Reserved, State, Test, mode};
+use crate::phase::Phase;
+use crate::register::{Host, IntCtl, Mode, NestedCtl, SevFeatures, VintrCtrl};
+use crate::rules::{ON_EVENT, REFUSING, Rule, RuleSet};
+use crate::word::{Source, Word};
+
+/// What VMRUN does with a VMCB: the three answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Decision {
+    /// No rule is broken, and none is undecided.
+    Accepted,
+    /// A rule is broken, whatever the unknown bits are.
+    Refused,
+    /// No rule is broken for certain, but some are not decided.
+    Undecided,
+}
+
+/// Which rules are broken, and which are not decided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[must_use]
+pub struct Verdict {
+    broken: RuleSet,
+    unstated: RuleSet,
+    unknown: RuleSet,
+    inferred: bool,
+}
+
+impl Verdict {
+    pub(crate) const ACCEPTED: Self =
+        Self { broken: RuleSet::EMPTY, unstated: RuleSet::EMPTY, unknown: RuleSet::EMPTY, inferred: false };
+
+    /// From the rules whose conditions are met for certain, and those whose conditions may be met.
+    pub(crate) fn of(met: RuleSet, possible: RuleSet) -> Self {
+        Self {
+            broken: met.intersection(REFUSING),
+            unstated: met.without(REFUSING),
+            unknown: possible.without(met),
+            inferred: false,
+        }
+    }
+
+    /// The three answers in one.
+    pub const fn decision(&self) -> Decision {
+        if !self.broken.is_empty() {
+            Decision::Refused
+        } else if self.is_accepted() {
+            Decision::Accepted
+        } else {
+            Decision::Undecided
+        }
+    }
+
+    /// Whether no rule is broken and none undecided.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_accepted(&self) -> bool {
+        self.broken.is_empty() && self.unstated.is_empty() && self.unknown.is_empty()
+    }
+
+    /// All rules that refuse the VMCB, whatever the unknown bits are.
+    #[must_use]
+    pub const fn broken(&self) -> RuleSet {
+        self.broken
+    }
+
+    /// All rules of which it is not decided whether VMRUN refuses.
+    #[must_use]
+    pub const fn undecided(&self) -> RuleSet {
+        self.unstated.union(self.unknown)
+    }
+
+    /// Of the undecided ones: what the manual requires is not met, and it does not say what VMRUN does.
+    #[must_use]
+    pub const fn unstated(&self) -> RuleSet {
+        self.unstated
+    }
+
+    /// Of the undecided ones: an input is missing.
+    #[must_use]
+    pub const fn unknown(&self) -> RuleSet {
+        self.unknown
+    }
+
+    /// Those broken rules that were judged on EXITINTINFO in the place of EVENTINJ: the page was seen
+    /// after a VMEXIT_INVALID, and some processors leave the refused event there.
+    #[must_use]
+    pub const fn inferred(&self) -> RuleSet {
+        if self.inferred { self.broken.intersection(ON_EVENT) } else { RuleSet::EMPTY }
+    }
+}
+
+/// A page to judge: complete or partly known.
+#[derive(Clone, Copy)]
+enum Bytes<'a> {
+    Nothing,
+    TakenOver,
+    Complete(&'a [u8; PAGE_SIZE]),
+    Partial(&'a KnownPage),
+}
+
+impl Bytes<'_> {
+    fn read(self, field: Field) -> Bits {
+        match self {
+            Self::Nothing => Bits::UNKNOWN,
+            Self::TakenOver => Bits::TAKEN_OVER,
+            Self::Complete(page) => Bits::known(read_le(page, field.offset, field.size)),
+            Self::Partial(page) => page.field(field),
+        }
+    }
+}
+
+/// The field's first 8 bytes as a number.
+#[inline(always)]
+pub(crate) fn read_le(page: &[u8; PAGE_SIZE], offset: u16, size: u16) -> u64 {
+    let start = offset as usize;
+    match size {
+        1 => page.get(start).map_or(0, |&byte| byte.into()),
+        2 => chunk(page, start).map_or(0, |bytes| u16::from_le_bytes(*bytes).into()),
+        4 => chunk(page, start).map_or(0, |bytes| u32::from_le_bytes(*bytes).into()),
+        _ => chunk(page, start).map_or(0, |bytes| u64::from_le_bytes(*bytes)),
+    }
+}
+
+#[inline(always)]
+fn chunk<const N: usize>(page: &[u8; PAGE_SIZE], start: usize) -> Option<&[u8; N]> {
+    page.get(start..).and_then(|rest| rest.first_chunk())
+}
+
+/// What was known when a VMCB was judged: each word that the rules read, and where it stands.
+///
+/// # Examples
+/// ```
+/// use vmcb::{Cpu, Decision, Environment, KnownPage, Limits, Phase, Policy, Rule, View};
+/// use vmcb::layout::vmcb_field;
+/// let limits = Limits::compile(&Cpu::ANY, Policy::VirtualCpu);
+/// let mut page = KnownPage::nothing();
+/// page.learn(vmcb_field::guest_asid.offset, 4, 0, u64::MAX);
+/// let environment = Environment::real_host();
+/// let view = View::new(&page, Phase::Before, &limits, &environment);
+/// let verdict = view.judge();
+/// assert_eq!(verdict.decision(), Decision::Refused);
+/// assert!(verdict.broken().iter().eq([Rule::CtlAsidZero]));
+/// ```
+#[derive(Clone)]
+pub struct View<'a> {
+    /// The words as the pages and the environment have them.
+    read: [Bits; Word::ALL.len()],
+    /// The words as the rules read them: registers from the page that holds them, EVENTINJ from where it
+    /// counts, what is derived.
+    words: [Bits; Word::ALL.len()],
+    vmcb: Bytes<'a>,
+    vmsa: Bytes<'a>,
+    environment: &'a Environment<'a>,
+    limits: &'a Limits,
+    inferred: bool,
+}
+
+impl State for View<'_> {
+    fn bits(&self, word: Word) -> Bits {
+        self.words.get(word as usize).copied().unwrap_or(Bits::UNKNOWN)
+    }
+
+    fn limits(&self) -> &Limits {
+        self.limits
+    }
+
+    fn address_reserved(&self) -> Reserved {
+        let Reserved { certain, possible } = self.limits.address;
+        let encryption = self.bits(Word::Host).only(Host::MEM_ENCRYPTION.bits());
+        let c_bit = self.limits.c_bit;
+        let has = self.limits.cpu().features;
+        let certainly_encrypts = !has.may_clear() & (Feature::Sme.mask() | Feature::Sev.mask()) != 0;
+        if encryption.may_set() == 0 {
+            // No encryption, no C-bit.
+            let highest = u64::MAX << (self.limits.phys_bits.highest & 63);
+            Reserved { certain: certain | c_bit & highest, possible }
+        } else if encryption.may_clear() == 0 && certainly_encrypts && c_bit.count_ones() == 1 {
+            Reserved { certain, possible: possible & !c_bit }
+        } else {
+            Reserved { certain, possible }
+        }
+    }
+}
+
+impl<'a> View<'a> {
+    /// A page that may be partly known.
+    #[must_use]
+    pub fn new(
+        vmcb: &'a KnownPage,
+        phase: Phase,
+        limits: &'a Limits,
+        environment: &'a Environment<'a>,
+    ) -> Self {
+        Self::of(Bytes::Partial(vmcb), phase, limits, environment)
+    }
+
+    /// A page that is known as a whole, as VMRUN reads it.
+    #[must_use]
+    pub fn complete(vmcb: &'a [u8; PAGE_SIZE], limits: &'a Limits, environment: &'a Environment<'a>) -> Self {
+        Self::of(Bytes::Complete(vmcb), Phase::Before, limits, environment)
+    }
+
+    fn of(vmcb: Bytes<'a>, phase: Phase, limits: &'a Limits, environment: &'a Environment<'a>) -> Self {
+        let vmsa = match environment.vmsa {
+            Vmsa::Unknown => Bytes::Nothing,
+            Vmsa::TakenOver => Bytes::TakenOver,
+            Vmsa::Page(page) => Bytes::Complete(page),
+            Vmsa::Known(page) => Bytes::Partial(page),
+        };
+        let mut view = Self {
+            read: [Bits::UNKNOWN; Word::ALL.len()],
+            words: [Bits::UNKNOWN; Word::ALL.len()],
+            vmcb,
+            vmsa,
+            environment,
+            limits,
+            inferred: false,
+        };
+        let exit = vmcb.read(vmcb_field::exitcode);
+        let recorded = vmcb.read(vmcb_field::exitintinfo);
+        for (slot, &word) in view.read.iter_mut().zip(Word::ALL) {
+            *slot = match word.source() {
+                Source::Control(field) => vmcb.read(field),
+                Source::Vmsa(field) if word != Word::UCet => vmsa.read(field),
+                Source::Vmsa(_) | Source::Environment => environment.bits(word),
+                Source::Cpu => limits.cpu().features,
+                // Filled by `settle`.
+                Source::Save(_) | Source::Derived => Bits::UNKNOWN,
+            };
+            if word == Word::EventInj && phase != Phase::Before && slot.may_clear() & Event::V != 0 {
+                // #VMEXIT clears V, so V = 0 says nothing. Where VMRUN refused, the event may stand in
+                // EXITINTINFO.
+                let refused = exit.known_mask() & 0xFFFF_FFFF == 0xFFFF_FFFF
+                    && ExitCode::from_bits(exit.value()).widened() == ExitCode::INVALID;
+                view.inferred = refused && recorded.may_clear() & Event::V == 0;
+                *slot = if view.inferred { recorded } else { Bits::UNKNOWN };
+            }
+        }
+        view.settle();
+        view
+    }
+
+    fn set(&mut self, word: Word, bits: Bits) {
+        if let Some(slot) = self.words.get_mut(word as usize) {
+            *slot = bits;
+        }
+    }
+
+    /// Fills in what depends on whether the guest is an SEV-ES one, and what is derived.
+    fn settle(&mut self) {
+        self.words = self.read;
+        let sev_es = mode(self).only(Mode::SEV_ES.bits());
+        for &word in Word::ALL {
+            let (plain, encrypted) = match word.source() {
+                Source::Save(field) => (self.vmcb.read(field), self.vmsa.read(field.in_vmsa())),
+                Source::Vmsa(field) if word == Word::UCet => {
+                    (self.environment.bits(word), self.vmsa.read(field))
+                }
+                _ => continue,
+            };
+            self.set(word, either(sev_es, encrypted, plain));
+        }
+        let alternate = mode(self).only(Mode::ALTERNATE.bits());
+        if alternate.may_set() != 0 {
+            let event = either(alternate, self.vmsa.read(vmsa_field::eventinj), self.bits(Word::EventInj));
+            self.set(Word::EventInj, event);
+            // Of 060h only V_INTR_MASKING, VGIF enable and AVIC enable are used then (15.36.16).
+            let plain = self.bits(Word::IntCtl);
+            let vintr = self.bits(Word::VintrCtrl).with(IntCtl::X2AVIC_ENABLE.bits(), Bits::known(0));
+            let taken = IntCtl::X2AVIC_ENABLE.union(IntCtl::V_NMI_ENABLE).bits();
+            const _: () = assert!(IntCtl::V_NMI_ENABLE.bits() == VintrCtrl::V_NMI_ENABLE.bits());
+            self.set(Word::IntCtl, either(alternate, plain.with(taken, vintr), plain));
+        }
+        let derived = mode(self);
+        self.set(Word::Mode, derived);
+    }
+
+    /// The bits that decide which of two fields a rule reads. A rule is decided exactly when all
+    /// completions agree, so judging takes both values of each that is unknown.
+    const SELECTORS: [(Word, u64); 6] = [
+        (Word::NestedCtl, NestedCtl::SEV_ES.bits()),
+        (Word::Cpu, Feature::SevEs.mask()),
+        (Word::Cpu, Feature::SevSnp.mask()),
+        (Word::SevFeatures, SevFeatures::SNP_ACTIVE.bits()),
+        (Word::Cpu, Feature::AlternateInjection.mask()),
+        (Word::SevFeatures, SevFeatures::ALTERNATE_INJECTION.bits()),
+    ];
+
+    /// Which rules are broken for certain, and which are not decided.
+    pub fn judge(&self) -> Verdict {
+        let mut all = Leaf { broken: RuleSet::ALL, met: RuleSet::ALL, possible: RuleSet::EMPTY };
+        self.judge_leaves(&mut all);
+        let possible = all.possible.intersection(self.limits.rules());
+        let broken = all.broken.intersection(possible);
+        let unstated = all.met.intersection(possible).without(broken);
+        Verdict {
+            broken,
+            unstated,
+            unknown: possible.without(broken).without(unstated),
+            inferred: self.inferred && !broken.intersection(ON_EVENT).is_empty(),
+        }
+    }
+
+    /// Joins the judgements of all completions of the selectors; each level of the recursion settles one.
+    fn judge_leaves(&self, all: &mut Leaf) {
+        let Some((word, mask)) = self.unknown_selector() else {
+            let leaf = self.judge_leaf();
+            all.broken = all.broken.intersection(leaf.broken);
+            all.met = all.met.intersection(leaf.met);
+            all.possible = all.possible.union(leaf.possible);
+            return;
+        };
+        for value in [0, u64::MAX] {
+            let mut branch = self.clone();
+            if let Some(slot) = branch.read.get_mut(word as usize) {
+                *slot = slot.with(mask, Bits::known(value));
+            }
+            branch.settle();
+            branch.judge_leaves(all);
+        }
+    }
+
+    /// The first unknown bit that decides which field is read, if it matters.
+    fn unknown_selector(&self) -> Option<(Word, u64)> {
+        for (word, mask) in Self::SELECTORS {
+            let bits = self.bits(word);
+            if bits.may_set() & mask == 0 {
+                // This one is off: the ones after it select nothing.
+                return None;
+            }
+            if bits.unknown_mask() & mask != 0 {
+                return Some((word, mask));
+            }
+        }
+        None
+    }
+
+    fn judge_leaf(&self) -> Leaf {
+        let (mut met, mut possible) = (RuleSet::EMPTY, RuleSet::EMPTY);
+        for &rule in Rule::ALL {
+            let when = rule.row().when;
+            if when.iter().all(|literal| literal.may_be(self, true)) {
+                possible = possible.union(RuleSet::only(rule));
+                if !when.iter().any(|literal| literal.may_be(self, false)) {
+                    met = met.union(RuleSet::only(rule));
+                }
+            }
+        }
+        // The manual says of the VMSA's EVENTINJ that it has the same layout, not that it is checked.
+        let alternate = self.bits(Word::Mode).only(Mode::ALTERNATE.bits()).may_set() != 0;
+        let refusing = if alternate { REFUSING.without(ON_EVENT) } else { REFUSING };
+        Leaf { broken: met.intersection(refusing), met, possible }
+    }
+
+    /// What is known of a word.
+    #[must_use]
+    pub fn word(&self, word: Word) -> Bits {
+        self.bits(word)
+    }
+
+    /// The field in which a word stands; `None` for what is not in a page.
+    #[must_use]
+    pub fn field(&self, word: Word) -> Option<Field> {
+        let on = |bit: Mode| self.bits(Word::Mode).only(bit.bits()).may_clear() == 0;
+        match word {
+            Word::EventInj if on(Mode::ALTERNATE) => Some(vmsa_field::eventinj),
+            Word::EventInj if self.inferred => Some(vmcb_field::exitintinfo),
+            Word::UCet if !on(Mode::SEV_ES) => None,
+            _ => word.field(on(Mode::SEV_ES)),
+        }
+    }
+
+    /// Whether the event that is judged was taken from EXITINTINFO.
+    #[must_use]
+    pub const fn event_is_inferred(&self) -> bool {
+        self.inferred
+    }
+
+    /// Whether a literal holds; `None` where that is not known.
+    #[must_use]
+    pub fn holds(&self, literal: Literal) -> Option<bool> {
+        match (literal.may_be(self, true), literal.may_be(self, false)) {
+            (true, false) => Some(true),
+            (false, _) => Some(false),
+            (true, true) => None,
+        }
+    }
+
+    /// What would have to be known for the rule to be decided.
+    pub fn missing(&self, rule: Rule, visit: &mut dyn FnMut(Missing)) {
+        for &literal in rule.row().when {
+            if self.holds(literal).is_some() {
+                continue;
+            }
+            literal.reads(&mut |word, mask| {
+                let unknown = self.bits(word).unknown_mask() & mask;
+                if unknown != 0 {
+                    visit(Missing::Bits(word, unknown));
+                }
+            });
+            if let Literal::Holds(test) = literal {
+                self.missing_limits(test, visit);
+            }
+        }
+    }
+
+    fn missing_limits(&self, test: Test, visit: &mut dyn FnMut(Missing)) {
+        let undecided =
+            |word, reserved: Reserved| self.bits(word).may_set() & reserved.possible & !reserved.certain;
+        let mut features = |mask: u64| {
+            let unknown = self.limits.cpu().features.unknown_mask() & mask;
+            if unknown != 0 {
+                visit(Missing::Bits(Word::Cpu, unknown));
+            }
+        };
+        match test {
+            Test::Cr4Reserved => features(features_of_cr4(undecided(Word::Cr4, self.limits.cr4))),
+            Test::EferReserved => features(features_of_efer(undecided(Word::Efer, self.limits.efer))),
+            Test::AsidAboveSevMaximum | Test::AsidBelowSevMinimum => {
+                if self.limits.sev_asid_maximum.lowest != self.limits.sev_asid_maximum.highest
+                    || self.limits.sev_asid_minimum.lowest != self.limits.sev_asid_minimum.highest
+                {
+                    visit(Missing::SevAsids);
+                }
+            }
+            Test::AddressTooWide(_)
+            | Test::NotAPageAddress(_)
+            | Test::PointerTooWide(_)
+            | Test::TableTooHigh { .. }
+            | Test::AvicPointerTooWide
+            | Test::PdpteReserved => {
+                if self.limits.phys_bits.lowest != self.limits.phys_bits.highest {
+                    visit(Missing::PhysBits);
+                } else if self.limits.c_bit != 0 {
+                    visit(Missing::CBit);
+                }
+            }
+            Test::PatInvalid
+            | Test::EventTypeReserved
+            | Test::VectorReserved
+            | Test::SoftwareOrBpOrOf
+            | Test::CounterEnabled
+            | Test::SevFeatureNotAllowed => {}
+        }
+    }
+}
+
+/// What is found where all selectors are known.
+struct Leaf {
+    /// Refused.
+    broken: RuleSet,
+    /// The conditions are met, whatever the manual says of the outcome.
+    met: RuleSet,
+    /// The conditions may be met.
+    possible: RuleSet,
+}
+
+/// Something that would have to be known to decide a rule.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
+pub enum Missing {
+    /// These bits of a word.
+    Bits(Word, u64),
+    /// The CPU's physical address width, MAXPHYADDR.
+    PhysBits,
+    /// Where the C-bit is, and whether memory encryption is active.
+    CBit,
+    /// The CPU's ASID bounds for SEV guests.
+    SevAsids,
+}
+
+/// One of two, where it may be unknown which.
+fn either(which: Bits, then: Bits, otherwise: Bits) -> Bits {
+    match (which.may_set() & 1, which.may_clear() & 1) {
+        (1, 0) => then,
+        (0, _) => otherwise,
+        // A bit is known where both have the same.
+        _ => Bits::from_masks(then.may_set() | otherwise.may_set(), then.may_clear() | otherwise.may_clear()),
+    }
+}
+
+/// Judges a VMCB of which some bits are known.
+///
+/// Exact: a rule is decided when all completions of the unknown bits agree, so more knowledge never
+/// changes a decided answer. For a page that is known as a whole [`check`](crate::check()) gives the
+/// same verdict, faster.
+pub fn judge(vmcb: &KnownPage, phase: Phase, limits: &Limits, environment: &Environment<'_>) -> Verdict {
+    View::new(vmcb, phase, limits, environment).judge()
+}

@@ -1,0 +1,452 @@
+//! One condition of a rule, and whether it may hold of what is known.
+//!
+//! A rule is a conjunction of literals, each over bits of its own. So what is known decides a rule
+//! exactly: it may be broken when each literal may hold, and it is broken for certain when moreover
+//! none may fail. Both questions have one answer function here, [`Literal::may_be`]; nothing else
+//! knows what a literal means.
+
+use crate::event::Event;
+use crate::exception::{BP, OF, Vector};
+use crate::feature::Feature;
+use crate::known::Bits;
+use crate::limits::Limits;
+use crate::register::{Mode, SevFeatures};
+use crate::word::Word;
+
+/// One condition of a rule.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Literal {
+    /// The bits of `mask` read as in `value`.
+    Is {
+        /// The word.
+        word: Word,
+        /// The bits that count.
+        mask: u64,
+        /// What they must be.
+        value: u64,
+    },
+    /// Some bit of `mask` differs from `value`.
+    IsNot {
+        /// The word.
+        word: Word,
+        /// The bits that count.
+        mask: u64,
+        /// What they must not all be.
+        value: u64,
+    },
+    /// A named test says so.
+    Holds(Test),
+}
+
+/// A condition that is no comparison of bits: a range, a set, a limit of the CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Test {
+    /// A physical address has a bit at or above MAXPHYADDR.
+    AddressTooWide(Word),
+    /// A physical address is not 4 KiB aligned, or has a bit at or above MAXPHYADDR.
+    NotAPageAddress(Word),
+    /// A pointer field, 51:12, has a bit at or above MAXPHYADDR.
+    PointerTooWide(Word),
+    /// A table of `size` bytes at this page does not end below 2^MAXPHYADDR. Bits 11:0 are ignored.
+    TableTooHigh {
+        /// The word that holds its address.
+        word: Word,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// CR4 has a bit that this CPU does not define.
+    Cr4Reserved,
+    /// EFER has a bit that this CPU does not define.
+    EferReserved,
+    /// A byte of G_PAT is no memory type.
+    PatInvalid,
+    /// A present PDPTE has a reserved bit.
+    PdpteReserved,
+    /// TYPE is 1, 5, 6 or 7.
+    EventTypeReserved,
+    /// VECTOR is one that no CPU of this kind defines.
+    VectorReserved,
+    /// TYPE is 4, or TYPE is 3 and VECTOR is 3 or 4.
+    SoftwareOrBpOrOf,
+    /// ASID is above the CPU's number of encrypted guests.
+    AsidAboveSevMaximum,
+    /// ASID is below the lowest one for SEV without SEV-ES.
+    AsidBelowSevMinimum,
+    /// One of AVIC's three pointers has a bit at or above MAXPHYADDR.
+    AvicPointerTooWide,
+    /// A performance counter is enabled.
+    CounterEnabled,
+    /// SEV_FEATURES has a bit that ALLOWED_SEV_FEATURES has not.
+    SevFeatureNotAllowed,
+}
+
+/// What the tests are asked of: words of which each bit may be known or not.
+pub(crate) trait State {
+    fn bits(&self, word: Word) -> Bits;
+    fn limits(&self) -> &Limits;
+    /// The bits of a physical address that are reserved: for certain, and possibly.
+    fn address_reserved(&self) -> Reserved;
+}
+
+/// The bits of a word that a CPU does not define, as far as is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(crate) struct Reserved {
+    /// Reserved on every CPU that fits what is known.
+    pub(crate) certain: u64,
+    /// Reserved on some CPU that fits what is known: a superset of `certain`.
+    pub(crate) possible: u64,
+}
+
+impl Reserved {
+    /// Whether some bit of `mask` may be set and reserved (`wanted`), or none may be (not `wanted`).
+    #[inline(always)]
+    const fn may_be(self, bits: Bits, mask: u64, wanted: bool) -> bool {
+        if wanted {
+            bits.may_set() & self.possible & mask != 0
+        } else {
+            !bits.may_clear() & self.certain & mask == 0
+        }
+    }
+}
+
+/// Bits 51:12: a page address in a pointer field.
+const POINTER: u64 = 0x000F_FFFF_FFFF_F000;
+const PAGE_OFFSET: u64 = 0xFFF;
+
+impl Literal {
+    /// The CPU has this feature.
+    pub(crate) const fn has(feature: Feature) -> Self {
+        Self::Is { word: Word::Cpu, mask: feature.mask(), value: feature.mask() }
+    }
+
+    /// The CPU lacks this feature.
+    pub(crate) const fn lacks(feature: Feature) -> Self {
+        Self::Is { word: Word::Cpu, mask: feature.mask(), value: 0 }
+    }
+
+    /// Whether some completion of what is known makes the literal `wanted`.
+    #[inline(always)]
+    pub(crate) fn may_be<S: State>(self, state: &S, wanted: bool) -> bool {
+        match (self, wanted) {
+            (Self::Is { word, mask, value }, true) | (Self::IsNot { word, mask, value }, false) => {
+                state.bits(word).may_be(mask, value)
+            }
+            (Self::Is { word, mask, value }, false) | (Self::IsNot { word, mask, value }, true) => {
+                let bits = state.bits(word);
+                (bits.may_set() & !value | bits.may_clear() & value) & mask != 0
+            }
+            (Self::Holds(test), _) => test.may_be(state, wanted),
+        }
+    }
+
+    /// Calls `visit` with each word that it reads and the bits that count; what is derived is
+    /// resolved into what it is derived from.
+    pub fn reads(self, visit: &mut dyn FnMut(Word, u64)) {
+        match self {
+            Self::Is { word: Word::Mode, mask, .. } | Self::IsNot { word: Word::Mode, mask, .. } => {
+                for &(bit, sources) in MODE_SOURCES {
+                    if mask & bit.bits() != 0 {
+                        for &(word, mask) in sources {
+                            visit(word, mask);
+                        }
+                    }
+                }
+            }
+            Self::Is { word, mask, .. } | Self::IsNot { word, mask, .. } => visit(word, mask),
+            Self::Holds(test) => test.reads(visit),
+        }
+    }
+}
+
+/// What each bit of [`Mode`] is derived from; [`mode`] below does it.
+const MODE_SOURCES: &[(Mode, &[(Word, u64)])] = {
+    use crate::register::{Efer, Host, IntCtl, NestedCtl};
+    const SEV_ES: [(Word, u64); 2] =
+        [(Word::NestedCtl, NestedCtl::SEV_ES.bits()), (Word::Cpu, Feature::SevEs.mask())];
+    const SNP: [(Word, u64); 2] =
+        [(Word::SevFeatures, SevFeatures::SNP_ACTIVE.bits()), (Word::Cpu, Feature::SevSnp.mask())];
+    &[
+        (
+            Mode::NESTED_PAGING,
+            &[(Word::NestedCtl, NestedCtl::NP_ENABLE.bits()), (Word::Cpu, Feature::Npt.mask())],
+        ),
+        (Mode::LONG, &[(Word::Efer, Efer::LME.bits()), (Word::Cpu, Feature::Lm.mask())]),
+        (
+            Mode::SEV,
+            &[
+                (Word::NestedCtl, NestedCtl::SEV.bits()),
+                (Word::Cpu, Feature::Sev.mask()),
+                (Word::Host, Host::MEM_ENCRYPTION.bits()),
+            ],
+        ),
+        (Mode::SEV_ES, &SEV_ES),
+        (Mode::SNP, &[SEV_ES[0], SEV_ES[1], SNP[0], SNP[1]]),
+        (
+            Mode::RESTRICTED,
+            &[
+                SEV_ES[0],
+                SEV_ES[1],
+                SNP[0],
+                SNP[1],
+                (Word::SevFeatures, SevFeatures::RESTRICTED_INJECTION.bits()),
+                (Word::Cpu, Feature::RestrictedInjection.mask()),
+            ],
+        ),
+        (
+            Mode::ALTERNATE,
+            &[
+                SEV_ES[0],
+                SEV_ES[1],
+                SNP[0],
+                SNP[1],
+                (Word::SevFeatures, SevFeatures::ALTERNATE_INJECTION.bits()),
+                (Word::Cpu, Feature::AlternateInjection.mask()),
+            ],
+        ),
+        (Mode::AVIC, &[(Word::IntCtl, IntCtl::AVIC_ENABLE.bits()), (Word::Cpu, Feature::Avic.mask())]),
+        (Mode::X2AVIC, &[(Word::IntCtl, IntCtl::X2AVIC_ENABLE.bits()), (Word::Cpu, Feature::X2avic.mask())]),
+        (
+            Mode::BUSY_CHECKED,
+            &[
+                SEV_ES[0],
+                SEV_ES[1],
+                SNP[0],
+                SNP[1],
+                (Word::SevFeatures, SevFeatures::ALTERNATE_INJECTION.bits()),
+                (Word::Cpu, Feature::AlternateInjection.mask() | Feature::SecureAvic.mask()),
+            ],
+        ),
+    ]
+};
+
+/// What is turned on, from the bits that turn it on.
+#[inline(always)]
+pub(crate) fn mode<S: State>(state: &S) -> Bits {
+    use crate::register::{Efer, Host, IntCtl, NestedCtl};
+    let bit = |word, mask| state.bits(word).only(mask);
+    let cpu = |feature: Feature| bit(Word::Cpu, feature.mask());
+    let nested = |control: NestedCtl| bit(Word::NestedCtl, control.bits());
+    let sev_feature = |feature: SevFeatures| bit(Word::SevFeatures, feature.bits());
+    let sev_es = nested(NestedCtl::SEV_ES).and(cpu(Feature::SevEs));
+    let snp = sev_es.and(sev_feature(SevFeatures::SNP_ACTIVE)).and(cpu(Feature::SevSnp));
+    let alternate =
+        snp.and(sev_feature(SevFeatures::ALTERNATE_INJECTION)).and(cpu(Feature::AlternateInjection));
+    let restricted =
+        snp.and(sev_feature(SevFeatures::RESTRICTED_INJECTION)).and(cpu(Feature::RestrictedInjection));
+    Bits::TAKEN_OVER
+        .put(Mode::NESTED_PAGING.bits(), nested(NestedCtl::NP_ENABLE).and(cpu(Feature::Npt)))
+        .put(Mode::LONG.bits(), bit(Word::Efer, Efer::LME.bits()).and(cpu(Feature::Lm)))
+        .put(
+            Mode::SEV.bits(),
+            nested(NestedCtl::SEV).and(cpu(Feature::Sev)).and(bit(Word::Host, Host::MEM_ENCRYPTION.bits())),
+        )
+        .put(Mode::SEV_ES.bits(), sev_es)
+        .put(Mode::SNP.bits(), snp)
+        .put(Mode::RESTRICTED.bits(), restricted)
+        .put(Mode::ALTERNATE.bits(), alternate)
+        .put(Mode::AVIC.bits(), bit(Word::IntCtl, IntCtl::AVIC_ENABLE.bits()).and(cpu(Feature::Avic)))
+        .put(Mode::X2AVIC.bits(), bit(Word::IntCtl, IntCtl::X2AVIC_ENABLE.bits()).and(cpu(Feature::X2avic)))
+        .put(Mode::BUSY_CHECKED.bits(), alternate.or(sev_es.and(cpu(Feature::SecureAvic))))
+}
+
+const PDPTES: [Word; 4] = [Word::Pdpte0, Word::Pdpte1, Word::Pdpte2, Word::Pdpte3];
+const AVIC_POINTERS: [Word; 3] = [Word::AvicBackingPage, Word::AvicLogicalTable, Word::AvicPhysicalTable];
+/// PERF_CTLn.EN is bit 22; PERF_CTR_GLOBAL_CTL enables counters 0 to 5 by its low bits.
+const COUNTER_ENABLES: [(Word, u64); 7] = [
+    (Word::PerfCtl0, 1 << 22),
+    (Word::PerfCtl1, 1 << 22),
+    (Word::PerfCtl2, 1 << 22),
+    (Word::PerfCtl3, 1 << 22),
+    (Word::PerfCtl4, 1 << 22),
+    (Word::PerfCtl5, 1 << 22),
+    (Word::PerfGlobalCtl, 0x3F),
+];
+/// Bit 63 enables the mask and bit 62 has no feature.
+const SEV_FEATURE_BITS: u64 = u64::MAX >> 2;
+
+impl Test {
+    /// Whether some completion of what is known makes the test say `wanted`.
+    #[inline(always)]
+    fn may_be<S: State>(self, state: &S, wanted: bool) -> bool {
+        let limits = state.limits();
+        match self {
+            Self::AddressTooWide(word) => state.address_reserved().may_be(state.bits(word), u64::MAX, wanted),
+            Self::NotAPageAddress(word) => {
+                let Reserved { certain, possible } = state.address_reserved();
+                Reserved { certain: certain | PAGE_OFFSET, possible: possible | PAGE_OFFSET }.may_be(
+                    state.bits(word),
+                    u64::MAX,
+                    wanted,
+                )
+            }
+            Self::PointerTooWide(word) => state.address_reserved().may_be(state.bits(word), POINTER, wanted),
+            Self::TableTooHigh { word, size } => table_too_high(state, word, size, wanted),
+            Self::Cr4Reserved => limits.cr4.may_be(state.bits(Word::Cr4), u64::MAX, wanted),
+            Self::EferReserved => limits.efer.may_be(state.bits(Word::Efer), u64::MAX, wanted),
+            Self::PatInvalid => pat_invalid(state.bits(Word::GPat), wanted),
+            Self::PdpteReserved => pdpte_reserved(state, wanted),
+            Self::EventTypeReserved => event_type_reserved(state.bits(Word::EventInj), wanted),
+            Self::VectorReserved => vector_reserved(state, wanted),
+            Self::SoftwareOrBpOrOf => software_or_bp_or_of(state.bits(Word::EventInj), wanted),
+            Self::AsidAboveSevMaximum => asid_above_sev_maximum(state, wanted),
+            Self::AsidBelowSevMinimum => asid_below_sev_minimum(state, wanted),
+            Self::AvicPointerTooWide => {
+                let reserved = state.address_reserved();
+                let mut pointers =
+                    AVIC_POINTERS.iter().map(|&word| reserved.may_be(state.bits(word), POINTER, wanted));
+                if wanted { pointers.any(|may| may) } else { pointers.all(|may| may) }
+            }
+            Self::CounterEnabled => counter_enabled(state, wanted),
+            Self::SevFeatureNotAllowed => sev_feature_not_allowed(state, wanted),
+        }
+    }
+
+    /// Calls `visit` with each word that it reads and the bits that count.
+    fn reads(self, visit: &mut dyn FnMut(Word, u64)) {
+        match self {
+            Self::AddressTooWide(word) | Self::NotAPageAddress(word) => visit(word, u64::MAX),
+            Self::PointerTooWide(word) => visit(word, POINTER),
+            Self::TableTooHigh { word, .. } => visit(word, !PAGE_OFFSET),
+            Self::Cr4Reserved => visit(Word::Cr4, u64::MAX),
+            Self::EferReserved => visit(Word::Efer, u64::MAX),
+            Self::PatInvalid => visit(Word::GPat, u64::MAX),
+            Self::PdpteReserved => PDPTES.iter().for_each(|&word| visit(word, u64::MAX)),
+            Self::EventTypeReserved => visit(Word::EventInj, Event::TYPE),
+            Self::VectorReserved => visit(Word::EventInj, Event::VECTOR),
+            Self::SoftwareOrBpOrOf => visit(Word::EventInj, Event::TYPE | Event::VECTOR),
+            Self::AsidAboveSevMaximum | Self::AsidBelowSevMinimum => visit(Word::Asid, u32::MAX.into()),
+            Self::AvicPointerTooWide => AVIC_POINTERS.iter().for_each(|&word| visit(word, POINTER)),
+            Self::CounterEnabled => COUNTER_ENABLES.iter().for_each(|&(word, mask)| visit(word, mask)),
+            Self::SevFeatureNotAllowed => {
+                visit(Word::SevFeatures, SEV_FEATURE_BITS);
+                visit(Word::AllowedSevFeatures, SEV_FEATURE_BITS);
+            }
+        }
+    }
+}
+
+/// The end of the table grows with each address bit and the limit with MAXPHYADDR: the smallest and
+/// the largest completion decide.
+#[inline(always)]
+fn table_too_high<S: State>(state: &S, word: Word, size: u64, wanted: bool) -> bool {
+    let bits = state.bits(word);
+    let reserved = state.address_reserved();
+    let limits = state.limits();
+    let end = |base: u64| (base & !PAGE_OFFSET).saturating_add(size);
+    if wanted {
+        // A bit that is the C-bit for certain is no part of the address.
+        let c_bit = limits.c_bit & !reserved.possible;
+        end(bits.largest() & !c_bit) > limits.lowest_limit()
+    } else {
+        let c_bit = limits.c_bit & !reserved.certain;
+        end(!bits.may_clear() & !c_bit) <= limits.highest_limit()
+    }
+}
+
+/// Memory types are 0, 1, 4, 5, 6 and 7: a byte is none when one of its bits 7:3 is set, or bit 1 without
+/// bit 2. All eight bytes at once.
+#[inline(always)]
+const fn pat_invalid(pat: Bits, wanted: bool) -> bool {
+    const HIGH: u64 = 0xF8F8_F8F8_F8F8_F8F8;
+    const BIT_1: u64 = 0x0202_0202_0202_0202;
+    if wanted {
+        pat.may_set() & HIGH | pat.may_set() & (pat.may_clear() >> 1) & BIT_1 != 0
+    } else {
+        let (set, clear) = (!pat.may_clear(), !pat.may_set());
+        set & HIGH | set & (clear >> 1) & BIT_1 == 0
+    }
+}
+
+/// Reserved in a PDPTE of legacy PAE paging: 63:MAXPHYADDR, 8:5 and 2:1. Bits 11:9 are software's.
+#[inline(always)]
+fn pdpte_reserved<S: State>(state: &S, wanted: bool) -> bool {
+    const LOW: u64 = 0x1E6;
+    const PRESENT: u64 = 1;
+    let Reserved { certain, possible } = state.address_reserved();
+    let mut entries = PDPTES.iter().map(|&word| {
+        let entry = state.bits(word);
+        if wanted {
+            entry.may_set() & PRESENT != 0 && entry.may_set() & (possible | LOW) != 0
+        } else {
+            entry.may_clear() & PRESENT != 0 || !entry.may_clear() & (certain | LOW) == 0
+        }
+    });
+    if wanted { entries.any(|may| may) } else { entries.all(|may| may) }
+}
+
+/// TYPE 0, 2, 3 and 4 are defined.
+#[inline(always)]
+fn event_type_reserved(event: Bits, wanted: bool) -> bool {
+    const RESERVED: u8 = 0b1110_0010;
+    (0..8_u8)
+        .any(|kind| (RESERVED >> kind & 1 == 1) == wanted && event.may_be(Event::TYPE, u64::from(kind) << 8))
+}
+
+#[inline(always)]
+fn vector_reserved<S: State>(state: &S, wanted: bool) -> bool {
+    let event = state.bits(Word::EventInj);
+    let reserved = state.limits().reserved_vectors;
+    if event.unknown_mask() & Event::VECTOR == 0 && event.known_mask() & Event::VECTOR == Event::VECTOR {
+        return reserved.contains(Event::from_bits(event.value()).vector()) == wanted;
+    }
+    vectors(event).any(|vector| reserved.contains(vector) == wanted)
+}
+
+/// The completions of VECTOR.
+#[inline(always)]
+fn vectors(event: Bits) -> impl Iterator<Item = Vector> {
+    (0..=u8::MAX).filter(move |&number| event.may_be(Event::VECTOR, number.into())).map(Vector::new)
+}
+
+fn software_or_bp_or_of(event: Bits, wanted: bool) -> bool {
+    use crate::event::EventType;
+    let may_be = |kind: EventType| event.may_be(Event::TYPE, u64::from(kind.bits()) << 8);
+    let bp_or_of = |wanted| vectors(event).any(|vector| (vector == BP || vector == OF) == wanted);
+    let exception = may_be(EventType::EXCEPTION) && bp_or_of(wanted);
+    if wanted {
+        may_be(EventType::SOFTWARE) || exception
+    } else {
+        let others = [0, 1, 2, 5, 6, 7].map(EventType::from_bits);
+        others.into_iter().any(may_be) || exception
+    }
+}
+
+fn asid_above_sev_maximum<S: State>(state: &S, wanted: bool) -> bool {
+    let asid = state.bits(Word::Asid);
+    let maximum = state.limits().sev_asid_maximum;
+    if wanted {
+        asid.largest() > u64::from(maximum.lowest)
+    } else {
+        !asid.may_clear() <= u64::from(maximum.highest)
+    }
+}
+
+fn asid_below_sev_minimum<S: State>(state: &S, wanted: bool) -> bool {
+    let asid = state.bits(Word::Asid);
+    let minimum = state.limits().sev_asid_minimum;
+    if wanted {
+        !asid.may_clear() < u64::from(minimum.highest)
+    } else {
+        asid.largest() >= u64::from(minimum.lowest)
+    }
+}
+
+fn counter_enabled<S: State>(state: &S, wanted: bool) -> bool {
+    let mut words = COUNTER_ENABLES.iter().map(|&(word, mask)| (state.bits(word), mask));
+    if wanted {
+        words.any(|(bits, mask)| bits.may_set() & mask != 0)
+    } else {
+        words.all(|(bits, mask)| !bits.may_clear() & mask == 0)
+    }
+}
+
+fn sev_feature_not_allowed<S: State>(state: &S, wanted: bool) -> bool {
+    let (features, allowed) = (state.bits(Word::SevFeatures), state.bits(Word::AllowedSevFeatures));
+    if wanted {
+        features.may_set() & allowed.may_clear() & SEV_FEATURE_BITS != 0
+    } else {
+        !features.may_clear() & !allowed.may_set() & SEV_FEATURE_BITS == 0
+    }
+}
