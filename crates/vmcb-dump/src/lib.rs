@@ -1,1 +1,52 @@
-//! Readers of VMCBs as people meet them.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod error;
+mod foreign;
+mod found;
+mod hex_dump;
+mod kvm_dump;
+mod kvm_labels;
+mod kvm_trace;
+mod lines;
+mod number;
+mod page;
+mod reader;
+mod refusal;
+
+pub use error::Error;
+pub use found::{Found, Kind, Line, Place, Refusal, Remark, RemarkKind, Seen, VmType};
+pub use reader::{Reader, read_all};
+
+/// Ids of the rules that a [`Refusal`] can name, each possibly more than once.
+///
+/// # Examples
+/// ```
+/// assert!(vmcb_dump::refusal_rules().any(|id| id == "ctl-asid-zero"));
+/// ```
+pub fn refusal_rules() -> impl Iterator<Item = &'static str> {
+    refusal::all()
+}
+
+/// VMCBs that are complete.
+type Out = std::collections::VecDeque<Found>;
+
+/// What a format made of a line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// Nothing.
+    No,
+    /// It goes on with what is open, or is of no use to anyone else.
+    Yes,
+    /// A VMCB begins with it, so those of other formats have ended.
+    Began,
+}
+
+/// A text format. To read another one, add a module with it and name it in `reader`.
+trait Format {
+    /// Offers a line; VMCBs that it completes go to `out`.
+    fn offer(&mut self, line: &lines::Text<'_>, out: &mut Out) -> Taken;
+
+    /// No further line belongs to what is open.
+    fn finish(&mut self, out: &mut Out);
+}

@@ -1,0 +1,471 @@
+//! What a reader hands out.
+
+use std::fmt;
+use std::ops::Range;
+use vmcb::layout::Page;
+use vmcb::{KnownPage, Phase};
+
+/// The form in which a VMCB was met.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// 4096 bytes as they are in memory.
+    RawPage,
+    /// Text of `xxd`, `hexdump`, `od` or the like.
+    HexDump,
+    /// What KVM's `dump_vmcb` writes to the kernel log.
+    KvmDump,
+    /// A trace line `kvm_nested_vmrun` or `kvm_nested_vmenter`, with the `kvm_nested_intercepts`
+    /// that belongs to it.
+    KvmTraceEnter,
+    /// A trace line `kvm_nested_vmenter_failed`: the VMCB itself is not shown, the reason is.
+    KvmTraceFailed,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RawPage => "raw page",
+            Self::HexDump => "hex dump",
+            Self::KvmDump => "KVM dump_vmcb",
+            Self::KvmTraceEnter => "KVM trace of a nested VMRUN",
+            Self::KvmTraceFailed => "KVM trace of a refused nested VMRUN",
+        })
+    }
+}
+
+/// The kind of guest that the header of a newer `dump_vmcb` names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum VmType {
+    /// A guest without memory encryption.
+    Svm,
+    /// SEV: memory encrypted, registers not.
+    Sev,
+    /// SEV-ES: registers in an encrypted VMSA.
+    SevEs,
+    /// SEV-SNP.
+    SevSnp,
+}
+
+impl VmType {
+    /// Whether the registers of such a guest are in a VMSA.
+    #[must_use]
+    pub const fn has_vmsa(self) -> bool {
+        matches!(self, Self::SevEs | Self::SevSnp)
+    }
+}
+
+impl fmt::Display for VmType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Svm => "SVM",
+            Self::Sev => "SEV",
+            Self::SevEs => "SEV-ES",
+            Self::SevSnp => "SEV-SNP",
+        })
+    }
+}
+
+/// Where in the input something stands.
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+pub enum Place {
+    /// In a text.
+    Text {
+        /// Line, counted from 1.
+        line: u64,
+        /// Bytes of that line, as in [`Line::text`]; both ends are character boundaries of it.
+        columns: Range<usize>,
+    },
+    /// In a binary input.
+    Byte {
+        /// Bytes from the start of the input.
+        offset: u64,
+    },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text { line, columns } => write!(f, "{line}:{}", columns.start + 1),
+            Self::Byte { offset } => write!(f, "{offset:#x}"),
+        }
+    }
+}
+
+/// A line of the input that a VMCB was read from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Line {
+    /// Counted from 1.
+    pub number: u64,
+    /// The line without its end; bytes that are not UTF-8 became U+FFFD.
+    pub text: String,
+}
+
+/// A field that the input showed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seen {
+    /// The label that the input uses; the layout's name where it has none (raw pages, hex dumps).
+    /// Segments are shown in four parts, such as `cs.attrib`.
+    pub name: &'static str,
+    /// The page that holds the field.
+    pub page: Page,
+    /// Offset from the start of the page, in bytes.
+    pub offset: u16,
+    /// Size in bytes, 1 to 8.
+    pub size: u16,
+    /// The bits, counted from bit 0 of the byte at `offset`.
+    pub value: u64,
+    /// Which bits of `value` are known.
+    pub mask: u64,
+    /// Where the value stands.
+    pub place: Place,
+}
+
+/// What KVM itself said when it refused a VMCB.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// The condition in KVM's source that held, as the trace prints it.
+    pub condition: String,
+    /// Ids of the rules of which one is broken when this condition holds; empty when the condition is
+    /// not known.
+    pub rules: &'static [&'static str],
+    /// Where the condition stands.
+    pub place: Place,
+}
+
+/// Something about the input that the reader of a verdict should know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Remark {
+    /// What it is.
+    pub kind: RemarkKind,
+    /// Where it was met.
+    pub place: Place,
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+/// The remarks that readers make.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum RemarkKind {
+    /// A label that this version does not know; its value was left out.
+    UnknownLabel {
+        /// The label.
+        label: String,
+    },
+    /// A field was shown twice with the same value.
+    Duplicate {
+        /// The field.
+        name: &'static str,
+    },
+    /// A field was shown with different values: it counts as unknown.
+    Contradiction {
+        /// The field.
+        name: &'static str,
+        /// The value shown first.
+        first: u64,
+        /// The value that differs from it.
+        second: u64,
+    },
+    /// KVM's own copy of a register differs from the VMCB's; the VMCB's was taken.
+    CopyDiffers {
+        /// The register.
+        name: &'static str,
+        /// What the save area shows.
+        saved: u64,
+        /// What KVM's list of general registers shows.
+        copy: u64,
+    },
+    /// More digits than the field has: it counts as unknown.
+    NumberTooLong {
+        /// The field.
+        name: &'static str,
+        /// Digits found.
+        digits: usize,
+        /// Digits expected.
+        expected: usize,
+    },
+    /// Fewer digits than the kernel prints, so that some may have been cut off: it counts as unknown.
+    NumberTooShort {
+        /// The field.
+        name: &'static str,
+        /// Digits found.
+        digits: usize,
+        /// Digits expected.
+        expected: usize,
+    },
+    /// Not a number: the field counts as unknown.
+    NotANumber {
+        /// The field.
+        name: &'static str,
+        /// What stands there, shortened.
+        text: String,
+    },
+    /// A number that does not fit into the field: it counts as unknown.
+    OutOfRange {
+        /// The field.
+        name: &'static str,
+        /// Size of the field in bytes.
+        size: u16,
+    },
+    /// A label without a value.
+    NoValue {
+        /// The field.
+        name: &'static str,
+    },
+    /// The input ends within or right after this number, so that digits may be missing: the field
+    /// counts as unknown.
+    MaybeCut {
+        /// The field.
+        name: &'static str,
+    },
+    /// The dump does not begin where dumps begin.
+    BeginsAt {
+        /// The first field shown.
+        name: &'static str,
+    },
+    /// The dump ends before its usual end.
+    EndsAfter {
+        /// The last field shown.
+        name: &'static str,
+    },
+    /// A value stood on the line after its label, as mail programs wrap it, and was joined to it.
+    WrapJoined {
+        /// The field.
+        name: &'static str,
+    },
+    /// The save area shown is the decrypted VMSA; the VMCB's own save area is not used by such a guest.
+    VmsaShown,
+    /// The guest's registers are in an encrypted VMSA that the dump does not show.
+    VmsaNotShown,
+    /// The guest's registers are in an encrypted VMSA, and the save area that this kernel prints is not
+    /// that one: it was left out.
+    SaveAreaMeaningless,
+    /// Bytes of the page are missing from a hex dump.
+    BytesMissing {
+        /// Offset in the page of the first one.
+        first: u16,
+        /// How many.
+        count: u16,
+    },
+    /// The hex dump repeats a row over more pages than are handed out; the pages between are left out.
+    RepeatTooLong {
+        /// Pages left out.
+        pages: u64,
+    },
+    /// Nothing in the hex dump tells whether its groups are printed low byte first or high byte first.
+    ByteOrderAssumed,
+    /// A line was longer than lines are read; the rest was skipped.
+    LineTooLong,
+    /// More lines than are kept for quoting.
+    LinesNotKept {
+        /// How many were read but not kept.
+        count: u64,
+    },
+    /// More remarks than are kept.
+    RemarksNotKept {
+        /// How many were dropped.
+        count: u64,
+    },
+}
+
+impl fmt::Display for RemarkKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownLabel { label } => write!(f, "`{label}` is no label that this version knows; left out"),
+            Self::Duplicate { name } => write!(f, "`{name}` is shown twice, with the same value"),
+            Self::Contradiction { name, first, second } => {
+                write!(f, "`{name}` is shown as {first:#x} and as {second:#x}; taken as unknown")
+            }
+            Self::CopyDiffers { name, saved, copy } => write!(
+                f,
+                "`{name}` is {saved:#x} in the save area and {copy:#x} among the general registers; the save area was taken"
+            ),
+            Self::NumberTooLong { name, digits, expected } => {
+                write!(f, "`{name}` has {digits} digits where {expected} are printed; taken as unknown")
+            }
+            Self::NumberTooShort { name, digits, expected } => write!(
+                f,
+                "`{name}` has {digits} digits where {expected} are printed, so some may be cut off; taken as unknown"
+            ),
+            Self::NotANumber { name, text } => write!(f, "`{name}`: `{text}` is not its number; taken as unknown"),
+            Self::OutOfRange { name, size } => {
+                write!(f, "`{name}` does not fit into its {size} bytes; taken as unknown")
+            }
+            Self::NoValue { name } => write!(f, "`{name}` has no value"),
+            Self::MaybeCut { name } => {
+                write!(f, "the input ends with the value of `{name}`, which may be cut off; taken as unknown")
+            }
+            Self::BeginsAt { name } => write!(f, "the dump begins with `{name}`: what comes before it is missing"),
+            Self::EndsAfter { name } => write!(f, "the dump ends after `{name}`: the rest is missing"),
+            Self::WrapJoined { name } => write!(f, "the value of `{name}` stands on the line after it; joined"),
+            Self::VmsaShown => {
+                f.write_str("the save area shown is the guest's decrypted VMSA, not the save area of the VMCB")
+            }
+            Self::VmsaNotShown => {
+                f.write_str("the guest's registers are in an encrypted VMSA, which the dump does not show")
+            }
+            Self::SaveAreaMeaningless => f.write_str(
+                "the guest's registers are in an encrypted VMSA; the save area that this kernel prints is not used and was left out",
+            ),
+            Self::BytesMissing { first, count } => {
+                write!(f, "{count} of the page's 4096 bytes are not shown, the first at {first:#05x}")
+            }
+            Self::RepeatTooLong { pages } => write!(f, "a repeated row covers {pages} more pages; left out"),
+            Self::ByteOrderAssumed => {
+                f.write_str("nothing tells the byte order of the groups; read as xxd prints them, lowest address first")
+            }
+            Self::LineTooLong => f.write_str("the line is too long; the rest of it was skipped"),
+            Self::LinesNotKept { count } => write!(f, "{count} more lines were read but are not kept for quoting"),
+            Self::RemarksNotKept { count } => write!(f, "{count} more remarks were dropped"),
+        }
+    }
+}
+
+/// A VMCB found in the input, as far as the input shows it.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct Found {
+    /// The form in which it was met.
+    pub kind: Kind,
+    /// What is known of the VMCB page.
+    pub vmcb: Box<KnownPage>,
+    /// What is known of the VMSA, if the input shows one.
+    pub vmsa: Option<Box<KnownPage>>,
+    /// Whether the VMCB is seen before VMRUN or after #VMEXIT.
+    pub phase: Phase,
+    /// Physical address of the VMCB, where the input tells it. For a nested VMRUN it is a guest
+    /// physical address of the hypervisor that ran VMRUN.
+    pub vmcb_address: Option<u64>,
+    /// The address or file offset that a hex dump prints for the first byte of the page.
+    pub printed_offset: Option<u64>,
+    /// The kind of guest, where the header names it.
+    pub vm_type: Option<VmType>,
+    /// The virtual CPU, where the header names it.
+    pub vcpu: Option<u32>,
+    /// The CPU that tried VMRUN last, where the header names it.
+    pub last_cpu: Option<u32>,
+    /// What the header of `dump_vmcb` prints for the VMCB's pointer. The kernel hashes it: it tells
+    /// dumps apart and is no address.
+    pub label: Option<String>,
+    /// The lines that it was read from; empty for raw pages.
+    pub lines: Vec<Line>,
+    /// Every field that was read, in the order of the input.
+    pub fields: Vec<Seen>,
+    /// Where it begins. In a text, the whole first line.
+    pub place: Place,
+    /// What KVM said when it refused this VMCB.
+    pub refused_by_kvm: Option<Refusal>,
+    /// What a reader of the verdict should know about the input.
+    pub remarks: Vec<Remark>,
+}
+
+impl Found {
+    pub(crate) fn new(kind: Kind, phase: Phase, place: Place) -> Self {
+        Self {
+            kind,
+            vmcb: Box::new(KnownPage::nothing()),
+            vmsa: None,
+            phase,
+            vmcb_address: None,
+            printed_offset: None,
+            vm_type: None,
+            vcpu: None,
+            last_cpu: None,
+            label: None,
+            lines: Vec::new(),
+            fields: Vec::new(),
+            place,
+            refused_by_kvm: None,
+            remarks: Vec::new(),
+        }
+    }
+
+    /// Takes a field over: into its page and into the list.
+    pub(crate) fn learn(&mut self, seen: Seen) {
+        let page = match seen.page {
+            Page::Vmcb => &mut self.vmcb,
+            Page::Vmsa => self.vmsa.get_or_insert_with(|| Box::new(KnownPage::nothing())),
+        };
+        page.learn(seen.offset, seen.size, seen.value, seen.mask);
+        self.fields.push(seen);
+    }
+
+    /// The field that shows the byte at `offset` of `page`.
+    #[must_use]
+    pub fn seen_at(&self, page: Page, offset: u16) -> Option<&Seen> {
+        self.fields
+            .iter()
+            .find(|seen| seen.page == page && seen.offset <= offset && offset - seen.offset < seen.size)
+    }
+
+    /// The text of a line that was kept.
+    #[must_use]
+    pub fn line(&self, number: u64) -> Option<&str> {
+        let index = self.lines.binary_search_by_key(&number, |line| line.number).ok()?;
+        self.lines.get(index).map(|line| line.text.as_str())
+    }
+}
+
+/// Lines and remarks under way, both bounded.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    lines: Vec<Line>,
+    line_bytes: usize,
+    lines_dropped: u64,
+    remarks: Vec<Remark>,
+    remarks_dropped: u64,
+}
+
+/// A hex dump of one byte a row has 4096 rows.
+const MAX_LINES: usize = 4200;
+const MAX_LINE_BYTES: usize = 1 << 20;
+const MAX_REMARKS: usize = 64;
+
+impl Notes {
+    pub(crate) fn keep(&mut self, number: u64, text: &str) {
+        if self.lines.last().is_some_and(|last| last.number == number) {
+            return;
+        }
+        if self.lines.len() >= MAX_LINES || self.line_bytes + text.len() > MAX_LINE_BYTES {
+            self.lines_dropped += 1;
+            return;
+        }
+        self.line_bytes += text.len();
+        self.lines.push(Line { number, text: text.to_owned() });
+    }
+
+    pub(crate) fn remark(&mut self, kind: RemarkKind, place: Place) {
+        if self.remarks.len() < MAX_REMARKS {
+            self.remarks.push(Remark { kind, place });
+        } else {
+            self.remarks_dropped += 1;
+        }
+    }
+
+    /// The whole first line, for [`Found::place`].
+    pub(crate) fn first_line(&self) -> Place {
+        self.lines.first().map_or(Place::Text { line: 1, columns: 0..0 }, |line| Place::Text {
+            line: line.number,
+            columns: 0..line.text.len(),
+        })
+    }
+
+    pub(crate) fn hand_over(mut self, found: &mut Found) {
+        let at = found.place.clone();
+        if self.lines_dropped > 0 {
+            let kind = RemarkKind::LinesNotKept { count: self.lines_dropped };
+            self.remarks.push(Remark { kind, place: at.clone() });
+        }
+        if self.remarks_dropped > 0 {
+            let kind = RemarkKind::RemarksNotKept { count: self.remarks_dropped };
+            self.remarks.push(Remark { kind, place: at });
+        }
+        found.lines = self.lines;
+        found.remarks = self.remarks;
+    }
+}

@@ -1,0 +1,272 @@
+//! Tells text from pages and hands lines to the formats.
+
+use crate::error::Error;
+use crate::foreign::Foreign;
+use crate::found::{Found, Kind, Place};
+use crate::hex_dump::HexDump;
+use crate::kvm_dump::KvmDump;
+use crate::kvm_trace::KvmTrace;
+use crate::lines::{Lines, Prefix};
+use crate::page;
+use crate::{Format, Out, Taken};
+use std::io::{self, BufRead, Chain, Cursor, Read};
+use vmcb::layout::PAGE_SIZE;
+use vmcb::{KnownPage, Phase};
+
+/// Bytes that are looked at to tell text from pages: two pages, of which the first may be all text.
+const HEAD: u64 = 2 * PAGE_SIZE as u64;
+
+/// Streams the VMCBs of an input of any size, in bounded memory.
+///
+/// An error ends the iteration; VMCBs read before it are handed out first.
+///
+/// # Examples
+/// ```
+/// let page = [0u8; 4096];
+/// let found: Vec<_> = vmcb_dump::Reader::new(&page[..]).collect::<Result<_, _>>()?;
+/// assert_eq!(found[0].kind, vmcb_dump::Kind::RawPage);
+/// # Ok::<(), vmcb_dump::Error>(())
+/// ```
+pub struct Reader<R: BufRead> {
+    state: State<R>,
+    out: Out,
+}
+
+enum State<R: BufRead> {
+    Start(R),
+    Pages(Pages<R>),
+    Text(Box<TextReader<R>>),
+    Failed(Error),
+    Done,
+}
+
+/// The head that was looked at, then the rest.
+type Input<R> = Chain<Cursor<Vec<u8>>, R>;
+
+struct Pages<R: BufRead> {
+    input: Input<R>,
+    bytes: u64,
+    gzip: bool,
+}
+
+struct TextReader<R: BufRead> {
+    input: Input<R>,
+    lines: Lines,
+    prefix: Prefix,
+    trace: KvmTrace,
+    dump: KvmDump,
+    hex: HexDump,
+    foreign: Foreign,
+    found: bool,
+}
+
+impl<R: BufRead> std::fmt::Debug for Reader<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
+    }
+}
+
+impl<R: BufRead> Reader<R> {
+    /// A reader of `input`; nothing is read before the first VMCB is asked for.
+    pub fn new(input: R) -> Self {
+        Self { state: State::Start(input), out: Out::new() }
+    }
+}
+
+impl<R: BufRead> Iterator for Reader<R> {
+    type Item = Result<Found, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(found) = self.out.pop_front() {
+                return Some(Ok(found));
+            }
+            self.state = match std::mem::replace(&mut self.state, State::Done) {
+                State::Done => return None,
+                State::Failed(error) => return Some(Err(error)),
+                State::Start(input) => start(input),
+                State::Pages(pages) => pages.step(&mut self.out),
+                State::Text(text) => text.step(&mut self.out),
+            };
+        }
+    }
+}
+
+fn start<R: BufRead>(mut input: R) -> State<R> {
+    let mut head = Vec::new();
+    if let Err(error) = input.by_ref().take(HEAD).read_to_end(&mut head) {
+        return State::Failed(error.into());
+    }
+    if head.is_empty() {
+        return State::Failed(Error::Empty);
+    }
+    if is_utf16(&head) {
+        return State::Failed(Error::Utf16);
+    }
+    let binary = is_binary(&head);
+    let gzip = head.starts_with(&[0x1F, 0x8B, 0x08]);
+    let input = Cursor::new(head).chain(input);
+    if binary {
+        return State::Pages(Pages { input, bytes: 0, gzip });
+    }
+    State::Text(Box::new(TextReader {
+        input,
+        lines: Lines::new(),
+        prefix: Prefix::new(),
+        trace: KvmTrace::new(),
+        dump: KvmDump::new(),
+        hex: HexDump::new(),
+        foreign: Foreign::default(),
+        found: false,
+    }))
+}
+
+/// Whether more than a tenth of the bytes are none that text has.
+///
+/// A page of a VMCB is mostly zeros or, encrypted, random; a log may have some broken characters, and
+/// some NUL bytes where a machine died.
+fn is_binary(head: &[u8]) -> bool {
+    let control = head
+        .iter()
+        .filter(|&&byte| {
+            byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r' | 0x08 | 0x0C | 0x1B) || byte == 0x7F
+        })
+        .count();
+    let invalid: usize = head.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
+    (control + invalid) * 10 > head.len()
+}
+
+/// Whether nearly every other byte is NUL and the ones between are text.
+fn is_utf16(head: &[u8]) -> bool {
+    let text = |byte: u8| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7E);
+    let head = head.get(..head.len().min(512)).unwrap_or_default();
+    let pairs = head.chunks_exact(2).count();
+    let ascii = |low: usize| {
+        head.chunks_exact(2)
+            .filter(|pair| {
+                let low_byte = pair.get(low).copied().unwrap_or(0);
+                text(low_byte) && pair.get(1 - low) == Some(&0)
+            })
+            .count()
+    };
+    pairs >= 4 && ascii(0).max(ascii(1)) * 10 >= pairs * 8
+}
+
+impl<R: BufRead> Pages<R> {
+    fn step(mut self, out: &mut Out) -> State<R> {
+        let mut bytes = [0; PAGE_SIZE];
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.input.read(rest) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return State::Failed(error.into()),
+            }
+        }
+        let start = self.bytes;
+        self.bytes += filled as u64;
+        if filled == 0 {
+            return State::Done;
+        }
+        if filled < PAGE_SIZE {
+            return State::Failed(Error::BadSize { bytes: self.bytes, gzip: self.gzip });
+        }
+        let mut found = Found::new(Kind::RawPage, Phase::Unknown, Place::Byte { offset: start });
+        *found.vmcb = KnownPage::all(&bytes);
+        found.fields =
+            page::fields(&found.vmcb, |offset, _| Some(Place::Byte { offset: start + u64::from(offset) }));
+        out.push_back(found);
+        State::Pages(self)
+    }
+}
+
+impl<R: BufRead> TextReader<R> {
+    /// Reads until something is found.
+    fn step(mut self: Box<Self>, out: &mut Out) -> State<R> {
+        while out.is_empty() {
+            match self.lines.next(&mut self.input) {
+                Ok(true) => self.line(out),
+                Ok(false) => return self.end(out),
+                Err(error) => {
+                    self.finish(out);
+                    return State::Failed(error.into());
+                }
+            }
+        }
+        self.found = true;
+        State::Text(self)
+    }
+
+    fn line(&mut self, out: &mut Out) {
+        let text = String::from_utf8_lossy(self.lines.raw());
+        let line = self.lines.line(&text, &self.prefix);
+        // Who begins a VMCB tells the others that theirs has ended, so that they come out in order.
+        match self.trace.offer(&line, out) {
+            Taken::No => {}
+            Taken::Yes => return,
+            Taken::Began => {
+                self.dump.finish(out);
+                self.hex.finish(out);
+                return;
+            }
+        }
+        match self.dump.offer(&line, out) {
+            Taken::No => {}
+            Taken::Yes => return,
+            Taken::Began => {
+                self.trace.finish(out);
+                self.hex.finish(out);
+                return;
+            }
+        }
+        match self.hex.offer(&line, out) {
+            Taken::No => {}
+            Taken::Yes => return,
+            Taken::Began => {
+                self.trace.finish(out);
+                self.dump.finish(out);
+                return;
+            }
+        }
+        self.foreign.look(&line);
+    }
+
+    fn finish(&mut self, out: &mut Out) {
+        self.trace.finish(out);
+        self.dump.finish(out);
+        self.hex.finish(out);
+    }
+
+    fn end(mut self, out: &mut Out) -> State<R> {
+        self.finish(out);
+        let found = self.found || !out.is_empty();
+        if let Some(error) = self.foreign.error(self.trace.vmx, found) {
+            return State::Failed(error);
+        }
+        if found {
+            return State::Done;
+        }
+        State::Failed(Error::NothingFound { lines: self.lines.number, bytes: self.lines.bytes })
+    }
+}
+
+/// Reads all VMCBs of `bytes`, and the error that ended the reading, if one did.
+///
+/// # Examples
+/// ```
+/// let (found, error) = vmcb_dump::read_all(&[0; 4097]);
+/// assert_eq!(found.len(), 1);
+/// assert!(matches!(error, Some(vmcb_dump::Error::BadSize { bytes: 4097, .. })));
+/// ```
+#[must_use]
+pub fn read_all(bytes: &[u8]) -> (Vec<Found>, Option<Error>) {
+    let mut all = Vec::new();
+    for item in Reader::new(bytes) {
+        match item {
+            Ok(found) => all.push(found),
+            Err(error) => return (all, Some(error)),
+        }
+    }
+    (all, None)
+}
