@@ -23,6 +23,17 @@ struct Plain<'a> {
     page: &'a [u8; PAGE_SIZE],
     limits: &'a Limits,
     environment: &'a Environment<'a>,
+    /// What is derived; unknown while it is being derived.
+    mode: Bits,
+}
+
+impl<'a> Plain<'a> {
+    #[inline(always)]
+    fn new(page: &'a [u8; PAGE_SIZE], limits: &'a Limits, environment: &'a Environment<'a>) -> Self {
+        let underived = Self { page, limits, environment, mode: Bits::UNKNOWN };
+        let mode = mode(&underived);
+        Self { mode, ..underived }
+    }
 }
 
 impl State for Plain<'_> {
@@ -33,7 +44,7 @@ impl State for Plain<'_> {
                 Bits::known(read_le(self.page, field.offset, field.size))
             }
             Source::Cpu => self.limits.cpu().features,
-            Source::Derived => mode(self),
+            Source::Derived => self.mode,
             Source::Environment | Source::Vmsa(_) => self.environment.bits(word),
         }
     }
@@ -122,7 +133,7 @@ pub fn check(vmcb: &[u8; PAGE_SIZE], limits: &Limits, environment: &Environment<
 #[inline(always)]
 fn passes(vmcb: &[u8; PAGE_SIZE], limits: &Limits, environment: &Environment<'_>) -> bool {
     const ENCRYPTED: u64 = NestedCtl::SEV.union(NestedCtl::SEV_ES).bits();
-    let state = Plain { page: vmcb, limits, environment };
+    let state = Plain::new(vmcb, limits, environment);
     let may_encrypt = limits.cpu().features.may_set() & (Feature::Sev.mask() | Feature::SevEs.mask()) != 0;
     let encrypted = state.bits(Word::NestedCtl).value() & ENCRYPTED != 0;
     !(may_encrypt & encrypted | some_rule_may_be_broken(&state))
@@ -254,45 +265,37 @@ impl GuestMode {
     }
 }
 
-/// For each guest mode and each EV: what is accepted for certain. Made from the rules.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub(crate) struct EventTable([EventRow; GuestMode::COUNT * 2]);
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-struct EventRow {
-    /// Bit n: TYPE n is accepted with every vector.
-    types: u32,
-    /// Bit n: TYPE 3 is accepted with vector n.
-    exceptions: u32,
-}
+/// Which events are accepted for certain, for each guest mode: a bit for each EV, TYPE and VECTOR, as
+/// they stand in EVENTINJ's bits 11:0. Made from the rules.
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+pub(crate) struct EventTable([[u32; EventTable::WORDS]; GuestMode::COUNT]);
 
 impl EventTable {
-    pub(crate) const NONE: Self = Self([EventRow { types: 0, exceptions: 0 }; GuestMode::COUNT * 2]);
+    /// Bits 11:5 select a word, 4:0 the bit in it.
+    const WORDS: usize = 1 << 7;
+    pub(crate) const NONE: Self = Self([[0; Self::WORDS]; GuestMode::COUNT]);
 
     pub(crate) fn of(limits: &Limits) -> Self {
         let mut table = Self::NONE;
-        for (index, row) in (0..).zip(&mut table.0) {
-            let mode = GuestMode(index & (GuestMode::COUNT as u8 - 1));
-            let ev = if usize::from(index) < GuestMode::COUNT { 0 } else { Event::EV };
-            let accepted = |kind: u32, vector: u32| {
-                let event = Event::from_bits(Event::V | ev | u64::from(kind << 8 | vector));
-                judge_event(event, mode, limits).is_accepted()
-            };
-            // But for TYPE 3, no rule looks at VECTOR: both ends stand for all.
-            row.types =
-                (0..8).filter(|&kind| kind != 3 && accepted(kind, 0) && accepted(kind, 255)).fold(0, set);
-            row.exceptions = (0..32).filter(|&vector| accepted(3, vector)).fold(0, set);
-            // With Alternate Injection the field is ignored, so TYPE 3 is accepted with every vector.
-            if accepted(3, 255) && row.exceptions == u32::MAX {
-                row.types |= 1 << 3;
+        for (mode, words) in (0..).map(GuestMode).zip(&mut table.0) {
+            let accepted =
+                |low: u64| judge_event(Event::from_bits(Event::V | low), mode, limits).is_accepted();
+            for (low, word) in (0..).step_by(32).zip(words) {
+                let exception = low & Event::TYPE == 3 << 8;
+                // But for TYPE 3 with a vector below 32 no rule tells one vector of 32 from another: both
+                // ends stand for all. (The tests compare all 4,096.)
+                let one_by_one = exception && low & 0xE0 == 0;
+                *word = if one_by_one {
+                    (0..32).filter(|&bit| accepted(low | bit)).fold(0, |set, bit| set | 1 << bit)
+                } else if accepted(low) && accepted(low | 31) {
+                    u32::MAX
+                } else {
+                    0
+                };
             }
         }
         table
     }
-}
-
-fn set(mask: u32, bit: u32) -> u32 {
-    mask | 1 << (bit & 31)
 }
 
 impl Limits {
@@ -302,14 +305,9 @@ impl Limits {
     #[must_use]
     #[inline(always)]
     pub const fn accepts_event(&self, event: Event, mode: GuestMode) -> bool {
-        if !event.valid() {
-            return true;
-        }
         let low = event.bits() as u32;
-        // EV, bit 11, selects the second half of the table; mode is below 8.
-        let row = &self.events.0[(low as usize >> 8 & GuestMode::COUNT | mode.0 as usize & 7) & 15];
-        let kind = low >> 8 & 7;
-        row.types >> kind & 1 != 0 || low & 0x7E0 == 0x300 && row.exceptions >> (low & 31) & 1 != 0
+        let word = self.events.0[mode.0 as usize % GuestMode::COUNT][(low >> 5) as usize % EventTable::WORDS];
+        !event.valid() || word >> (low % 32) & 1 != 0
     }
 }
 

@@ -361,6 +361,12 @@ impl<'a> View<'a> {
         Leaf { broken: met.intersection(refusing), met, possible }
     }
 
+    /// What is known of a field of the VMCB page.
+    #[must_use]
+    pub fn control(&self, field: Field) -> Bits {
+        self.vmcb.read(field)
+    }
+
     /// What is known of a word.
     #[must_use]
     pub fn word(&self, word: Word) -> Bits {

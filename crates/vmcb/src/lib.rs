@@ -18,10 +18,12 @@ pub mod layout;
 mod limits;
 mod literal;
 mod models;
+mod notes;
 mod phase;
 mod register;
 mod rules;
 mod segment;
+mod view;
 mod word;
 
 pub use check::{Checked, GuestMode, Nothing, TakesOver, accepted_exceptions, admit, check, check_event};
@@ -36,6 +38,7 @@ pub use known::{Bits, KnownPage};
 pub use limits::{Limits, LimitsError, Policy};
 pub use literal::{Literal, Test};
 pub use models::{MODELS, Model};
+pub use notes::Note;
 pub use phase::Phase;
 pub use register::{
     AllowedSevFeatures, Asid, AvicPhysicalTable, Cr0, Cr4, CsAttributes, Dr6, Dr7, Efer, EventInj, Host,
@@ -44,4 +47,5 @@ pub use register::{
 };
 pub use rules::{Class, Outcome, Row, Rule, RuleSet};
 pub use segment::{Segment, SegmentAttributes};
+pub use view::{Vmcb, VmsaView};
 pub use word::{Source, Word};

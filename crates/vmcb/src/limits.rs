@@ -174,7 +174,7 @@ fn features_of(gates: impl Iterator<Item = (u64, Gate)>, mask: u64) -> u64 {
 /// let bytes = limits.encode(&mut buffer);
 /// assert_eq!(Limits::decode(bytes).unwrap(), limits);
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Limits {
     cpu: Cpu,
     policy: Policy,
@@ -266,6 +266,7 @@ impl Limits {
 
     /// The virtual CPU that they were made for.
     #[must_use]
+    #[inline(always)]
     pub const fn cpu(&self) -> &Cpu {
         &self.cpu
     }

@@ -225,30 +225,53 @@ const MODE_SOURCES: &[(Mode, &[(Word, u64)])] = {
 #[inline(always)]
 pub(crate) fn mode<S: State>(state: &S) -> Bits {
     use crate::register::{Efer, Host, IntCtl, NestedCtl};
-    let bit = |word, mask| state.bits(word).only(mask);
-    let cpu = |feature: Feature| bit(Word::Cpu, feature.mask());
-    let nested = |control: NestedCtl| bit(Word::NestedCtl, control.bits());
-    let sev_feature = |feature: SevFeatures| bit(Word::SevFeatures, feature.bits());
-    let sev_es = nested(NestedCtl::SEV_ES).and(cpu(Feature::SevEs));
-    let snp = sev_es.and(sev_feature(SevFeatures::SNP_ACTIVE)).and(cpu(Feature::SevSnp));
-    let alternate =
-        snp.and(sev_feature(SevFeatures::ALTERNATE_INJECTION)).and(cpu(Feature::AlternateInjection));
-    let restricted =
-        snp.and(sev_feature(SevFeatures::RESTRICTED_INJECTION)).and(cpu(Feature::RestrictedInjection));
+    // A function each, not closures: these are always inlined.
+    #[inline(always)]
+    fn bit<S: State>(state: &S, word: Word, mask: u64) -> Bits {
+        state.bits(word).only(mask)
+    }
+    #[inline(always)]
+    fn cpu<S: State>(state: &S, feature: Feature) -> Bits {
+        bit(state, Word::Cpu, feature.mask())
+    }
+    #[inline(always)]
+    fn sev_feature<S: State>(state: &S, feature: SevFeatures) -> Bits {
+        bit(state, Word::SevFeatures, feature.bits())
+    }
+    #[inline(always)]
+    fn nested<S: State>(state: &S, control: NestedCtl) -> Bits {
+        bit(state, Word::NestedCtl, control.bits())
+    }
+    #[inline(always)]
+    fn int_ctl<S: State>(state: &S, control: IntCtl) -> Bits {
+        bit(state, Word::IntCtl, control.bits())
+    }
+    let sev_es = nested(state, NestedCtl::SEV_ES).and(cpu(state, Feature::SevEs));
+    let snp = sev_es.and(sev_feature(state, SevFeatures::SNP_ACTIVE)).and(cpu(state, Feature::SevSnp));
+    let alternate = snp
+        .and(sev_feature(state, SevFeatures::ALTERNATE_INJECTION))
+        .and(cpu(state, Feature::AlternateInjection));
+    let restricted = snp
+        .and(sev_feature(state, SevFeatures::RESTRICTED_INJECTION))
+        .and(cpu(state, Feature::RestrictedInjection));
     Bits::TAKEN_OVER
-        .put(Mode::NESTED_PAGING.bits(), nested(NestedCtl::NP_ENABLE).and(cpu(Feature::Npt)))
-        .put(Mode::LONG.bits(), bit(Word::Efer, Efer::LME.bits()).and(cpu(Feature::Lm)))
+        .put(Mode::NESTED_PAGING.bits(), nested(state, NestedCtl::NP_ENABLE).and(cpu(state, Feature::Npt)))
+        .put(Mode::LONG.bits(), bit(state, Word::Efer, Efer::LME.bits()).and(cpu(state, Feature::Lm)))
         .put(
             Mode::SEV.bits(),
-            nested(NestedCtl::SEV).and(cpu(Feature::Sev)).and(bit(Word::Host, Host::MEM_ENCRYPTION.bits())),
+            nested(state, NestedCtl::SEV).and(cpu(state, Feature::Sev)).and(bit(
+                state,
+                Word::Host,
+                Host::MEM_ENCRYPTION.bits(),
+            )),
         )
         .put(Mode::SEV_ES.bits(), sev_es)
         .put(Mode::SNP.bits(), snp)
         .put(Mode::RESTRICTED.bits(), restricted)
         .put(Mode::ALTERNATE.bits(), alternate)
-        .put(Mode::AVIC.bits(), bit(Word::IntCtl, IntCtl::AVIC_ENABLE.bits()).and(cpu(Feature::Avic)))
-        .put(Mode::X2AVIC.bits(), bit(Word::IntCtl, IntCtl::X2AVIC_ENABLE.bits()).and(cpu(Feature::X2avic)))
-        .put(Mode::BUSY_CHECKED.bits(), alternate.or(sev_es.and(cpu(Feature::SecureAvic))))
+        .put(Mode::AVIC.bits(), int_ctl(state, IntCtl::AVIC_ENABLE).and(cpu(state, Feature::Avic)))
+        .put(Mode::X2AVIC.bits(), int_ctl(state, IntCtl::X2AVIC_ENABLE).and(cpu(state, Feature::X2avic)))
+        .put(Mode::BUSY_CHECKED.bits(), alternate.or(sev_es.and(cpu(state, Feature::SecureAvic))))
 }
 
 const PDPTES: [Word; 4] = [Word::Pdpte0, Word::Pdpte1, Word::Pdpte2, Word::Pdpte3];
@@ -294,9 +317,11 @@ impl Test {
             Self::AsidBelowSevMinimum => asid_below_sev_minimum(state, wanted),
             Self::AvicPointerTooWide => {
                 let reserved = state.address_reserved();
-                let mut pointers =
-                    AVIC_POINTERS.iter().map(|&word| reserved.may_be(state.bits(word), POINTER, wanted));
-                if wanted { pointers.any(|may| may) } else { pointers.all(|may| may) }
+                let [backing, logical, physical] = AVIC_POINTERS;
+                let backing = reserved.may_be(state.bits(backing), POINTER, wanted);
+                let logical = reserved.may_be(state.bits(logical), POINTER, wanted);
+                let physical = reserved.may_be(state.bits(physical), POINTER, wanted);
+                if wanted { backing | logical | physical } else { backing & logical & physical }
             }
             Self::CounterEnabled => counter_enabled(state, wanted),
             Self::SevFeatureNotAllowed => sev_feature_not_allowed(state, wanted),
@@ -359,21 +384,27 @@ const fn pat_invalid(pat: Bits, wanted: bool) -> bool {
     }
 }
 
-/// Reserved in a PDPTE of legacy PAE paging: 63:MAXPHYADDR, 8:5 and 2:1. Bits 11:9 are software's.
 #[inline(always)]
 fn pdpte_reserved<S: State>(state: &S, wanted: bool) -> bool {
+    let reserved = state.address_reserved();
+    let [a, b, c, d] = PDPTES;
+    let a = one_pdpte_reserved(state.bits(a), reserved, wanted);
+    let b = one_pdpte_reserved(state.bits(b), reserved, wanted);
+    let c = one_pdpte_reserved(state.bits(c), reserved, wanted);
+    let d = one_pdpte_reserved(state.bits(d), reserved, wanted);
+    if wanted { a | b | c | d } else { a & b & c & d }
+}
+
+/// Reserved in a PDPTE of legacy PAE paging: 63:MAXPHYADDR, 8:5 and 2:1. Bits 11:9 are software's.
+#[inline(always)]
+const fn one_pdpte_reserved(entry: Bits, reserved: Reserved, wanted: bool) -> bool {
     const LOW: u64 = 0x1E6;
     const PRESENT: u64 = 1;
-    let Reserved { certain, possible } = state.address_reserved();
-    let mut entries = PDPTES.iter().map(|&word| {
-        let entry = state.bits(word);
-        if wanted {
-            entry.may_set() & PRESENT != 0 && entry.may_set() & (possible | LOW) != 0
-        } else {
-            entry.may_clear() & PRESENT != 0 || !entry.may_clear() & (certain | LOW) == 0
-        }
-    });
-    if wanted { entries.any(|may| may) } else { entries.all(|may| may) }
+    if wanted {
+        entry.may_set() & PRESENT != 0 && entry.may_set() & (reserved.possible | LOW) != 0
+    } else {
+        entry.may_clear() & PRESENT != 0 || !entry.may_clear() & (reserved.certain | LOW) == 0
+    }
 }
 
 /// TYPE 0, 2, 3 and 4 are defined.

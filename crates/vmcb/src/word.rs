@@ -24,6 +24,7 @@ macro_rules! words {
 
             /// Where it comes from.
             #[must_use]
+            #[inline(always)]
             pub const fn source(self) -> Source {
                 match self { $(Self::$name => Source::$source $(($field))?,)* }
             }
