@@ -1,0 +1,91 @@
+//! The machine code of the accepting paths: no loop, no call but the cold one, no panic.
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+
+use std::path::Path;
+use std::process::Command;
+
+/// The release assembly of this crate, which holds the probes.
+fn assembly() -> String {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // A directory of its own: the one of the running test is locked.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("assembly");
+    let status = Command::new(env!("CARGO"))
+        .current_dir(manifest)
+        .args(["rustc", "--quiet", "--release", "--lib", "--target-dir"])
+        .arg(&target)
+        .args(["--", "--emit", "asm", "-C", "codegen-units=1", "-C", "debuginfo=0"])
+        .status()
+        .expect("cargo runs");
+    assert!(status.success(), "the probes compile");
+    let mut files: Vec<_> = std::fs::read_dir(target.join("release/deps"))
+        .expect("the build has a directory")
+        .map(|entry| entry.expect("it can be listed").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "s"))
+        .filter(|path| path.to_string_lossy().contains("nsvm_bench"))
+        .collect();
+    files.sort_by_key(|path| path.metadata().and_then(|meta| meta.modified()).ok());
+    std::fs::read_to_string(files.last().expect("one file was emitted")).expect("it is text")
+}
+
+/// The instructions and labels of the function whose symbol contains `name`.
+fn function<'a>(assembly: &'a str, name: &str) -> Vec<&'a str> {
+    assembly
+        .lines()
+        .skip_while(|line| !(line.contains(name) && line.ends_with(':')))
+        .take_while(|line| !line.trim_start().starts_with(".size"))
+        .map(str::trim)
+        .filter(|line| !line.starts_with('.') || line.ends_with(':'))
+        .collect()
+}
+
+/// What is not allowed on an accepting path.
+fn faults(code: &[&str], cold: &[&str]) -> Vec<String> {
+    let mut seen = Vec::new();
+    let mut faults = Vec::new();
+    for line in code {
+        if let Some(label) = line.strip_suffix(':') {
+            seen.push(label);
+        } else if line.starts_with("call") {
+            if !cold.iter().any(|name| line.contains(name)) {
+                faults.push(format!("a call: {line}"));
+            }
+        } else if line.starts_with('j') {
+            let target = line.split_whitespace().nth(1).unwrap_or("");
+            let cold_tail = cold.iter().any(|name| line.contains(name));
+            // Back to the epilogue, which returns without another jump, is no loop.
+            let loops = seen.contains(&target) && !returns(code, target);
+            if loops || !(target.starts_with(".L") || cold_tail) {
+                faults.push(format!("a loop or a jump elsewhere: {line}"));
+            }
+        }
+    }
+    faults
+}
+
+/// Whether the code from this label on returns before it jumps.
+fn returns(code: &[&str], label: &str) -> bool {
+    code.iter()
+        .skip_while(|line| line.strip_suffix(':') != Some(label))
+        .find(|line| line.starts_with("ret") || line.starts_with('j'))
+        .is_some_and(|line| line.starts_with("ret"))
+}
+
+#[test]
+fn the_accepting_paths_are_straight_line() {
+    let assembly = assembly();
+    let check = function(&assembly, "nsvm_bench11probe_check");
+    assert!(check.len() > 100, "the whole rulebook is inlined into the probe: {} lines", check.len());
+    assert_eq!(faults(&check, &["4vmcb5check4name"]), [""; 0]);
+    let event = function(&assembly, "nsvm_bench11probe_event");
+    assert!((5..20).contains(&event.len()), "{event:#?}");
+    assert_eq!(faults(&event, &[]), [""; 0]);
+}
+
+#[test]
+fn the_test_sees_loops_and_calls() {
+    assert_eq!(faults(&[".L1:", "addl $1, %eax", "jne\t.L1"], &[]).len(), 1);
+    assert_eq!(faults(&[".L1:", "popq %rbx", "retq", "jmp\t.L1"], &[]).len(), 0);
+    assert_eq!(faults(&["callq\tpanic_bounds_check"], &["name"]).len(), 1);
+    assert_eq!(faults(&["callq\t*_ZN4vmcb5check4name17h00E@GOTPCREL(%rip)"], &["4vmcb5check4name"]).len(), 0);
+    assert_eq!(faults(&["jmp\tmemcpy@PLT"], &[]).len(), 1);
+}
