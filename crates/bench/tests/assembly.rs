@@ -4,14 +4,14 @@
 use std::path::Path;
 use std::process::Command;
 
-/// The release assembly of this crate, which holds the probes.
-fn assembly() -> String {
+/// The release assembly of a package of this workspace.
+fn assembly(package: &str) -> String {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     // A directory of its own: the one of the running test is locked.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("assembly");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("assembly").join(package);
     let status = Command::new(env!("CARGO"))
         .current_dir(manifest)
-        .args(["rustc", "--quiet", "--release", "--lib", "--target-dir"])
+        .args(["rustc", "--quiet", "--package", package, "--release", "--lib", "--target-dir"])
         .arg(&target)
         .args(["--", "--emit", "asm", "-C", "codegen-units=1", "-C", "debuginfo=0"])
         .status()
@@ -21,7 +21,7 @@ fn assembly() -> String {
         .expect("the build has a directory")
         .map(|entry| entry.expect("it can be listed").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "s"))
-        .filter(|path| path.to_string_lossy().contains("nsvm_bench"))
+        .filter(|path| path.to_string_lossy().contains(&package.replace('-', "_")))
         .collect();
     files.sort_by_key(|path| path.metadata().and_then(|meta| meta.modified()).ok());
     std::fs::read_to_string(files.last().expect("one file was emitted")).expect("it is text")
@@ -72,7 +72,7 @@ fn returns(code: &[&str], label: &str) -> bool {
 
 #[test]
 fn the_accepting_paths_are_straight_line() {
-    let assembly = assembly();
+    let assembly = assembly("nsvm-bench");
     let check = function(&assembly, "nsvm_bench11probe_check");
     assert!(check.len() > 100, "the whole rulebook is inlined into the probe: {} lines", check.len());
     assert_eq!(faults(&check, &["4vmcb5check4name"]), [""; 0]);
@@ -88,4 +88,18 @@ fn the_test_sees_loops_and_calls() {
     assert_eq!(faults(&["callq\tpanic_bounds_check"], &["name"]).len(), 1);
     assert_eq!(faults(&["callq\t*_ZN4vmcb5check4name17h00E@GOTPCREL(%rip)"], &["4vmcb5check4name"]).len(), 0);
     assert_eq!(faults(&["jmp\tmemcpy@PLT"], &[]).len(), 1);
+}
+
+/// Nothing in the library can panic: the compiler left no path to a panic in it.
+#[test]
+fn the_library_has_no_panic_path() {
+    let assembly = assembly("vmcb");
+    assert!(assembly.contains("4vmcb"), "this is the library's assembly");
+    let panics: Vec<_> = assembly
+        .lines()
+        .filter(|line| {
+            ["panicking", "_fail@", "unwrap_failed", "expect_failed"].iter().any(|mark| line.contains(mark))
+        })
+        .collect();
+    assert_eq!(panics, [""; 0]);
 }

@@ -168,9 +168,9 @@ impl Cpu {
     /// # Errors
     /// The first part that is not understood.
     pub fn parse(text: &str) -> Result<Self, CpuError<'_>> {
-        let mut parts = text.split(',').map(str::trim);
+        let mut parts = text.split([',']).map(str::trim);
         let first = parts.next().unwrap_or("");
-        let mut cpu = if first.starts_with(['+', '-']) || first.contains('=') {
+        let mut cpu = if first.starts_with(['+', '-']) || first.contains(['=']) {
             Self::ANY.change(first)?
         } else {
             Self::model(first)?
@@ -188,7 +188,7 @@ impl Cpu {
         if let Some(name) = part.strip_prefix('-') {
             return Ok(self.with(find_feature(name)?, false));
         }
-        let Some((name, value)) = part.split_once('=') else {
+        let Some((name, value)) = part.split_once(['=']) else {
             return Ok(self.with(find_feature(part)?, true));
         };
         let bad = |expected| CpuError::BadSetting { setting: part, expected };

@@ -14,7 +14,8 @@ use core::fmt;
 /// ```compile_fail,E0308
 /// # use vmcb::{ExceptionSet, Vector};
 /// // "4 Nov 2025, v1": NMI_VECTOR where BIT_ULL(NMI_VECTOR) was meant.
-/// let invalid: ExceptionSet = ExceptionSet::of(&[Vector::new(9), Vector::new(15)]).union(Vector::new(2));
+/// let reserved = ExceptionSet::of(&[Vector::new(9), Vector::new(15)]).unwrap();
+/// let invalid: ExceptionSet = reserved.union(Vector::new(2));
 /// ```
 ///
 /// The second draft or-ed nothing but numbers:
@@ -29,8 +30,9 @@ use core::fmt;
 ///
 /// ```
 /// # use vmcb::{ExceptionSet, Vector};
-/// let invalid = ExceptionSet::of(&[Vector::new(9), Vector::new(15), Vector::new(2)]);
-/// assert!(invalid.contains(Vector::new(2)) && !invalid.contains(Vector::new(1)));
+/// const INVALID: ExceptionSet =
+///     ExceptionSet::of(&[Vector::new(9), Vector::new(15), Vector::new(2)]).unwrap();
+/// assert!(INVALID.contains(Vector::new(2)) && !INVALID.contains(Vector::new(1)));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Vector(u8);
@@ -87,20 +89,20 @@ impl ExceptionSet {
     /// No vector.
     pub const EMPTY: Self = Self(0);
 
-    /// The set of these vectors.
-    ///
-    /// # Panics
-    /// When a vector is above 31; in a constant that is a compile error.
+    /// The set of these vectors; `None` when one is above 31. In a constant, `unwrap` makes that a
+    /// compile error.
     #[must_use]
-    pub const fn of(vectors: &[Vector]) -> Self {
-        let mut set = 0;
+    pub const fn of(vectors: &[Vector]) -> Option<Self> {
+        let mut set = Self::EMPTY;
         let mut index = 0;
         while index < vectors.len() {
-            assert!(vectors[index].0 < 32, "only vectors 0 to 31 are exceptions");
-            set |= 1 << vectors[index].0;
+            if vectors[index].0 > 31 {
+                return None;
+            }
+            set = set.with(vectors[index]);
             index += 1;
         }
-        Self(set)
+        Some(set)
     }
 
     /// The vectors whose row of the table satisfies `existence`.
