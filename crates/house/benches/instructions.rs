@@ -1,6 +1,6 @@
 //! Instruction counts under callgrind: the same on every machine for the same compiler.
 //!
-//! `cargo bench -p nsvm-bench` (needs valgrind and gungraun-runner 0.20) fails when a count exceeds what
+//! `cargo bench -p nsvm-house` (needs valgrind and gungraun-runner 0.20) fails when a count exceeds what
 //! was recorded: for `check` by more than 5 percent, which leaves room for another compiler.
 #![allow(missing_docs, unused_qualifications, reason = "the macros generate them")]
 
@@ -10,18 +10,18 @@ use std::hint::black_box;
 use vmcb::{Environment, Event, GuestMode, KnownPage, Limits, Verdict};
 
 fn inputs() -> ([u8; 4096], Limits, Environment<'static>) {
-    (nsvm_bench::legal_vmcb(), nsvm_bench::limits(), nsvm_bench::environment())
+    (nsvm_house::legal_vmcb(), nsvm_house::limits(), nsvm_house::environment())
 }
 
 // `check` accepts a legal VMCB of a plain guest: all rules, at most 400 instructions.
 #[library_benchmark(config = at_most(CHECK + CHECK / 20))]
 #[bench::legal(setup = inputs)]
 fn check((vmcb, limits, environment): ([u8; 4096], Limits, Environment<'static>)) -> bool {
-    nsvm_bench::probe_check(black_box(&vmcb), black_box(&limits), black_box(&environment))
+    nsvm_house::probe_check(black_box(&vmcb), black_box(&limits), black_box(&environment))
 }
 
 fn event(low: u64) -> (Event, GuestMode, Limits) {
-    (Event::from_bits(low), GuestMode::BITS_64, nsvm_bench::limits())
+    (Event::from_bits(low), GuestMode::BITS_64, nsvm_house::limits())
 }
 
 // `accepts_event`, both answers: at most 15 instructions.
@@ -30,18 +30,18 @@ fn event(low: u64) -> (Event, GuestMode, Limits) {
 #[bench::no(args = (0x8000_0302), setup = event)]
 #[bench::nothing(args = (0), setup = event)]
 fn accepts_event((event, mode, limits): (Event, GuestMode, Limits)) -> bool {
-    nsvm_bench::probe_event(black_box(event), black_box(mode), black_box(&limits))
+    nsvm_house::probe_event(black_box(event), black_box(mode), black_box(&limits))
 }
 
 fn known() -> (KnownPage, Limits, Environment<'static>) {
-    (KnownPage::all(&nsvm_bench::legal_vmcb()), nsvm_bench::limits(), nsvm_bench::environment())
+    (KnownPage::all(&nsvm_house::legal_vmcb()), nsvm_house::limits(), nsvm_house::environment())
 }
 
 // `judge` of the same page: for the record, without a limit.
 #[library_benchmark]
 #[bench::legal(setup = known)]
 fn judge((vmcb, limits, environment): (KnownPage, Limits, Environment<'static>)) -> Verdict {
-    nsvm_bench::probe_judge(black_box(&vmcb), black_box(&limits), black_box(&environment))
+    nsvm_house::probe_judge(black_box(&vmcb), black_box(&limits), black_box(&environment))
 }
 
 /// What `check` took with rustc 1.95; the bar is 400. A change that costs more has to say so here.
@@ -54,7 +54,7 @@ fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
     let mut config = LibraryBenchmarkConfig::default();
     config.tool(
         Callgrind::with_args(["--cache-sim=no"])
-            .entry_point(EntryPoint::Custom("nsvm_bench::probe_*".into()))
+            .entry_point(EntryPoint::Custom("nsvm_house::probe_*".into()))
             .hard_limits([(EventKind::Ir, instructions)]),
     );
     config

@@ -1,7 +1,7 @@
-//! What the benchmarks and the assembly check look at: the accepting paths as functions of their own.
+//! What the benchmarks and the assembly test look at: the accepting paths as functions of their own.
 //!
-//! `tests/assembly.rs` compiles this crate and reads the machine code of these functions;
-//! `benches/instructions.rs` counts what they execute.
+//! `tests/assembly.rs` reads the machine code of these functions, `benches/instructions.rs` counts what
+//! they execute, `tests/invariants.rs` holds what ARCHITECTURE.md says of the tree.
 
 use vmcb::{
     Cpu, Environment, Event, GuestMode, Input, KnownPage, Limits, Policy, Verdict,

@@ -72,11 +72,11 @@ fn returns(code: &[&str], label: &str) -> bool {
 
 #[test]
 fn the_accepting_paths_are_straight_line() {
-    let assembly = assembly("nsvm-bench");
-    let check = function(&assembly, "nsvm_bench11probe_check");
+    let assembly = assembly("nsvm-house");
+    let check = function(&assembly, "nsvm_house11probe_check");
     assert!(check.len() > 100, "the whole rulebook is inlined into the probe: {} lines", check.len());
     assert_eq!(faults(&check, &["4vmcb5check4name"]), [""; 0]);
-    let event = function(&assembly, "nsvm_bench11probe_event");
+    let event = function(&assembly, "nsvm_house11probe_event");
     assert!((5..20).contains(&event.len()), "{event:#?}");
     assert_eq!(faults(&event, &[]), [""; 0]);
 }
