@@ -12,7 +12,7 @@ use crate::judge::{Verdict, View, read_le};
 use crate::known::Bits;
 use crate::layout::PAGE_SIZE;
 use crate::limits::Limits;
-use crate::literal::{Literal, Reserved, State, mode};
+use crate::literal::{CBit, Literal, State, mode};
 use crate::register::{Cr0, CsAttributes, Mode, NestedCtl};
 use crate::rules::{MAX_LITERALS, ON_EVENT, ROWS, Rule, RuleSet, for_each_rule, needs_sev};
 use crate::word::{Source, Word};
@@ -55,8 +55,9 @@ impl State for Plain<'_> {
     }
 
     #[inline(always)]
-    fn address_reserved(&self) -> Reserved {
-        self.limits.address
+    fn c_bit(&self) -> CBit {
+        // The pass that accepts leaves it in the address; the judge knows better.
+        CBit { certain: 0, possible: self.limits.c_bit }
     }
 }
 
@@ -368,8 +369,8 @@ impl State for Injection<'_> {
         self.limits
     }
 
-    fn address_reserved(&self) -> Reserved {
-        self.limits.address
+    fn c_bit(&self) -> CBit {
+        CBit { certain: 0, possible: self.limits.c_bit }
     }
 }
 

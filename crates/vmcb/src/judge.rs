@@ -7,7 +7,7 @@ use crate::feature::Feature;
 use crate::known::{Bits, KnownPage};
 use crate::layout::{Field, PAGE_SIZE, vmcb_field, vmsa_field};
 use crate::limits::{Limits, features_of_cr4, features_of_efer};
-use crate::literal::{Literal, Reserved, State, Test, mode};
+use crate::literal::{CBit, Literal, Reserved, State, Test, mode};
 use crate::phase::Phase;
 use crate::register::{Host, IntCtl, Mode, NestedCtl, SevFeatures, VintrCtrl};
 use crate::rules::{ON_EVENT, REFUSING, Rule, RuleSet};
@@ -173,20 +173,17 @@ impl State for View<'_> {
         self.limits
     }
 
-    fn address_reserved(&self) -> Reserved {
-        let Reserved { certain, possible } = self.limits.address;
-        let encryption = self.bits(Word::Host).only(Host::MEM_ENCRYPTION.bits());
-        let c_bit = self.limits.c_bit;
-        let has = self.limits.cpu().features;
-        let certainly_encrypts = !has.may_clear() & (Feature::Sme.mask() | Feature::Sev.mask()) != 0;
-        if encryption.may_set() == 0 {
-            // No encryption, no C-bit.
-            let highest = u64::MAX << (self.limits.phys_bits.highest & 63);
-            Reserved { certain: certain | c_bit & highest, possible }
-        } else if encryption.may_clear() == 0 && certainly_encrypts && c_bit.count_ones() == 1 {
-            Reserved { certain, possible: possible & !c_bit }
+    fn c_bit(&self) -> CBit {
+        let possible = self.limits.c_bit;
+        let active = self.bits(Word::Host).only(Host::MEM_ENCRYPTION.bits());
+        let features = self.limits.cpu().features;
+        let encrypts = !features.may_clear() & (Feature::Sme.mask() | Feature::Sev.mask()) != 0;
+        if active.may_set() == 0 {
+            CBit { certain: 0, possible: 0 }
+        } else if active.may_clear() == 0 && encrypts && possible.is_power_of_two() {
+            CBit { certain: possible, possible: 0 }
         } else {
-            Reserved { certain, possible }
+            CBit { certain: 0, possible }
         }
     }
 }

@@ -127,7 +127,7 @@ const EFER_GATES: [(Efer, Gate); 13] = {
 
 /// What a CPU with these features does not define, given the rows above.
 fn reserved(gates: impl Iterator<Item = (u64, Gate)>, features: Bits) -> Reserved {
-    let mut reserved = Reserved { certain: u64::MAX, possible: u64::MAX };
+    let mut reserved = Reserved { certain: u64::MAX, possible: u64::MAX, exempt: 0 };
     for (bits, gate) in gates {
         let (may_be_legal, may_be_reserved) = match gate {
             Gate::Always => (true, false),
@@ -185,8 +185,6 @@ pub struct Limits {
     pub(crate) sev_asid_maximum: Range<u32>,
     pub(crate) sev_asid_minimum: Range<u32>,
     pub(crate) phys_bits: Range<u8>,
-    /// Reserved bits of a physical address, the C-bit left out of what is certain.
-    pub(crate) address: Reserved,
     /// Bits that may be the C-bit.
     pub(crate) c_bit: u64,
     pub(crate) events: EventTable,
@@ -242,7 +240,6 @@ impl Limits {
             // Where all known parts have it.
             None => 1 << 47 | 1 << 51,
         };
-        let at_and_above = |bits: u8| u64::MAX << (bits & 63);
         let mut limits = Self {
             cpu,
             policy,
@@ -253,10 +250,6 @@ impl Limits {
             sev_asid_maximum: range(cpu.sev_asid_maximum),
             sev_asid_minimum: range(cpu.sev_asid_minimum),
             phys_bits,
-            address: Reserved {
-                certain: at_and_above(phys_bits.highest) & !c_bit,
-                possible: at_and_above(phys_bits.lowest),
-            },
             c_bit,
             events: EventTable::NONE,
         };
@@ -500,8 +493,11 @@ impl Limits {
             1 => Policy::FixedVectors,
             _ => return Err(LimitsError::Unknown("policy")),
         };
-        let cr4 = Reserved { certain: cr4.ok_or(missing)?, possible: cr4_maybe.ok_or(missing)? };
-        let efer = Reserved { certain: efer.ok_or(missing)?, possible: efer_maybe.ok_or(missing)? };
+        let both = |certain: Option<u64>, possible: Option<u64>| {
+            Some(Reserved { certain: certain?, possible: possible?, exempt: 0 })
+        };
+        let cr4 = both(cr4, cr4_maybe).ok_or(missing)?;
+        let efer = both(efer, efer_maybe).ok_or(missing)?;
         if cr4.certain & !cr4.possible | efer.certain & !efer.possible != 0 {
             return Err(corrupt(body, "a bit is reserved for certain and yet not possibly"));
         }

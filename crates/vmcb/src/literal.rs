@@ -86,28 +86,60 @@ pub enum Test {
 pub(crate) trait State {
     fn bits(&self, word: Word) -> Bits;
     fn limits(&self) -> &Limits;
-    /// The bits of a physical address that are reserved: for certain, and possibly.
-    fn address_reserved(&self) -> Reserved;
+    /// Which bit of an address is the C-bit of memory encryption.
+    fn c_bit(&self) -> CBit;
+
+    /// The bits of a physical address that are reserved: at and above MAXPHYADDR, but for the C-bit.
+    #[inline(always)]
+    fn address_reserved(&self) -> Reserved {
+        let CBit { certain, possible } = self.c_bit();
+        let limits = self.limits();
+        Reserved {
+            certain: limits.highest_limit().wrapping_neg() & !certain,
+            possible: limits.lowest_limit().wrapping_neg() & !certain,
+            exempt: possible,
+        }
+    }
+}
+
+/// The C-bit: a bit that marks encrypted pages and is no part of the address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct CBit {
+    /// It is this one.
+    pub(crate) certain: u64,
+    /// It may be one of these, or none.
+    pub(crate) possible: u64,
 }
 
 /// The bits of a word that a CPU does not define, as far as is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(crate) struct Reserved {
-    /// Reserved on every CPU that fits what is known.
+    /// Reserved on every CPU that fits what is known, but for `exempt`.
     pub(crate) certain: u64,
     /// Reserved on some CPU that fits what is known: a superset of `certain`.
     pub(crate) possible: u64,
+    /// Bits of which one at most may be the C-bit, which is no part of an address.
+    pub(crate) exempt: u64,
 }
 
 impl Reserved {
     /// Whether some bit of `mask` may be set and reserved (`wanted`), or none may be (not `wanted`).
     #[inline(always)]
     const fn may_be(self, bits: Bits, mask: u64, wanted: bool) -> bool {
-        if wanted {
-            bits.may_set() & self.possible & mask != 0
-        } else {
-            !bits.may_clear() & self.certain & mask == 0
-        }
+        if wanted { self.some_of(bits.may_set() & mask) } else { self.none_of(!bits.may_clear() & mask) }
+    }
+
+    /// Whether one of these bits, which may be set, may be reserved.
+    #[inline(always)]
+    const fn some_of(self, may_be_set: u64) -> bool {
+        may_be_set & self.possible != 0
+    }
+
+    /// Whether these bits, which are set, may all be defined.
+    #[inline(always)]
+    const fn none_of(self, set: u64) -> bool {
+        let left = set & self.certain;
+        left == 0 || left.is_power_of_two() && left & self.exempt != 0
     }
 }
 
@@ -297,12 +329,9 @@ impl Test {
         match self {
             Self::AddressTooWide(word) => state.address_reserved().may_be(state.bits(word), u64::MAX, wanted),
             Self::NotAPageAddress(word) => {
-                let Reserved { certain, possible } = state.address_reserved();
-                Reserved { certain: certain | PAGE_OFFSET, possible: possible | PAGE_OFFSET }.may_be(
-                    state.bits(word),
-                    u64::MAX,
-                    wanted,
-                )
+                let address = state.address_reserved();
+                let (certain, possible) = (address.certain | PAGE_OFFSET, address.possible | PAGE_OFFSET);
+                Reserved { certain, possible, ..address }.may_be(state.bits(word), u64::MAX, wanted)
             }
             Self::PointerTooWide(word) => state.address_reserved().may_be(state.bits(word), POINTER, wanted),
             Self::TableTooHigh { word, size } => table_too_high(state, word, size, wanted),
@@ -315,14 +344,7 @@ impl Test {
             Self::SoftwareOrBpOrOf => software_or_bp_or_of(state.bits(Word::EventInj), wanted),
             Self::AsidAboveSevMaximum => asid_above_sev_maximum(state, wanted),
             Self::AsidBelowSevMinimum => asid_below_sev_minimum(state, wanted),
-            Self::AvicPointerTooWide => {
-                let reserved = state.address_reserved();
-                let [backing, logical, physical] = AVIC_POINTERS;
-                let backing = reserved.may_be(state.bits(backing), POINTER, wanted);
-                let logical = reserved.may_be(state.bits(logical), POINTER, wanted);
-                let physical = reserved.may_be(state.bits(physical), POINTER, wanted);
-                if wanted { backing | logical | physical } else { backing & logical & physical }
-            }
+            Self::AvicPointerTooWide => avic_pointer_too_wide(state, wanted),
             Self::CounterEnabled => counter_enabled(state, wanted),
             Self::SevFeatureNotAllowed => sev_feature_not_allowed(state, wanted),
         }
@@ -357,16 +379,29 @@ impl Test {
 #[inline(always)]
 fn table_too_high<S: State>(state: &S, word: Word, size: u64, wanted: bool) -> bool {
     let bits = state.bits(word);
-    let reserved = state.address_reserved();
     let limits = state.limits();
+    let c_bit = state.c_bit();
     let end = |base: u64| (base & !PAGE_OFFSET).saturating_add(size);
     if wanted {
-        // A bit that is the C-bit for certain is no part of the address.
-        let c_bit = limits.c_bit & !reserved.possible;
-        end(bits.largest() & !c_bit) > limits.lowest_limit()
+        end(bits.may_set() & !c_bit.certain) > limits.lowest_limit()
     } else {
-        let c_bit = limits.c_bit & !reserved.certain;
-        end(!bits.may_clear() & !c_bit) <= limits.highest_limit()
+        let base = !bits.may_clear();
+        // Of the bits that may be the C-bit one is: the highest that is set leaves the least.
+        let candidates = base & c_bit.possible;
+        let highest = if candidates == 0 { 0 } else { 1 << candidates.ilog2() };
+        end(base & !highest) <= limits.highest_limit()
+    }
+}
+
+#[inline(always)]
+fn avic_pointer_too_wide<S: State>(state: &S, wanted: bool) -> bool {
+    let [backing, logical, physical] = AVIC_POINTERS;
+    let [a, b, c] = [state.bits(backing), state.bits(logical), state.bits(physical)];
+    let reserved = state.address_reserved();
+    if wanted {
+        reserved.some_of((a.may_set() | b.may_set() | c.may_set()) & POINTER)
+    } else {
+        reserved.none_of(!(a.may_clear() & b.may_clear() & c.may_clear()) & POINTER)
     }
 }
 
@@ -384,27 +419,29 @@ const fn pat_invalid(pat: Bits, wanted: bool) -> bool {
     }
 }
 
-#[inline(always)]
-fn pdpte_reserved<S: State>(state: &S, wanted: bool) -> bool {
-    let reserved = state.address_reserved();
-    let [a, b, c, d] = PDPTES;
-    let a = one_pdpte_reserved(state.bits(a), reserved, wanted);
-    let b = one_pdpte_reserved(state.bits(b), reserved, wanted);
-    let c = one_pdpte_reserved(state.bits(c), reserved, wanted);
-    let d = one_pdpte_reserved(state.bits(d), reserved, wanted);
-    if wanted { a | b | c | d } else { a & b & c & d }
-}
-
 /// Reserved in a PDPTE of legacy PAE paging: 63:MAXPHYADDR, 8:5 and 2:1. Bits 11:9 are software's.
 #[inline(always)]
-const fn one_pdpte_reserved(entry: Bits, reserved: Reserved, wanted: bool) -> bool {
-    const LOW: u64 = 0x1E6;
+fn pdpte_reserved<S: State>(state: &S, wanted: bool) -> bool {
     const PRESENT: u64 = 1;
-    if wanted {
-        entry.may_set() & PRESENT != 0 && entry.may_set() & (reserved.possible | LOW) != 0
-    } else {
-        entry.may_clear() & PRESENT != 0 || !entry.may_clear() & (reserved.certain | LOW) == 0
+    const LOW: u64 = 0x1E6;
+    /// The entry's bits that count: none of an entry that is not present.
+    #[inline(always)]
+    const fn counting(entry: Bits, wanted: bool) -> u64 {
+        let (present, bits) = if wanted {
+            (entry.may_set() & PRESENT != 0, entry.may_set())
+        } else {
+            (entry.may_clear() & PRESENT == 0, !entry.may_clear())
+        };
+        if present { bits & !PRESENT } else { 0 }
     }
+    let [a, b, c, d] = PDPTES;
+    let bits = counting(state.bits(a), wanted)
+        | counting(state.bits(b), wanted)
+        | counting(state.bits(c), wanted)
+        | counting(state.bits(d), wanted);
+    let address = state.address_reserved();
+    let reserved = Reserved { certain: address.certain | LOW, possible: address.possible | LOW, ..address };
+    if wanted { reserved.some_of(bits) } else { reserved.none_of(bits) }
 }
 
 /// TYPE 0, 2, 3 and 4 are defined.
