@@ -233,10 +233,10 @@ pub enum RemarkKind {
         /// The last field shown.
         name: &'static str,
     },
-    /// A value stood on the line after its label, as mail programs wrap it, and was joined to it.
+    /// Values stood on the line after their label, as mail programs wrap them, and were joined to it.
     WrapJoined {
-        /// The field.
-        name: &'static str,
+        /// How many; the remark stands at the first.
+        count: u64,
     },
     /// The save area shown is the decrypted VMSA; the VMCB's own save area is not used by such a guest.
     VmsaShown,
@@ -302,7 +302,10 @@ impl fmt::Display for RemarkKind {
             }
             Self::BeginsAt { name } => write!(f, "the dump begins with `{name}`: what comes before it is missing"),
             Self::EndsAfter { name } => write!(f, "the dump ends after `{name}`: the rest is missing"),
-            Self::WrapJoined { name } => write!(f, "the value of `{name}` stands on the line after it; joined"),
+            Self::WrapJoined { count: 1 } => f.write_str("a value stands on the line after its label; joined"),
+            Self::WrapJoined { count } => {
+                write!(f, "{count} values stand on the line after their label; joined")
+            }
             Self::VmsaShown => {
                 f.write_str("the save area shown is the guest's decrypted VMSA, not the save area of the VMCB")
             }

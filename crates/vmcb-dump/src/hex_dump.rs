@@ -56,6 +56,7 @@ struct Row {
     offsets: [Option<u64>; 3],
     offset_digits: usize,
     line: u64,
+    text: String,
     /// Where each group begins.
     columns: Vec<usize>,
     /// Bytes in the order in which they are printed.
@@ -90,7 +91,7 @@ struct Block {
 /// What a dump consists of.
 #[derive(Clone)]
 enum Item {
-    Row(Row, String),
+    Row(Row),
     Star(u64, String),
     End([Option<u64>; 3], u64, String),
 }
@@ -131,7 +132,7 @@ impl Format for HexDump {
             let goes_on = self.open.as_mut().is_some_and(|block| block.accepts(&row));
             if goes_on {
                 if let Some(block) = &mut self.open {
-                    block.item(Item::Row(row, line.text.to_owned()), out);
+                    block.item(Item::Row(row), out);
                 }
                 return Taken::Yes;
             }
@@ -141,7 +142,7 @@ impl Format for HexDump {
             self.finish(out);
             let mut block = Block::new(&row);
             block.repeated_pages = self.repeated_pages;
-            block.item(Item::Row(row, line.text.to_owned()), out);
+            block.item(Item::Row(row), out);
             self.open = Some(block);
             return Taken::Began;
         }
@@ -262,6 +263,7 @@ impl Row {
             offsets: offsets(offset),
             offset_digits: digits,
             line: line.number,
+            text: line.text.to_owned(),
             printed: Vec::with_capacity(columns.len() * style.bytes),
             turned: Vec::new(),
             votes: (0, 0),
@@ -389,7 +391,7 @@ impl Block {
         let mut candidates = self.candidates;
         let star = matches!(self.held.back(), Some(Item::Star(..)));
         let last = self.held.iter().rev().find_map(|item| match item {
-            Item::Row(row, _) => Some(row),
+            Item::Row(row) => Some(row),
             _ => None,
         });
         let Some(last) = last else {
@@ -457,26 +459,23 @@ impl Block {
             }
             Item::End(offsets, line, text) => {
                 if let Some(end) = offsets.get(base).copied().flatten() {
+                    self.rows += 1;
                     self.repeat_until(end, out);
                     if let Some(page) = &mut self.page {
                         page.notes.keep(line, &text);
                     }
-                    self.rows += 1;
                 }
             }
-            Item::Row(row, text) => {
+            Item::Row(row) => {
                 let Some(offset) = row.offsets.get(base).copied().flatten() else {
                     return;
                 };
-                if self.last.is_some() && self.repeats {
-                    self.repeat_until(offset, out);
-                }
-                self.repeats = false;
                 self.rows += 1;
+                self.repeat_until(offset, out);
                 self.votes.0 = self.votes.0.saturating_add(row.votes.0);
                 self.votes.1 = self.votes.1.saturating_add(row.votes.1);
                 self.next = offset.saturating_add(row.printed.len() as u64);
-                self.fill(&row, offset, self.next, Some(&text), out);
+                self.fill(&row, offset, self.next, false, out);
                 self.last = Some(row);
             }
         }
@@ -488,7 +487,7 @@ impl Block {
             && end > self.next
             && let Some(row) = self.last.take()
         {
-            self.fill(&row, self.next, end, None, out);
+            self.fill(&row, self.next, end, true, out);
             self.next = end;
             self.last = Some(row);
         }
@@ -496,7 +495,7 @@ impl Block {
     }
 
     /// Puts the bytes of a row, again and again, into the page or pages from `from` up to `to`.
-    fn fill(&mut self, row: &Row, from: u64, to: u64, text: Option<&str>, out: &mut Out) {
+    fn fill(&mut self, row: &Row, from: u64, to: u64, repeats: bool, out: &mut Out) {
         let period = row.printed.len();
         if period == 0 {
             return;
@@ -508,7 +507,7 @@ impl Block {
             if self.page.as_ref().is_some_and(|page| page.base != base) {
                 self.emit(out);
             }
-            if text.is_none() && at == base && to - at > PAGE {
+            if repeats && at == base && to - at > PAGE {
                 // A page of nothing but repeats. A hostile end would yield them for ever.
                 if self.repeated_pages >= MAX_REPEATED_PAGES {
                     let last = (to - 1) / PAGE * PAGE;
@@ -518,9 +517,10 @@ impl Block {
                 }
                 self.repeated_pages += 1;
             }
+            let begins = self.page.is_none();
             let page = self.page.get_or_insert_with(|| PageBytes::new(base));
-            if let Some(text) = text {
-                page.notes.keep(row.line, text);
+            if begins || !repeats {
+                page.notes.keep(row.line, &row.text);
             }
             let start = usize::try_from(at - base).unwrap_or(0);
             let length = usize::try_from(to - at).unwrap_or(PAGE_SIZE).min(PAGE_SIZE - start);
@@ -571,10 +571,12 @@ impl Block {
         if page.count == PAGE_SIZE {
             *found.vmcb = KnownPage::all(bytes);
         } else {
-            for (offset, (&byte, &known)) in (0u16..).zip(bytes.iter().zip(page.known.iter())) {
-                if known {
-                    found.vmcb.learn(offset, 1, u64::from(byte), 0xFF);
-                }
+            let words = bytes.chunks_exact(8).zip(page.known.chunks_exact(8));
+            for (offset, (bytes, known)) in (0u16..).step_by(8).zip(words) {
+                let value = bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
+                let mask =
+                    known.iter().rev().fold(0, |mask, &known| mask << 8 | if known { 0xFF } else { 0 });
+                found.vmcb.learn(offset, 8, value, mask);
             }
         }
         found.fields = page::fields(&found.vmcb, |offset, size| page.place(offset, size, style, turned));

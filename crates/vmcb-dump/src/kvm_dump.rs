@@ -49,6 +49,8 @@ struct Dump {
     pending: Pending,
     /// The segment whose parts come next.
     segment: Option<usize>,
+    /// The first value that stood on the line after its label, and how many did.
+    joined: Option<(Place, u64)>,
     last_line: u64,
     idle: u64,
 }
@@ -280,6 +282,8 @@ impl Dump {
                     }
                     if words.len() < INTERCEPTS.len() {
                         self.pending = Pending::Intercepts { row, label, words };
+                    } else {
+                        self.settle_intercepts(row, label, words);
                     }
                 }
             }
@@ -341,7 +345,7 @@ impl Dump {
         words: &mut Vec<(u64, Place)>,
     ) -> bool {
         let name = INTERCEPTS[0].name;
-        self.remark_wrap(name, &place, label);
+        self.note_wrap(&place, label);
         let whole = words.is_empty() && number::hex_digits(word).len() > 8;
         match number::hex(word, name, if whole { 16 } else { 8 }) {
             Ok(value) if whole => {
@@ -372,18 +376,18 @@ impl Dump {
     }
 
     fn take(&mut self, row: usize, slot: Slot, word: &[u8], place: Place, maybe_cut: bool, label: &Place) {
-        self.remark_wrap(slot.name, &place, label);
+        self.note_wrap(&place, label);
         match number::read(word, slot.name, slot.size, slot.form, maybe_cut) {
             Ok((value, mask)) => self.push(row, slot, value, mask, place),
             Err(kind) => self.notes.remark(kind, place),
         }
     }
 
-    fn remark_wrap(&mut self, name: &'static str, value: &Place, label: &Place) {
+    fn note_wrap(&mut self, value: &Place, label: &Place) {
         if let (Place::Text { line: value_line, .. }, Place::Text { line, .. }) = (value, label)
             && value_line != line
         {
-            self.notes.remark(RemarkKind::WrapJoined { name }, value.clone());
+            self.joined.get_or_insert_with(|| (value.clone(), 0)).1 += 1;
         }
     }
 
@@ -432,6 +436,9 @@ impl Dump {
         let drop_save = !newer && sev_es;
         if let Some(name) = self.first.filter(|&row| row > 0).and_then(label_text) {
             self.notes.remark(RemarkKind::BeginsAt { name }, place.clone());
+        }
+        if let Some((place, count)) = self.joined.take() {
+            self.notes.remark(RemarkKind::WrapJoined { count }, place);
         }
         if shows_vmsa {
             self.notes.remark(RemarkKind::VmsaShown, place.clone());
@@ -525,7 +532,11 @@ fn is_as_printed(row: usize, message: &[u8], label: usize) -> bool {
         Some(Shows::Intercepts) => {
             column && matches!(word.len(), 8 | 16) && word.iter().all(u8::is_ascii_hexdigit)
         }
-        Some(Shows::Segment(_)) => word == b"s:" && at <= 6,
+        Some(Shows::Segment(_)) => {
+            let selector = message.get(at + 2..).unwrap_or_default().trim_ascii_start();
+            let digits = selector.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+            word == b"s:" && at <= 6 && digits == 4
+        }
         None => false,
     }
 }

@@ -145,7 +145,7 @@ impl Prefix {
         let module = self.svm.find(head).map(|found| found + " SVM: ".len());
         let module = module.or_else(|| self.kvm_amd.find(head).map(|found| found + " kvm_amd: ".len()));
         match module {
-            Some(after) => (skip_spaces(line, at + after), true),
+            Some(after) => (skip_marks(line, at + after), true),
             None => (at, false),
         }
     }
@@ -159,7 +159,7 @@ fn head(line: &[u8], at: usize) -> &[u8] {
 fn skip_module(line: &[u8], at: usize) -> Option<usize> {
     let rest = line.get(at..)?;
     let module = MODULES.iter().find(|module| rest.starts_with(module))?;
-    Some(skip_spaces(line, at + module.len()))
+    Some(skip_marks(line, at + module.len()))
 }
 
 pub(crate) fn skip_spaces(line: &[u8], mut at: usize) -> usize {
