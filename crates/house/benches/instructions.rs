@@ -44,6 +44,13 @@ fn judge((vmcb, limits, environment): (KnownPage, Limits, Environment<'static>))
     nsvm_house::probe_judge(black_box(&vmcb), black_box(&limits), black_box(&environment))
 }
 
+// `Limits::compile`, once for a VM: for the record, without a limit.
+#[library_benchmark]
+#[bench::milan()]
+fn compile() -> Limits {
+    nsvm_house::probe_compile()
+}
+
 /// What `check` took with rustc 1.95; the bar is 400. A change that costs more has to say so here.
 const CHECK: u64 = 364;
 /// Both answers of `accepts_event`, with rustc 1.95; the bar is 15 too.
@@ -60,5 +67,5 @@ fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
     config
 }
 
-library_benchmark_group!(name = accepting, benchmarks = [check, accepts_event, judge]);
+library_benchmark_group!(name = accepting, benchmarks = [check, accepts_event, judge, compile]);
 main!(library_benchmark_groups = accepting);

@@ -28,6 +28,13 @@ pub fn probe_judge(vmcb: &KnownPage, limits: &Limits, environment: &Environment<
     vmcb::judge(vmcb, vmcb::Phase::Before, limits, environment)
 }
 
+/// A virtual CPU from its name to its limits: once for a VM.
+#[inline(never)]
+#[must_use]
+pub fn probe_compile() -> Limits {
+    limits()
+}
+
 /// A legal 64-bit guest with nested paging and a page fault to inject: every group of rules is looked at
 /// but those of SEV.
 #[must_use]

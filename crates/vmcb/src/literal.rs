@@ -454,24 +454,24 @@ fn event_type_reserved(event: Bits, wanted: bool) -> bool {
 
 #[inline(always)]
 fn vector_reserved<S: State>(state: &S, wanted: bool) -> bool {
-    let event = state.bits(Word::EventInj);
     let reserved = state.limits().reserved_vectors;
-    if event.unknown_mask() & Event::VECTOR == 0 && event.known_mask() & Event::VECTOR == Event::VECTOR {
-        return reserved.contains(Event::from_bits(event.value()).vector()) == wanted;
-    }
-    vectors(event).any(|vector| reserved.contains(vector) == wanted)
+    some_vector(state.bits(Word::EventInj), |vector| reserved.contains(vector) == wanted)
 }
 
-/// The completions of VECTOR.
+/// Whether some completion of VECTOR is as asked.
 #[inline(always)]
-fn vectors(event: Bits) -> impl Iterator<Item = Vector> {
-    (0..=u8::MAX).filter(move |&number| event.may_be(Event::VECTOR, number.into())).map(Vector::new)
+fn some_vector(event: Bits, is_wanted: impl Fn(Vector) -> bool) -> bool {
+    if event.known_mask() & Event::VECTOR == Event::VECTOR {
+        return is_wanted(Event::from_bits(event.value()).vector());
+    }
+    let mut numbers = (0..=u8::MAX).filter(|&number| event.may_be(Event::VECTOR, number.into()));
+    numbers.any(|number| is_wanted(Vector::new(number)))
 }
 
 fn software_or_bp_or_of(event: Bits, wanted: bool) -> bool {
     use crate::event::EventType;
     let may_be = |kind: EventType| event.may_be(Event::TYPE, u64::from(kind.bits()) << 8);
-    let bp_or_of = |wanted| vectors(event).any(|vector| (vector == BP || vector == OF) == wanted);
+    let bp_or_of = |wanted| some_vector(event, |vector| (vector == BP || vector == OF) == wanted);
     let exception = may_be(EventType::EXCEPTION) && bp_or_of(wanted);
     if wanted {
         may_be(EventType::SOFTWARE) || exception

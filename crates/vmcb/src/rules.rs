@@ -609,7 +609,12 @@ impl RuleSet {
 
     /// The rules, in the order of the rulebook.
     pub fn iter(self) -> impl Iterator<Item = Rule> {
-        Rule::ALL.iter().copied().filter(move |&rule| self.contains(rule))
+        let mut left = self.0;
+        core::iter::from_fn(move || {
+            let rule = Rule::ALL.get(left.trailing_zeros() as usize).copied();
+            left &= left.wrapping_sub(1);
+            rule
+        })
     }
 }
 
