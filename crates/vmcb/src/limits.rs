@@ -4,10 +4,10 @@
 //! make of the same CPU today: a rule, a CR4 bit or a vector that is learned later reaches only VMs
 //! that ask for it by [`Limits::upgrade`], on any host and in either direction of a migration.
 
-use crate::check::EventTable;
 use crate::cpu::{Cpu, PHYS_BITS};
 use crate::exception::{ExceptionSet, RESERVED_VECTORS};
 use crate::feature::Feature;
+use crate::injection::EventTable;
 use crate::known::Bits;
 use crate::literal::Reserved;
 use crate::register::{Cr4, Efer};
