@@ -216,6 +216,16 @@ impl<'a> Environment<'a> {
             Answer::TakenOver => Bits::TAKEN_OVER,
         };
         self.host = self.host.with(facts.bits() & (self.host.may_set() | self.host.may_clear()), bits);
+        if matches!(answer, Answer::TakenOver) {
+            // By name: whoever takes over one fact of an input answers for that input.
+            let mut index = 0;
+            while index < Input::ALL.len() {
+                if Input::ALL[index].facts().bits() & facts.bits() != 0 {
+                    self.taken_over = self.taken_over.with(Input::ALL[index]);
+                }
+                index += 1;
+            }
+        }
         self
     }
 
@@ -244,6 +254,9 @@ impl<'a> Environment<'a> {
     /// The VMSA.
     #[must_use]
     pub const fn with_vmsa(mut self, vmsa: Vmsa<'a>) -> Self {
+        if matches!(vmsa, Vmsa::TakenOver) {
+            self.taken_over = self.taken_over.with(Input::Vmsa);
+        }
         self.vmsa = vmsa;
         self
     }
@@ -260,6 +273,30 @@ impl<'a> Environment<'a> {
             Word::Pdpte3 => self.pdptes[3],
             Word::UCet => self.u_cet,
             _ => Bits::UNKNOWN,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever way a fact is taken over, the input is named: `Checked` relies on it.
+    #[test]
+    fn what_is_taken_over_is_named() {
+        for position in 0..64 {
+            let fact = Host::from_bits(1 << position);
+            let environment = Environment::unknown().with(fact, Answer::TakenOver);
+            let belongs = Input::ALL.into_iter().filter(|input| input.facts().bits() & fact.bits() != 0);
+            let named = belongs.fold(Inputs::NONE, Inputs::with);
+            assert_eq!(environment.taken_over(), named);
+            let has_name = Host::NAMES.iter().any(|&(bit, _, _)| bit == position);
+            assert_eq!(named != Inputs::NONE, has_name, "each fact belongs to an input: bit {position}");
+        }
+        let vmsa = Environment::unknown().with_vmsa(Vmsa::TakenOver);
+        assert!(vmsa.taken_over().contains(Input::Vmsa));
+        for input in Input::ALL {
+            assert!(Environment::unknown().take_over(input).taken_over().contains(input));
         }
     }
 }
