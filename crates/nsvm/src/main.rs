@@ -1,2 +1,5 @@
-//! Explains why VMRUN refuses a VMCB.
-fn main() {}
+//! The command `nsvm`; everything is in the library of the same name.
+
+fn main() -> std::process::ExitCode {
+    nsvm::run(std::env::args_os())
+}

@@ -1,0 +1,161 @@
+//! `--host`: facts about the host in a spelling of our own.
+
+use crate::error::Error;
+use crate::near;
+use vmcb::{Answer, Environment, Host};
+
+/// Spelling, fact, and how it is said when assumed or missing.
+pub(crate) const FACTS: [(&str, Host, &str); 18] = [
+    ("svme", Host::SVME, "EFER.SVME"),
+    ("pe", Host::PE, "CR0.PE"),
+    ("vm", Host::VM, "RFLAGS.VM"),
+    ("pg", Host::PG, "CR0.PG"),
+    ("long64", Host::LONG64, "64-bit mode"),
+    ("smm", Host::SMM, "SMM"),
+    ("hsave-pa-zero", Host::HSAVE_PA_ZERO, "VM_HSAVE_PA = 0"),
+    ("smmlock", Host::SMMLOCK, "HWCR.SmmLock"),
+    ("memenc", Host::MEM_ENCRYPTION, "SYSCFG.MemEncryptionModEn"),
+    ("snp", Host::SNP_ENABLED, "SYSCFG.SecureNestedPagingEn"),
+    ("ibs-fetch", Host::IBS_FETCH, "IbsFetchEn"),
+    ("ibs-op", Host::IBS_OP, "IbsOpEn"),
+    ("sibling-active", Host::SIBLING_ACTIVE, "the sibling thread is active"),
+    ("rmp-vmcb-foreign", Host::VMCB_NOT_HYPERVISOR_OWNED, "RMP: the VMCB page is not the hypervisor's"),
+    ("rmp-vmsa-foreign", Host::VMSA_NOT_HYPERVISOR_OWNED, "RMP: the VMSA page is not the hypervisor's"),
+    ("rmp-vmsa-fails", Host::VMSA_RMP_CHECK_FAILS, "RMP: the VMSA page fails a check"),
+    ("rmp-avic-foreign", Host::AVIC_PAGE_NOT_HYPERVISOR_OWNED, "RMP: the AVIC page is not the hypervisor's"),
+    ("vmsa-load-fails", Host::VMSA_LOAD_FAILS, "loading the VMSA fails"),
+];
+
+/// What every real host has: spelling, and how it is said.
+const ASSUMED: [(&str, &str); 7] = [
+    ("svme", "EFER.SVME set"),
+    ("pe", "protected mode"),
+    ("vm", ""),
+    ("long64", "64-bit mode"),
+    ("pg", "paging on"),
+    ("cpl", "CPL 0"),
+    ("smm", "outside SMM"),
+];
+
+/// What is known of the host.
+#[derive(Debug)]
+pub(crate) struct HostFacts {
+    environment: Environment<'static>,
+    address_given: bool,
+    stated: Vec<&'static str>,
+    nothing_assumed: bool,
+}
+
+impl HostFacts {
+    pub(crate) fn parse(text: Option<&str>) -> Result<Self, Error> {
+        let mut facts = Self {
+            environment: Environment::real_host(),
+            address_given: false,
+            stated: Vec::new(),
+            nothing_assumed: false,
+        };
+        for part in text.unwrap_or("").split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            facts.state(part)?;
+        }
+        Ok(facts)
+    }
+
+    fn state(&mut self, part: &str) -> Result<(), Error> {
+        if part == "unknown" {
+            self.environment = Environment::unknown();
+            self.address_given = false;
+            self.nothing_assumed = true;
+            return Ok(());
+        }
+        let (name, value) = part.split_once('=').unwrap_or((part, "1"));
+        let bad = |expected: &str| {
+            Error::usage(format!("--host: `{}`: expected {expected}", near::shorten(part)), None)
+        };
+        match name {
+            "cpl" => {
+                let (answer0, answer1) = match value {
+                    "0" => (Answer::No, Answer::No),
+                    "1" => (Answer::Yes, Answer::No),
+                    "2" => (Answer::No, Answer::Yes),
+                    "3" => (Answer::Yes, Answer::Yes),
+                    "unknown" => (Answer::Unknown, Answer::Unknown),
+                    _ => return Err(bad("cpl=0 to cpl=3, or cpl=unknown")),
+                };
+                self.environment = self.environment.with(Host::CPL0, answer0).with(Host::CPL1, answer1);
+                self.stated.push("cpl");
+            }
+            "rax" => {
+                let address = number(value).ok_or_else(|| bad("a physical address, as in rax=0x1000"))?;
+                self.environment = self.environment.with_vmcb_address(address);
+                self.address_given = true;
+            }
+            "u-cet" => {
+                let value = number(value).ok_or_else(|| bad("a number, as in u-cet=0x0"))?;
+                self.environment = self.environment.with_u_cet(value);
+            }
+            "pdptes" => {
+                let wanted = || bad("four numbers, as in pdptes=0x1001:0x2001:0x3001:0");
+                let entries: Option<Vec<u64>> = value.split(':').map(number).collect();
+                let entries: [u64; 4] =
+                    entries.and_then(|entries| entries.try_into().ok()).ok_or_else(wanted)?;
+                self.environment = self.environment.with_pdptes(entries);
+            }
+            _ => {
+                let Some(&(name, fact, _)) = FACTS.iter().find(|(known, ..)| *known == name) else {
+                    let known = FACTS.iter().map(|(name, ..)| *name);
+                    let known = known.chain(["cpl", "rax", "u-cet", "pdptes", "unknown"]);
+                    return Err(Error::unknown("--host: no such fact", name, known.map(str::to_owned)));
+                };
+                let answer = match value {
+                    "1" | "yes" => Answer::Yes,
+                    "0" | "no" => Answer::No,
+                    "unknown" => Answer::Unknown,
+                    _ => return Err(bad(&format!("{name}=0, {name}=1 or {name}=unknown"))),
+                };
+                self.environment = self.environment.with(fact, answer);
+                self.stated.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// The environment, with the address that the input tells where none was given.
+    pub(crate) fn environment(&self, address: Option<u64>) -> Environment<'static> {
+        match address {
+            Some(address) if !self.address_given => self.environment.with_vmcb_address(address),
+            _ => self.environment,
+        }
+    }
+
+    /// What is assumed because nobody said otherwise.
+    pub(crate) fn assumed(&self) -> Vec<&'static str> {
+        if self.nothing_assumed {
+            return Vec::new();
+        }
+        let open = ASSUMED.iter().filter(|(name, said)| !said.is_empty() && !self.stated.contains(name));
+        open.map(|(_, said)| *said).collect()
+    }
+}
+
+/// Decimal, or hexadecimal after 0x; digits may be grouped with `_`.
+fn number(text: &str) -> Option<u64> {
+    let text = text.replace('_', "");
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match text.strip_prefix("0x") {
+        Some(hex) if digits(hex) => u64::from_str_radix(hex, 16).ok(),
+        None if digits(&text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fact_has_a_spelling() {
+        let spelled = FACTS.iter().fold(0, |set, (_, fact, _)| set | fact.bits());
+        let all = Host::NAMES.iter().fold(0, |set, (bit, ..)| set | 1 << bit);
+        assert_eq!(spelled | Host::CPL0.union(Host::CPL1).bits(), all);
+    }
+}

@@ -1,0 +1,153 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod bits;
+mod check;
+mod cli;
+mod cpu;
+mod decode;
+mod error;
+mod explain;
+mod host;
+mod human;
+mod input;
+mod near;
+mod record;
+mod tables;
+
+pub use explain::{HABITS, Habit, index_page, rule_page};
+
+use clap::{CommandFactory as _, Parser as _};
+use cli::{Cli, Color, Verb};
+use error::Error;
+use std::ffi::OsString;
+use std::io::Write;
+
+/// What the exit status says. Of several answers the first in this order counts:
+/// `Failed`, `Refused`, `Undecided`, `Fine`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Status {
+    /// 0: nothing is refused.
+    Fine = 0,
+    /// 2: nothing is refused, but something is not decided.
+    Undecided = 2,
+    /// 1: something is refused.
+    Refused = 1,
+    /// 3: bad usage, or an input that cannot be read.
+    Failed = 3,
+}
+
+impl Status {
+    /// The more important of two.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        const ORDER: [Status; 4] = [Status::Failed, Status::Refused, Status::Undecided, Status::Fine];
+        ORDER.into_iter().find(|&status| status == self || status == other).unwrap_or(self)
+    }
+}
+
+impl From<Status> for std::process::ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(status as u8)
+    }
+}
+
+/// The definition of the command line, from which help, completions and the man page come.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the command.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> std::process::ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Where even this cannot be printed, the status remains.
+            let _ = error.print();
+            return if error.use_stderr() { Status::Failed } else { Status::Fine }.into();
+        }
+    };
+    let choice = match cli.color {
+        Color::Auto => anstream::ColorChoice::Auto,
+        Color::Always => anstream::ColorChoice::Always,
+        Color::Never => anstream::ColorChoice::Never,
+    };
+    choice.write_global();
+    let mut out =
+        std::io::BufWriter::new(anstream::AutoStream::new(std::io::stdout().lock(), resolve(choice)));
+    let result = dispatch(cli.verb, &mut out).and_then(|status| {
+        out.flush()?;
+        Ok(status)
+    });
+    match result {
+        Ok(status) => status,
+        // Whoever reads has had enough.
+        Err(Error::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Status::Failed,
+        Err(error) => {
+            complain(&error);
+            Status::Failed
+        }
+    }
+    .into()
+}
+
+fn resolve(choice: anstream::ColorChoice) -> anstream::ColorChoice {
+    match choice {
+        anstream::ColorChoice::Auto => anstream::AutoStream::choice(&std::io::stdout()),
+        other => other,
+    }
+}
+
+/// An error, to stderr.
+fn complain(error: &Error) {
+    let mut stderr = anstream::stderr().lock();
+    let _ = writeln!(stderr, "{}error{}: {error}", human::RED, human::PLAIN);
+    if let Some(help) = error.help() {
+        let _ = writeln!(stderr, "  = help: {help}");
+    }
+}
+
+fn dispatch(verb: Verb, out: &mut dyn Write) -> Result<Status, Error> {
+    match verb {
+        Verb::Check(arguments) => check::run(&arguments, out),
+        Verb::Decode(arguments) => decode::run(&arguments, out),
+        Verb::Explain { rule } => explain::run(&rule, out),
+        Verb::Rules(arguments) => tables::rules(&arguments, out),
+        Verb::Vectors { cpu } => tables::vectors(cpu.as_deref(), out),
+        Verb::Cpus => tables::cpus(out),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut command(), "nsvm", &mut Pipe(out));
+            Ok(Status::Fine)
+        }
+        Verb::Man => {
+            man(&mut Pipe(out))?;
+            Ok(Status::Fine)
+        }
+    }
+}
+
+/// The man page: one of the command, then one of each verb.
+fn man(out: &mut Pipe<'_>) -> Result<(), Error> {
+    let mut command = command();
+    command.build();
+    clap_mangen::Man::new(command.clone()).render(out)?;
+    for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+        let title = format!("nsvm-{}", verb.get_name());
+        clap_mangen::Man::new(verb.clone().display_name(title.clone())).title(title).render(out)?;
+    }
+    Ok(())
+}
+
+/// `dyn Write` as a sized writer. A pipe that closed is no matter here: the text is short.
+struct Pipe<'a>(&'a mut dyn Write);
+
+impl Write for Pipe<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}

@@ -1,0 +1,39 @@
+//! Near matches for words that are not known.
+
+/// At most this many are offered.
+const MOST: usize = 4;
+
+/// `did you mean ...?`, if anything is near.
+pub(crate) fn help(word: &str, known: impl IntoIterator<Item = String>) -> Option<String> {
+    let word = word.to_lowercase();
+    let mut scored: Vec<(f64, String)> = known
+        .into_iter()
+        .map(|candidate| (score(&word, &candidate.to_lowercase()), candidate))
+        .filter(|(score, _)| *score > 0.75)
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored.dedup_by(|a, b| a.1 == b.1);
+    let near: Vec<String> = scored.into_iter().take(MOST).map(|(_, name)| format!("`{name}`")).collect();
+    let (last, rest) = near.split_last()?;
+    Some(if rest.is_empty() {
+        format!("did you mean {last}?")
+    } else {
+        format!("did you mean {} or {last}?", rest.join(", "))
+    })
+}
+
+/// 1 for the same word; a part of an id counts as near too.
+fn score(word: &str, candidate: &str) -> f64 {
+    let whole = strsim::jaro_winkler(word, candidate);
+    if word.len() >= 3 && candidate.contains(word) { whole.max(0.9) } else { whole }
+}
+
+/// A word of the user's, short enough to print.
+pub(crate) fn shorten(word: &str) -> String {
+    const MOST: usize = 60;
+    let clean: String = word.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect();
+    match clean.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", &clean[..end]),
+        None => clean,
+    }
+}
