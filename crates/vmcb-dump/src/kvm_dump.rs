@@ -277,7 +277,7 @@ impl Dump {
                     self.take(row, slot, word, place(at..end), maybe_cut, &label);
                 }
                 Pending::Intercepts { row, label, mut words } => {
-                    if !self.take_intercepts(row, word, place(at..end), maybe_cut, &label, &mut words) {
+                    if !self.take_intercepts(row, word, place(at..end), &label, &mut words) {
                         return;
                     }
                     if words.len() < INTERCEPTS.len() {
@@ -340,7 +340,6 @@ impl Dump {
         row: usize,
         word: &[u8],
         place: Place,
-        maybe_cut: bool,
         label: &Place,
         words: &mut Vec<(u64, Place)>,
     ) -> bool {
@@ -353,10 +352,6 @@ impl Dump {
                 for (value, slot) in words.into_iter().zip(INTERCEPTS) {
                     self.push(row, slot, value, u64::from(u32::MAX), place.clone());
                 }
-                false
-            }
-            Ok(_) if maybe_cut && words.is_empty() => {
-                self.notes.remark(RemarkKind::MaybeCut { name }, place);
                 false
             }
             Ok(value) => {

@@ -56,6 +56,7 @@ fn every_prefix() {
             assert_eq!(found.fields.len(), plain.fields.len(), "{prefix:?}");
             assert_eq!(found.vm_type, Some(VmType::Svm), "{prefix:?}");
             assert_eq!(found.label, plain.label, "{prefix:?}");
+            assert!(found.lines.iter().all(|line| !line.text.ends_with('\r')), "{prefix:?}");
         }
     }
 }
@@ -307,6 +308,12 @@ fn several_dumps() {
         assert_eq!(found.len(), 2, "from line {skip}");
         assert_eq!(found[0].vmcb, found[1].vmcb);
     }
+    // The head of the first one scrolled away, and the second has no header.
+    let body =
+        |from: usize| -> String { messages(NEW).iter().skip(from).map(|line| format!("{line}\n")).collect() };
+    let found = all(body(13) + &body(2));
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[1].remarks, []);
     // The second one is cut.
     let text = sample(NEW) + sample(NEW).split_at(900).0;
     let found = all(text);
