@@ -84,6 +84,17 @@ fn no_rule_is_written_outside_vmcb() {
     }
 }
 
+/// What implementations check is not the rulebook's business: hypervisors link no emulator's habits.
+#[test]
+fn vmcb_knows_no_peers() {
+    for file in ["rules.rs", "notes.rs", "literal.rs", "judge.rs", "check.rs", "injection.rs"] {
+        let text = read(format!("crates/vmcb/src/{file}"));
+        for peer in ["KVM", "QEMU", "Bochs", "Xen", "VirtualBox", "Hyper-V"] {
+            assert!(!code(&text).any(|line| line.contains(peer)), "{file} names {peer}");
+        }
+    }
+}
+
 #[test]
 fn no_unsafe_anywhere() {
     for below in ["crates", "fuzz/src", "fuzz/fuzz_targets"] {

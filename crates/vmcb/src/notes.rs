@@ -58,7 +58,7 @@ impl Note {
                 "no next RIP is known for this event: the CPU pushes nRIP (0C8h) where it has NRIPS, else RIP"
             }
             Self::EventReservedBits => {
-                "EVENTINJ has bits 30:12 set, which should be zero; no check is stated, Xen refuses"
+                "EVENTINJ has bits 30:12 set, which should be zero; no check is stated"
             }
             Self::WideErrorCode => "ERRORCODE has bits 31:16 set, which no exception of a guest has",
             Self::CleanBits => {

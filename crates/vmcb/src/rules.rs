@@ -230,7 +230,7 @@ rules! {
         [Literal::Holds(Test::TableTooHigh { word: Word::MsrpmBasePa, size: 0x2000 })]
         "The MSR permission map does not end below the CPU's physical address width",
         "Put all 8 KiB of the map below 2^MAXPHYADDR; VMRUN checks this even where MSR_PROT is clear.",
-        "Bits 11:0 are ignored. The last legal page is 2^MAXPHYADDR - 2000h; some implementations refuse that one too, others look only at the first page. Where memory encryption may be active the C-bit is no part of the address.";
+        "Bits 11:0 are ignored. The last legal page is 2^MAXPHYADDR - 2000h. Where memory encryption may be active the C-bit is no part of the address.";
     CtlIopmBeyondMaxphyaddr "ctl-iopm-beyond-maxphyaddr" Illegal Invalid "15.5.1, 15.10.1"
         [Literal::Holds(Test::TableTooHigh { word: Word::IopmBasePa, size: 0x2001 })]
         "The I/O permission map does not end below the CPU's physical address width",
@@ -286,7 +286,7 @@ rules! {
         [Literal::Holds(Test::EferReserved)]
         "EFER has a bit set that this CPU does not define",
         "Clear the bits that the CPU does not define.",
-        "Bits 7:1: revision 3.44 says that they read as zero, so setting them is not an illegal state by its letter; older revisions have them must-be-zero, and KVM, Bochs, QEMU and Xen refuse them. Bits 8 and 10 (LME, LMA) are left to sav-efer-long-mode-unsupported. EFER.LMSLE is allowed unless CPUID 8000_0008 EBX[20] says otherwise, which QEMU's models do not state: undecided there. What else is not decided by the model's name is reported as missing.";
+        "Bits 7:1: revision 3.44 says that they read as zero, so setting them is not an illegal state by its letter; older revisions have them must-be-zero. Bits 8 and 10 (LME, LMA) are left to sav-efer-long-mode-unsupported. EFER.LMSLE is allowed unless CPUID 8000_0008 EBX[20] says otherwise, which the named models do not state: undecided there. What else is not decided by the model's name is reported as missing.";
     SavEferLongModeUnsupported "sav-efer-long-mode-unsupported" Illegal Invalid "15.5.1"
         [Efer::LME.union(Efer::LMA).any_set(), Literal::lacks(Feature::Lm)]
         "EFER.LME or EFER.LMA is set on a CPU without long mode",
@@ -309,7 +309,7 @@ rules! {
         [Mode::LONG.clear(), PAGING, Literal::Holds(Test::AddressTooWide(Word::Cr3))]
         "CR3 of a guest in a legacy paging mode has a bit set at or above the CPU's physical address width",
         "Clear the high bits of CR3.",
-        "The manual says that MBZ bits of CR3 are illegal and does not spell out legacy paging. kvm-unit-tests expects VMEXIT_INVALID since June 2026, and KVM refuses in every mode; QEMU, Bochs, Xen and VirtualBox do not.";
+        "The manual says that MBZ bits of CR3 are illegal and does not spell out legacy paging. A test suite of nested SVM expects VMEXIT_INVALID; implementations differ.";
     SavPdpteReserved "sav-pdpte-reserved" Illegal Invalid "15.5.1"
         [PAGING, Cr4::PAE.set(), Mode::LONG.union(Mode::NESTED_PAGING).clear(), Literal::Holds(Test::PdpteReserved)]
         "A present page directory pointer entry of a guest in legacy PAE mode has a reserved bit set",
@@ -351,7 +351,7 @@ rules! {
         [Cr4::CET.set(), Cr0::WP.clear(), Literal::has(Feature::Shstk)]
         "CR4.CET is set while CR0.WP is clear",
         "Set CR0.WP (bit 16), or clear CR4.CET (bit 23).",
-        "No implementation checks it; without shadow stacks CR4.CET is a reserved bit (sav-cr4-mbz).";
+        "Without shadow stacks CR4.CET is a reserved bit (sav-cr4-mbz).";
     SavUcetSsInV86 "sav-ucet-ss-in-v86" Illegal Invalid "15.5.1"
         [Cr4::CET.set(), UCet::SH_STK_EN.set(), Rflags::VM.set(), Literal::has(Feature::Shstk)]
         "User shadow stacks are enabled for a guest in virtual-8086 mode",
@@ -379,7 +379,7 @@ rules! {
         [EXCEPTION, Literal::Holds(Test::VectorReserved)]
         "EVENTINJ injects a reserved vector as an exception",
         "Inject only vectors that AMD CPUs define.",
-        "15, 20, 22 to 27 and 31. No hardware result is known to us for each of them; QEMU refuses 31 only, and Bochs, VirtualBox and Xen none.";
+        "15, 20, 22 to 27 and 31. No hardware result is known to us for each of them.";
     EvtExcVector9 "evt-exc-vector-9" DerivedRefused Invalid "15.20, 8.2"
         [exception(OVERRUN)]
         "EVENTINJ injects vector 9, which AMD64 CPUs reserve",
@@ -408,7 +408,7 @@ rules! {
         [exception(OF), LONG_MODE, PAGING, CsAttributes::L.set()]
         "EVENTINJ injects #OF into a guest in 64-bit mode, which has no INTO",
         "Do not inject #OF in 64-bit mode.",
-        "15.20 refuses exceptions that cannot occur in the guest's mode and names only #BR. INTO does not exist in 64-bit mode either. Bochs 3.1 refuses, KVM and QEMU accept; the list stays closed until hardware shows more.";
+        "15.20 refuses exceptions that cannot occur in the guest's mode and names only #BR. INTO does not exist in 64-bit mode either; implementations differ. The list stays closed until hardware shows more.";
     EvtSevesSoftOrBpOf "evt-seves-soft-or-bp-of" Illegal Invalid "15.35.8"
         [EventInj::V.set(), SEV_ES, Literal::Holds(Test::SoftwareOrBpOrOf)]
         "EVENTINJ injects a software interrupt, #BP or #OF into an SEV-ES guest",
@@ -450,7 +450,7 @@ rules! {
         [SEV_ES, VirtExt::LBR.clear(), Literal::has(Feature::Lbrv)]
         "SEV-ES is enabled without LBR virtualization",
         "Set bit 0 of 0B8h for an SEV-ES guest.",
-        "The manual says that LBR virtualization must be enabled too and does not say what VMRUN does otherwise; a report of 2024 on the KVM list has VMEXIT_INVALID.";
+        "The manual says that LBR virtualization must be enabled too and does not say what VMRUN does otherwise; one report of 2024 has VMEXIT_INVALID.";
     SevesVmsaIntegrity "seves-vmsa-integrity" Illegal Invalid "15.35.8"
         [SEV_ES, Host::VMSA_LOAD_FAILS.set()]
         "Loading the VMSA faults, or its checksum does not match",
