@@ -88,7 +88,7 @@ pub(crate) fn pat(value: u64) -> String {
             5 => "WP",
             6 => "WB",
             7 => "UC-",
-            _ => "?",
+            _ => "no type",
         };
         format!("PA{index}={byte:#x} ({name})")
     });

@@ -398,7 +398,7 @@ impl<'a> Case<'a> {
         };
         let cleared =
             self.phase != Phase::Before && missing.iter().any(|item| item.name == Word::EventInj.name());
-        let vmcb = if cleared { "#VMEXIT clears EVENTINJ" } else { "" };
+        let vmcb = if cleared { "EVENTINJ is cleared by #VMEXIT" } else { "" };
         let groups = [
             (MissingKind::Vmcb, "VMCB field", vmcb),
             (MissingKind::Cpu, "CPU fact", cpu),

@@ -105,7 +105,7 @@ pub(crate) fn run(arguments: &cli::Decode, out: &mut dyn Write) -> Result<Status
             writeln!(out, "  ({reason})")?;
         }
         for line in lines {
-            writeln!(out, "  {line}")?;
+            writeln!(out, "  {}", line.trim_end())?;
         }
     }
     Ok(Status::Fine)
@@ -137,6 +137,12 @@ fn read(word: &str, field: Option<Field>) -> Result<Read, Error> {
         }
         let value = text.parse().map_err(|_| unreadable(word))?;
         let other = u64::from_str_radix(&text, 16).ok().filter(|&other| other != value);
+        // 400 is the nested page fault in nearly every log, and no exit code as a decimal number.
+        let code = |value| ExitCode::from_bits(value).name().is_some() || value < 0xA0;
+        if let Some(other) = other.filter(|&other| field.is_none() && code(other) && !code(value)) {
+            let spelling = Some("read as hexadecimal, in which it is an exit code".into());
+            return Ok(Read { value: other, spelling, named: Some(Field::Exitcode) });
+        }
         let spelling = other.map(|_| format!("read as decimal; write 0x{text} for hexadecimal"));
         return Ok(Read { value, spelling, named: None });
     }
@@ -268,7 +274,7 @@ fn decode(field: Field, value: u64, cpu: Option<&Cpu>, out: &mut Vec<String>) {
 }
 
 fn row(at: &str, name: &str, value: u64, meaning: &str) -> String {
-    format!("{at:>5}  {name:<10} {value:<#10x} {meaning}")
+    format!("{at:>5}  {name:<11} {value:<#10x} {meaning}")
 }
 
 /// The named bits that are set, and what remains.
@@ -378,9 +384,16 @@ fn event(name: &str, value: u64, cpu: Option<&Cpu>, out: &mut Vec<String>) {
 fn accepted(event: Event, cpu: Option<&Cpu>, out: &mut Vec<String>) {
     let limits = Limits::compile(cpu.unwrap_or(&Cpu::ANY), Policy::VirtualCpu);
     let whose = if cpu.is_some() { "this CPU" } else { "AMD CPUs" };
+    let verdicts: Vec<(Verdict, &str)> =
+        modes(cpu).map(|(mode, name)| (check_event(event, mode, &limits), name)).collect();
+    let always = verdicts.iter().fold(vmcb::RuleSet::ALL, |all, (one, _)| all.intersection(one.broken()));
+    if !always.is_empty() {
+        out.push(format!("{whose}, any guest: refused ({})", ids(always)));
+        return;
+    }
     let mut answers: Vec<(String, Vec<&str>)> = Vec::new();
-    for (mode, name) in modes(cpu) {
-        let answer = answer(&check_event(event, mode, &limits));
+    for (verdict, name) in verdicts {
+        let answer = answer(&verdict);
         match answers.iter_mut().find(|(known, _)| *known == answer) {
             Some((_, names)) => names.push(name),
             None => answers.push((answer, vec![name])),
@@ -391,9 +404,16 @@ fn accepted(event: Event, cpu: Option<&Cpu>, out: &mut Vec<String>) {
         return;
     }
     for (answer, names) in answers {
-        out.push(format!("{whose}, {}: {answer}", names.join("; ")));
+        let whom = match names.len() {
+            // All but the last.
+            4 if !names.contains(&RESTRICTED) => "any guest without Restricted Injection".into(),
+            _ => names.join("; "),
+        };
+        out.push(format!("{whose}, {whom}: {answer}"));
     }
 }
+
+const RESTRICTED: &str = "guest with Restricted Injection";
 
 /// The modes of a guest that can differ.
 fn modes(cpu: Option<&Cpu>) -> impl Iterator<Item = (GuestMode, &'static str)> {
@@ -406,14 +426,13 @@ fn modes(cpu: Option<&Cpu>) -> impl Iterator<Item = (GuestMode, &'static str)> {
         (true, bits64, "guest in 64-bit mode"),
         (es, other.with_sev_es(), "SEV-ES guest outside 64-bit mode"),
         (es, bits64.with_sev_es(), "SEV-ES guest in 64-bit mode"),
-        (es && restricted, bits64.with_restricted_injection(), "guest with Restricted Injection"),
+        (es && restricted, bits64.with_restricted_injection(), RESTRICTED),
     ]
     .into_iter()
     .filter_map(|(exists, mode, name)| exists.then_some((mode, name)))
 }
 
 fn answer(verdict: &Verdict) -> String {
-    let ids = |rules: vmcb::RuleSet| rules.iter().map(vmcb::Rule::id).collect::<Vec<_>>().join(", ");
     match verdict.decision() {
         Decision::Accepted => "accepted".into(),
         Decision::Refused => format!("refused ({})", ids(verdict.broken())),
@@ -437,4 +456,8 @@ fn answer(verdict: &Verdict) -> String {
             format!("undecided ({}){depends}", ids(verdict.undecided()))
         }
     }
+}
+
+fn ids(rules: vmcb::RuleSet) -> String {
+    rules.iter().map(vmcb::Rule::id).collect::<Vec<_>>().join(", ")
 }

@@ -186,8 +186,12 @@ impl<'a> Printer<'a> {
         self.out.flush()?;
         if several {
             let mut text = format!(
-                "{} VMCBs in {} files: {} accepted, {} refused, {} undecided",
-                summary.vmcbs, summary.files, summary.accepted, summary.refused, summary.undecided
+                "{} in {}: {} accepted, {} refused, {} undecided",
+                counted(summary.vmcbs, "VMCB"),
+                counted(summary.files, "file"),
+                summary.accepted,
+                summary.refused,
+                summary.undecided
             );
             if summary.unreadable > 0 {
                 text.push_str(&format!("; {} of the files could not be read to the end", summary.unreadable));
@@ -196,6 +200,11 @@ impl<'a> Printer<'a> {
         }
         Ok(())
     }
+}
+
+/// `1 file`, `2 files`.
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `= name: text`.

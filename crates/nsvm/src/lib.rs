@@ -80,6 +80,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> std::process::ExitC
         out.flush()?;
         Ok(status)
     });
+    if result.is_err() {
+        // What was found so far comes before the error; if it cannot be printed, the error says so.
+        let _ = out.flush();
+    }
     match result {
         Ok(status) => status,
         // Whoever reads has had enough.
@@ -117,37 +121,28 @@ fn dispatch(verb: Verb, out: &mut dyn Write) -> Result<Status, Error> {
         Verb::Vectors { cpu } => tables::vectors(cpu.as_deref(), out),
         Verb::Cpus => tables::cpus(out),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut command(), "nsvm", &mut Pipe(out));
+            // The generator panics where it cannot write, so it writes to memory.
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut command(), "nsvm", &mut text);
+            out.write_all(&text)?;
             Ok(Status::Fine)
         }
         Verb::Man => {
-            man(&mut Pipe(out))?;
+            out.write_all(&man()?)?;
             Ok(Status::Fine)
         }
     }
 }
 
 /// The man page: one of the command, then one of each verb.
-fn man(out: &mut Pipe<'_>) -> Result<(), Error> {
+fn man() -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
     let mut command = command();
     command.build();
-    clap_mangen::Man::new(command.clone()).render(out)?;
+    clap_mangen::Man::new(command.clone()).render(&mut text)?;
     for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
         let title = format!("nsvm-{}", verb.get_name());
-        clap_mangen::Man::new(verb.clone().display_name(title.clone())).title(title).render(out)?;
+        clap_mangen::Man::new(verb.clone().display_name(title.clone())).title(title).render(&mut text)?;
     }
-    Ok(())
-}
-
-/// `dyn Write` as a sized writer. A pipe that closed is no matter here: the text is short.
-struct Pipe<'a>(&'a mut dyn Write);
-
-impl Write for Pipe<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.0.flush()
-    }
+    Ok(text)
 }

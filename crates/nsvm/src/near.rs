@@ -12,8 +12,13 @@ pub(crate) fn help(word: &str, known: impl IntoIterator<Item = String>) -> Optio
         .filter(|(score, _)| *score > 0.75)
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-    scored.dedup_by(|a, b| a.1 == b.1);
-    let near: Vec<String> = scored.into_iter().take(MOST).map(|(_, name)| format!("`{name}`")).collect();
+    let mut near: Vec<String> = Vec::new();
+    for (_, name) in scored {
+        let name = format!("`{name}`");
+        if near.len() < MOST && !near.contains(&name) {
+            near.push(name);
+        }
+    }
     let (last, rest) = near.split_last()?;
     Some(if rest.is_empty() {
         format!("did you mean {last}?")
@@ -24,7 +29,10 @@ pub(crate) fn help(word: &str, known: impl IntoIterator<Item = String>) -> Optio
 
 /// 1 for the same word; a part of an id counts as near too.
 fn score(word: &str, candidate: &str) -> f64 {
-    let whole = strsim::jaro_winkler(word, candidate);
+    let slips = strsim::osa_distance(word, candidate);
+    // One slip in a short word, two in a longer one: short words are far apart by any other measure.
+    let slip = if slips <= 1 && word.len() >= 3 || slips <= 2 && word.len() >= 6 { 0.85 } else { 0.0 };
+    let whole = strsim::jaro_winkler(word, candidate).max(slip);
     if word.len() >= 3 && candidate.contains(word) { whole.max(0.9) } else { whole }
 }
 

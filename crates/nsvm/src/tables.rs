@@ -123,8 +123,8 @@ fn injectable(vector: Vector, existence: Existence, limits: &Limits) -> String {
     let ask = |mode| check_event(event, mode, limits).decision();
     let condition = match existence {
         Existence::Always => String::new(),
-        Existence::ShadowStacks => format!("with shadow stacks, {}", Feature::Shstk.cpuid()),
-        Existence::SevEs => format!("with SEV-ES, {}", Feature::SevEs.cpuid()),
+        Existence::ShadowStacks => format!("needs shadow stacks, {}", Feature::Shstk.cpuid()),
+        Existence::SevEs => format!("needs SEV-ES, {}", Feature::SevEs.cpuid()),
         Existence::RestrictedInjection => "only into an SNP guest with Restricted Injection".into(),
         Existence::Nmi => "an NMI has TYPE 2".into(),
         Existence::Overrun | Existence::Never => "reserved".into(),
@@ -133,8 +133,16 @@ fn injectable(vector: Vector, existence: Existence, limits: &Limits) -> String {
         if condition.is_empty() { word.to_owned() } else { format!("{word}: {condition}") }
     };
     let restricted = check_event(event, GuestMode::BITS_64.with_restricted_injection(), limits).decision();
+    let not_into_seves = limits.cpu().has(Feature::SevEs) != Some(false)
+        && ask(GuestMode::OTHER.with_sev_es()) == Decision::Refused;
     match (ask(GuestMode::OTHER), ask(GuestMode::BITS_64)) {
+        (Decision::Accepted, Decision::Accepted) if not_into_seves => {
+            "yes, but not into SEV-ES guests".into()
+        }
         (Decision::Accepted, Decision::Accepted) => "yes".into(),
+        (Decision::Accepted, Decision::Undecided) if not_into_seves => {
+            "yes, but not into SEV-ES guests; in 64-bit mode undecided".into()
+        }
         (Decision::Accepted, Decision::Refused) => "not in 64-bit mode".into(),
         (Decision::Accepted, Decision::Undecided) => "yes; in 64-bit mode undecided".into(),
         (Decision::Refused, Decision::Refused) if restricted == Decision::Accepted => condition,
