@@ -385,7 +385,7 @@ fn table_too_high<S: State>(state: &S, word: Word, size: u64, wanted: bool) -> b
     if wanted {
         end(bits.may_set() & !c_bit.certain) > limits.lowest_limit()
     } else {
-        let base = !bits.may_clear();
+        let base = !bits.may_clear() & !c_bit.certain;
         // Of the bits that may be the C-bit one is: the highest that is set leaves the least.
         let candidates = base & c_bit.possible;
         let highest = if candidates == 0 { 0 } else { 1 << candidates.ilog2() };
