@@ -4,7 +4,9 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 #![allow(unreachable_pub, reason = "a module that several tests include is public to each")]
 
+pub mod generate;
 pub mod random;
+pub mod reference;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
