@@ -91,3 +91,8 @@ mod tests {
         assert!(probe_event(event, GuestMode::BITS_64, &limits()));
     }
 }
+
+/// The README's example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;
