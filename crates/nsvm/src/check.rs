@@ -540,7 +540,9 @@ impl<'a> Case<'a> {
             _ => None,
         };
         if self.found.kind != Kind::KvmTraceFailed {
-            notes.clear();
+            notes = vec![
+                "KVM checked this after kvm_nested_vmenter, on values that its lines do not show".to_owned(),
+            ];
         }
         if let [id] = refusal.rules
             && let Some(habit) = explain::habit(id)
@@ -687,7 +689,9 @@ impl<'a> Case<'a> {
                 Place::Text { line, columns } => {
                     Mark::Text { file: self.file.to_owned(), line: *line, columns: columns.clone() }
                 }
-                Place::Byte { offset } => page(self.file, *offset - u64::from(seen.offset - field.offset)),
+                Place::Byte { offset } => {
+                    page(self.file, (offset + u64::from(field.offset)).saturating_sub(seen.offset.into()))
+                }
             });
         }
         // A page that was given apart.

@@ -185,3 +185,16 @@ fn errors_are_lines_too() {
     let summary = of(&lines, "summary")[0];
     assert_eq!((&summary["files"], &summary["unreadable"]), (&2.into(), &2.into()));
 }
+
+#[test]
+fn the_list_of_rules_fits_the_schema() {
+    let validator = validator();
+    let text = stdout(&run(&["rules", "--format", "json"]));
+    assert_eq!(text.lines().count(), vmcb::Rule::ALL.len());
+    for line in text.lines() {
+        let mut value: Value = serde_json::from_str(line).expect("JSON");
+        assert!(validator.is_valid(&value), "{line}");
+        value.as_object_mut().unwrap().remove("mend");
+        assert!(!validator.is_valid(&value), "{line}");
+    }
+}
