@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 #![allow(unreachable_pub, reason = "a module that several tests include is public to each")]
 
+pub mod frozen;
 pub mod generate;
 pub mod random;
 pub mod reference;
