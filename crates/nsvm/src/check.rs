@@ -642,10 +642,9 @@ impl<'a> Case<'a> {
             _ if culprits != 0 => self.culprits_text(rule, word, culprits),
             _ => bits::describe(word, known.value(), mask),
         };
-        let first = if culprits != 0 { culprits } else { mask };
         let width = layout.map_or(8, |field| usize::from(field.size.min(8)));
         let value = known.value() & width_mask(width);
-        let mark = layout.and_then(|field| self.mark(field, name, value, first));
+        let mark = layout.and_then(|field| self.mark(field, name, value, mask));
         Field {
             name: name.into(),
             page: match layout.map(|field| field.page) {

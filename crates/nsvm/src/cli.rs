@@ -142,7 +142,8 @@ pub(crate) struct Check {
     #[arg(long, value_enum)]
     pub(crate) phase: Option<Phase>,
 
-    /// The decrypted VMSA of an SEV-ES or SEV-SNP guest: a raw page or a hex dump
+    /// The decrypted VMSA of an SEV-ES or SEV-SNP guest, where the input does not show it: a raw page or a hex
+    /// dump
     #[arg(long, value_name = "FILE")]
     pub(crate) vmsa: Option<std::path::PathBuf>,
 

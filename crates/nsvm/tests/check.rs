@@ -96,6 +96,11 @@ fn an_snp_guest_is_judged_on_its_vmsa() {
     run(&["check", sample, "--cpu", cpu, "--host", "memenc=1,snp=1"])
         .code(1)
         .stdout_eq(snapshot!["snapshots/snp-cpu.txt"]);
+    // A VMSA that is given does not replace the one that the dump shows.
+    let empty = file("empty-vmsa.bin", &[0; 4096]);
+    run(&["check", sample, "--cpu", cpu, "--host", "memenc=1,snp=1", "--vmsa", &empty])
+        .code(1)
+        .stdout_eq(snapshot!["snapshots/snp-cpu.txt"]);
 }
 
 #[test]
@@ -163,6 +168,17 @@ fn an_unexplained_refusal_is_said_to_be_one() {
     let output = run(&["check", &path, "--phase", "after", "--cpu", MILAN, "--host", "rax=0x1000"]).code(2);
     let text = stdout(&output).replace(&path, "page.bin");
     snapbox::assert_data_eq!(text, snapshot!["snapshots/unexplained.txt"]);
+    // Not even where everything is decided is a refused one accepted.
+    put(&mut page, 0x88, 0x8000_0020);
+    let decided = file("decided.bin", &page);
+    let text = stdout(
+        &run(&["check", &decided, "--phase", "after", "--cpu", MILAN, "--host", "rax=0x1000"]).code(2),
+    );
+    assert!(
+        text.contains(": undecided: VMRUN refused it with exit code -1 (INVALID), and nothing"),
+        "{text}"
+    );
+    assert!(!text.contains("missing"), "{text}");
     // With the phase unknown the exit code may be an old one.
     let text = stdout(&run(&["check", &path, "--cpu", MILAN]));
     assert!(!text.contains("VMRUN refused it"), "{text}");
@@ -304,6 +320,9 @@ fn a_cpuid_table_is_a_cpu() {
     let table = "CPU 0:\n   0x00000007 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x00000080 edx=0x00000000\n   \
                  0x80000008 0x00: eax=0x00003030 ebx=0x00000000 ecx=0x00000000 edx=0x00000000\nCPU 1:\n   \
                  0x00000007 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x00000000 edx=0x00000000\n";
+    // Of the second CPU nothing is taken, not even what the first one does not list.
+    let table =
+        format!("{table}   0x80000001 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x00000000 edx=0x00000000\n");
     let table = file("cpuid.txt", table.as_bytes());
     let mut page = legal();
     put(&mut page, 0x5E0, 4);
@@ -312,6 +331,7 @@ fn a_cpuid_table_is_a_cpu() {
     let cpu = format!("cpuid:{table}");
     let text = stdout(&run(&["check", &page, "--cpu", &cpu, "--phase", "before"]).code(1));
     assert!(text.contains("error[sav-s-cet-reserved]: "), "{text}");
+    assert!(!text.contains("sav-efer-long-mode-unsupported]"), "{text}");
     assert!(text.contains("error[ctl-iopm-beyond-maxphyaddr]: "), "{text}");
     assert!(text.contains("physical addresses have 48 bits"), "{text}");
 }
@@ -323,4 +343,23 @@ fn the_readme_shows_what_the_command_prints() {
     let (shown, _) = shown.split_once("```").unwrap();
     let printed = stdout(&run(&["check", "samples/kvm-6.1-dmesg-refused-cs-l-d.txt"]));
     assert!(printed.starts_with(shown), "{printed}");
+}
+
+#[test]
+fn lines_between_are_not_shown_as_part_of_the_dump() {
+    let dump =
+        std::fs::read_to_string(common::root().join("samples/kvm-6.1-dmesg-refused-cs-l-d.txt")).unwrap();
+    let mut lines: Vec<&str> = dump.lines().collect();
+    lines.insert(48, "[  102.335493] usb 1-1: new high-speed USB device");
+    lines.insert(40, "[  102.334598] usb 1-1: new high-speed USB device");
+    let path = file("between.txt", lines.join("\n").as_bytes());
+    let text = stdout(&run(&["check", &path]).code(1));
+    assert!(!text.contains("usb"), "{text}");
+    // What the finding is about comes first, the rest in the order of the input.
+    let arrows: Vec<&str> = text.lines().map(str::trim).filter(|line| line.contains(&path)).collect();
+    let places = [format!("--> {path}:38:38"), format!("::: {path}:48:"), format!("::: {path}:51:")];
+    for (arrow, place) in arrows.iter().zip(&places) {
+        assert!(arrow.starts_with(place.as_str()), "{arrow} {place}: {text}");
+    }
+    assert!(text.contains("CR4 = 0x60: PAE=1"), "{text}");
 }

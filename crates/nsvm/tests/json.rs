@@ -130,6 +130,19 @@ fn a_finding_has_its_place_and_values() {
 }
 
 #[test]
+fn columns_are_counted_in_characters() {
+    let path = file(
+        "wide.txt",
+        "Grüße: kvm_amd: asid:               0\nGrüße: kvm_amd: tlb_ctl:            0\n".as_bytes(),
+    );
+    let lines = lines(&[&path]);
+    let finding = of(&lines, "finding")[0];
+    assert_eq!(finding["rule"], "ctl-asid-zero");
+    assert_eq!(finding["place"]["column"], 37);
+    assert_eq!(finding["place"]["end_column"], 38);
+}
+
+#[test]
 fn an_inferred_finding_says_so() {
     let lines = lines(&["samples/kvm-7.2-dmesg-refused-event-moved.txt"]);
     let finding = of(&lines, "finding")[0];
