@@ -447,11 +447,17 @@ impl Limits {
             let key = core::str::from_utf8(key).map_err(|_| corrupt(offset, "the key is no text"))?;
             if let Some(id) = key.strip_prefix(RULE) {
                 let rule = Rule::from_id(id).ok_or(LimitsError::Unknown(id))?;
+                if rules.contains(rule) || !value.is_empty() {
+                    return Err(corrupt(offset, "a rule is named twice, or with a value"));
+                }
                 rules = rules.union(RuleSet::only(rule));
             } else if let Some(name) = key.strip_prefix(FEATURE) {
                 let feature = Feature::from_name(name)
                     .filter(|f| f.name() == name)
                     .ok_or(LimitsError::Unknown(name))?;
+                if cpu.has(feature).is_some() {
+                    return Err(corrupt(offset, "a feature is given twice"));
+                }
                 cpu = match value {
                     [0] => cpu.with(feature, false),
                     [1] => cpu.with(feature, true),
