@@ -2,11 +2,11 @@
 
 use crate::cli;
 use crate::error::Error;
-use crate::{Status, bits, cpu, near};
+use crate::{Status, bits, complain, cpu, near};
 use std::io::Write;
 use vmcb::{
-    Cpu, Decision, Event, EventType, ExceptionSet, ExitCode, Feature, GuestMode, Limits, Policy, Vector,
-    Verdict, Word, check_event,
+    Cpu, Decision, Event, EventType, ExceptionSet, ExitCode, Feature, GuestMode, IntCtl, Limits, Policy,
+    Vector, Verdict, Word, check_event,
 };
 
 /// What a word may be.
@@ -87,12 +87,24 @@ struct Read {
 
 pub(crate) fn run(arguments: &cli::Decode, out: &mut dyn Write) -> Result<Status, Error> {
     let cpu = arguments.cpu.as_deref().map(cpu::parse).transpose()?;
+    let mut status = Status::Fine;
     for (index, word) in arguments.words.iter().enumerate() {
-        let read = read(word, arguments.field)?;
-        let (field, guess) = match (arguments.field, read.named) {
-            (Some(field), _) => (field, None),
-            (None, Some(field)) => (field, None),
-            (None, None) => guess(word, read.value)?,
+        let understood = read(word, arguments.field).and_then(|read| {
+            let (field, guess) = match arguments.field.or(read.named) {
+                Some(field) => (field, None),
+                None => guess(word, read.value)?,
+            };
+            Ok((read, field, guess))
+        });
+        let (read, field, guess) = match understood {
+            Ok(understood) => understood,
+            // The other words are still worth an answer.
+            Err(error) => {
+                out.flush()?;
+                complain(&error);
+                status = Status::Failed;
+                continue;
+            }
         };
         if index > 0 {
             writeln!(out)?;
@@ -108,7 +120,7 @@ pub(crate) fn run(arguments: &cli::Decode, out: &mut dyn Write) -> Result<Status
             writeln!(out, "  {}", line.trim_end())?;
         }
     }
-    Ok(Status::Fine)
+    Ok(status)
 }
 
 fn read(word: &str, field: Option<Field>) -> Result<Read, Error> {
@@ -200,6 +212,16 @@ fn unreadable(word: &str) -> Error {
     Error::usage(format!("`{}` is no number of at most 64 bits", near::shorten(word)), None)
 }
 
+/// The bits of int_ctl that have a meaning.
+const INT_CTL: u64 = {
+    let (mut mask, mut index) = (0xF_00FF, 0);
+    while index < IntCtl::NAMES.len() {
+        mask |= 1 << IntCtl::NAMES[index].0;
+        index += 1;
+    }
+    mask
+};
+
 /// What a bare number most probably is.
 fn guess(word: &str, value: u64) -> Result<(Field, Option<String>), Error> {
     let code = ExitCode::from_bits(value);
@@ -210,6 +232,10 @@ fn guess(word: &str, value: u64) -> Result<(Field, Option<String>), Error> {
         (Field::Eventinj, "guessed: EVENTINJ, since V is set and bits 30:12 are clear")
     } else if code.name().is_some() || value < 0xA0 {
         (Field::Exitcode, "guessed: an exit code, since the manual has one of this value")
+    } else if value <= 0xFFF {
+        (Field::Attributes, "guessed: attributes of a segment, which have 12 bits")
+    } else if value >> 24 != 0 && value & !INT_CTL == 0 {
+        (Field::IntCtl, "guessed: int_ctl, since only bits are set that it has")
     } else {
         return Err(Error::usage(
             format!("`{}` can be many things: say which with --field", near::shorten(word)),

@@ -74,6 +74,8 @@ fn fields_by_name() {
 fn a_guess_is_said() {
     assert!(decode(&["8000031f"]).contains("guessed: EVENTINJ"));
     assert!(decode(&["0x400"]).contains("guessed: an exit code"));
+    assert!(decode(&["0e9b"]).contains("guessed: attributes of a segment"));
+    assert!(decode(&["03000200"]).contains("guessed: int_ctl"));
     assert!(!decode(&["npf"]).contains("guessed"));
     for (word, message) in [
         ("0x12345678", "say which with --field"),
@@ -86,6 +88,9 @@ fn a_guess_is_said() {
         let error = stderr(&run(&["decode", word]).code(3));
         assert!(error.contains(message), "{word}: {error}");
     }
+    // One word that is not understood does not keep the others from their answer.
+    let both = run(&["decode", "nfp", "npf"]).code(3);
+    assert!(stdout(&both).contains("VMEXIT_NPF"));
 }
 
 #[test]
