@@ -45,7 +45,8 @@ impl GuestMode {
         Self(self.0 & !Self::INJECTION | Self::RESTRICTED)
     }
 
-    /// The same guest under SNP with Alternate Injection: the control area's EVENTINJ is ignored.
+    /// The same guest under SNP with Alternate Injection or Secure AVIC: the control area's EVENTINJ is
+    /// ignored.
     #[must_use]
     pub const fn with_alternate_injection(self) -> Self {
         Self(self.0 & !Self::INJECTION | Self::ALTERNATE)
@@ -146,7 +147,7 @@ impl State for Injection<'_> {
                     bits = bits.union(Mode::SNP).union(Mode::RESTRICTED);
                 }
                 if injection == GuestMode::ALTERNATE {
-                    bits = bits.union(Mode::SNP).union(Mode::ALTERNATE);
+                    bits = bits.union(Mode::SNP).union(Mode::ALTERNATE).union(Mode::VMSA_EVENTS);
                 }
                 Bits::known(bits.bits())
             }

@@ -182,30 +182,33 @@ impl<'a> View<'a> {
             };
             self.set(word, either(sev_es, encrypted, plain));
         }
-        let alternate = mode(self).only(Mode::ALTERNATE.bits());
-        if alternate.may_set() != 0 {
-            let event = either(alternate, self.vmsa.read(vmsa_field::eventinj), self.bits(Word::EventInj));
+        let from_vmsa = mode(self).only(Mode::VMSA_EVENTS.bits());
+        if from_vmsa.may_set() != 0 {
+            let event = either(from_vmsa, self.vmsa.read(vmsa_field::eventinj), self.bits(Word::EventInj));
             self.set(Word::EventInj, event);
-            // Of 060h only V_INTR_MASKING, VGIF enable and AVIC enable are used then (15.36.16).
+            // Of 060h only V_INTR_MASKING, VGIF enable and AVIC enable are used then (15.36.16, 15.36.21.2).
             let plain = self.bits(Word::IntCtl);
             let vintr = self.bits(Word::VintrCtrl).with(IntCtl::X2AVIC_ENABLE.bits(), Bits::known(0));
             let taken = IntCtl::X2AVIC_ENABLE.union(IntCtl::V_NMI_ENABLE).bits();
             const _: () = assert!(IntCtl::V_NMI_ENABLE.bits() == VintrCtrl::V_NMI_ENABLE.bits());
-            self.set(Word::IntCtl, either(alternate, plain.with(taken, vintr), plain));
+            self.set(Word::IntCtl, either(from_vmsa, plain.with(taken, vintr), plain));
         }
         let derived = mode(self);
         self.set(Word::Mode, derived);
     }
 
-    /// The bits that decide which of two fields a rule reads. A rule is decided exactly when all
-    /// completions agree, so judging takes both values of each that is unknown.
-    const SELECTORS: [(Word, u64); 6] = [
-        (Word::NestedCtl, NestedCtl::SEV_ES.bits()),
-        (Word::Cpu, Feature::SevEs.mask()),
-        (Word::Cpu, Feature::SevSnp.mask()),
-        (Word::SevFeatures, SevFeatures::SNP_ACTIVE.bits()),
-        (Word::Cpu, Feature::AlternateInjection.mask()),
-        (Word::SevFeatures, SevFeatures::ALTERNATE_INJECTION.bits()),
+    /// The bits that decide which of two fields a rule reads: registers stand in the VMSA when all of the
+    /// first group are set, events when moreover all of the second are, or all of the third. A rule is
+    /// decided exactly when all completions agree, so judging takes both values of each that is unknown.
+    const SELECTORS: [&'static [(Word, u64)]; 3] = [
+        &[(Word::NestedCtl, NestedCtl::SEV_ES.bits()), (Word::Cpu, Feature::SevEs.mask())],
+        &[
+            (Word::Cpu, Feature::SevSnp.mask()),
+            (Word::SevFeatures, SevFeatures::SNP_ACTIVE.bits()),
+            (Word::Cpu, Feature::AlternateInjection.mask()),
+            (Word::SevFeatures, SevFeatures::ALTERNATE_INJECTION.bits()),
+        ],
+        &[(Word::Cpu, Feature::SecureAvic.mask()), (Word::SevFeatures, SevFeatures::SECURE_AVIC.bits())],
     ];
 
     /// Which rules are broken for certain, and which are not decided.
@@ -244,17 +247,15 @@ impl<'a> View<'a> {
 
     /// The first unknown bit that decides which field is read, if it matters.
     fn unknown_selector(&self) -> Option<(Word, u64)> {
-        for (word, mask) in Self::SELECTORS {
-            let bits = self.bits(word);
-            if bits.may_set() & mask == 0 {
-                // This one is off: the ones after it select nothing.
-                return None;
-            }
-            if bits.unknown_mask() & mask != 0 {
-                return Some((word, mask));
-            }
+        let off = |&(word, mask): &(Word, u64)| self.bits(word).may_set() & mask == 0;
+        let unknown = |&&(word, mask): &&(Word, u64)| self.bits(word).unknown_mask() & mask != 0;
+        let [registers, events @ ..] = Self::SELECTORS;
+        if registers.iter().any(off) {
+            return None;
         }
-        None
+        // A group with a bit that is off selects nothing.
+        let events = events.into_iter().filter(|group| !group.iter().any(off)).flatten();
+        registers.iter().chain(events).find(unknown).copied()
     }
 
     fn judge_leaf(&self) -> Leaf {
@@ -269,8 +270,8 @@ impl<'a> View<'a> {
             }
         }
         // The manual says of the VMSA's EVENTINJ that it has the same layout, not that it is checked.
-        let alternate = self.bits(Word::Mode).only(Mode::ALTERNATE.bits()).may_set() != 0;
-        let refusing = if alternate { REFUSING.without(ON_EVENT) } else { REFUSING };
+        let from_vmsa = self.bits(Word::Mode).only(Mode::VMSA_EVENTS.bits()).may_set() != 0;
+        let refusing = if from_vmsa { REFUSING.without(ON_EVENT) } else { REFUSING };
         Leaf { broken: met.intersection(refusing), met, possible }
     }
 
@@ -291,7 +292,7 @@ impl<'a> View<'a> {
     pub fn field(&self, word: Word) -> Option<Field> {
         let on = |bit: Mode| self.bits(Word::Mode).only(bit.bits()).may_clear() == 0;
         match word {
-            Word::EventInj if on(Mode::ALTERNATE) => Some(vmsa_field::eventinj),
+            Word::EventInj if on(Mode::VMSA_EVENTS) => Some(vmsa_field::eventinj),
             Word::EventInj if self.inferred => Some(vmcb_field::exitintinfo),
             Word::UCet if !on(Mode::SEV_ES) => None,
             _ => word.field(on(Mode::SEV_ES)),

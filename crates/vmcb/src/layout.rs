@@ -352,7 +352,7 @@ page! {
     virtual_tom 0x3C8 8,
     tlb_id 0x3D0 8,
     pcpu_id 0x3D8 8,
-    eventinj 0x3E0 8: "Used with Alternate Injection.",
+    eventinj 0x3E0 8: "Used with Alternate Injection and Secure AVIC.",
     xcr0 0x3E8 8,
     reserved 0x3F0 16,
     x87_dp 0x400 8,

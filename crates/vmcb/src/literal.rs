@@ -250,6 +250,17 @@ const MODE_SOURCES: &[(Mode, &[(Word, u64)])] = {
                 (Word::Cpu, Feature::AlternateInjection.mask() | Feature::SecureAvic.mask()),
             ],
         ),
+        (
+            Mode::VMSA_EVENTS,
+            &[
+                SEV_ES[0],
+                SEV_ES[1],
+                SNP[0],
+                SNP[1],
+                (Word::SevFeatures, SevFeatures::ALTERNATE_INJECTION.union(SevFeatures::SECURE_AVIC).bits()),
+                (Word::Cpu, Feature::AlternateInjection.mask() | Feature::SecureAvic.mask()),
+            ],
+        ),
     ]
 };
 
@@ -304,6 +315,12 @@ pub(crate) fn mode<S: State>(state: &S) -> Bits {
         .put(Mode::AVIC.bits(), int_ctl(state, IntCtl::AVIC_ENABLE).and(cpu(state, Feature::Avic)))
         .put(Mode::X2AVIC.bits(), int_ctl(state, IntCtl::X2AVIC_ENABLE).and(cpu(state, Feature::X2avic)))
         .put(Mode::BUSY_CHECKED.bits(), alternate.or(sev_es.and(cpu(state, Feature::SecureAvic))))
+        .put(
+            Mode::VMSA_EVENTS.bits(),
+            alternate.or(sev_es
+                .and(sev_feature(state, SevFeatures::SECURE_AVIC))
+                .and(cpu(state, Feature::SecureAvic))),
+        )
 }
 
 const PDPTES: [Word; 4] = [Word::Pdpte0, Word::Pdpte1, Word::Pdpte2, Word::Pdpte3];

@@ -239,6 +239,7 @@ registers! {
         AVIC = 7 "AVIC is on: its VMCB bit on a CPU that has it",
         X2AVIC = 8 "x2AVIC is on: its VMCB bit on a CPU that has it",
         BUSY_CHECKED = 9 "BUSY is looked at: Alternate Injection, or a CPU that has Secure AVIC",
+        VMSA_EVENTS = 10 "events come from the VMSA: Alternate Injection, or Secure AVIC on a CPU that has it",
     }
 }
 

@@ -138,6 +138,6 @@ view! {
     vintr_ctrl: VintrCtrl = vintr_ctrl VintrCtrl::from_bits;
     /// SECURE_AVIC_CTL.
     secure_avic_ctl: SecureAvicCtl = secure_avic_ctl SecureAvicCtl::from_bits;
-    /// EVENTINJ of Alternate Injection.
+    /// EVENTINJ of Alternate Injection and Secure AVIC.
     event_inj: Event = eventinj Event::from_bits;
 }

@@ -74,7 +74,7 @@ words! {
     IntCtl "int_ctl" Control control::int_ctl;
     /// 090h.
     NestedCtl "nested control" Control control::nested_ctl;
-    /// 0A8h, or VMSA 3E0h with Alternate Injection.
+    /// 0A8h, or VMSA 3E0h with Alternate Injection or Secure AVIC.
     EventInj "EVENTINJ" Control control::eventinj;
     /// Physical address of the nested page tables.
     NCr3 "N_CR3" Control control::n_cr3;

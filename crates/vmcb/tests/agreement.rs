@@ -10,8 +10,8 @@ use common::random::Random;
 use common::reference::{Machine, NO_C_BIT, all_facts, feature_bit, read, write};
 use vmcb::layout::Page;
 use vmcb::{
-    Answer, Cpu, Environment, Feature, Host, KnownPage, Limits, Phase, Policy, Rule, RuleSet, Vmsa, check,
-    judge,
+    Answer, Cpu, Environment, Feature, Host, KnownPage, Limits, Phase, Policy, Rule, RuleSet, View, Vmsa,
+    check, judge,
 };
 
 fn seed() -> u64 {
@@ -315,7 +315,14 @@ fn judging_is_exact() {
         let limits = Limits::compile(&hidden.cpu(&machine), Policy::VirtualCpu);
         let vmcb = hidden.page(&machine.vmcb, Page::Vmcb);
         let vmsa = hidden.page(&machine.vmsa, Page::Vmsa);
-        let found = judge(&vmcb, Phase::Before, &limits, &hidden.environment(&machine, &vmsa));
+        let environment = hidden.environment(&machine, &vmsa);
+        let view = View::new(&vmcb, Phase::Before, &limits, &environment);
+        let found = view.judge();
+        for rule in found.unknown().iter() {
+            let mut missing = 0;
+            view.missing(rule, &mut |_| missing += 1);
+            assert_ne!(missing, 0, "round {round}: {} lacks nothing\n{}", rule.id(), describe(&machine));
+        }
 
         let (mut always_refused, mut always, mut sometimes) = (RuleSet::ALL, RuleSet::ALL, RuleSet::EMPTY);
         hidden.completions(&machine, &mut |completion| {

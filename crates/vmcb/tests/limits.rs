@@ -254,6 +254,17 @@ fn what_does_not_make_sense_is_refused_with_its_place_and_reason() {
     let first = twice[0].clone();
     twice.push(first);
     assert_eq!(reason(&assemble(&twice)).1, "a number is given twice");
+    // Nothing is said twice, be it the same or the opposite; so the bytes of limits are always the same.
+    for (key, value, why) in [
+        ("cpu:shstk", &[0][..], "a feature is given twice"),
+        ("cpu:shstk", &[1], "a feature is given twice"),
+        ("rule:sav-cr0-high", &[], "a rule is named twice, or with a value"),
+    ] {
+        let mut twice = entries(&encoded(&limits));
+        twice.push((key.as_bytes().to_vec(), value.to_vec()));
+        assert_eq!(reason(&assemble(&twice)).1, why);
+    }
+    assert_eq!(changed("rule:sav-cr0-high", &[1]), (true, "a rule is named twice, or with a value"));
     let not_text = with(&limits, "cpu:shstk", Some(("cpu:shstk", &[0])));
     let place = not_text.windows(9).position(|window| window == b"cpu:shstk").unwrap();
     let mut not_text = not_text[..not_text.len() - 4].to_vec();

@@ -95,12 +95,14 @@ impl Machine {
         let restricted = snp && bit(sev_features, 3) && has(Feature::RestrictedInjection);
         let alternate = snp && bit(sev_features, 4) && has(Feature::AlternateInjection);
         let secure_avic = seves && bit(sev_features, 16) && has(Feature::SecureAvic);
+        // 15.36.16, 15.36.21.2: both load events and virtual interrupts from the VMSA.
+        let from_vmsa = alternate || secure_avic;
         let int_ctl = control(0x060, 4);
         let vintr = vmsa(0x3B8);
         let avic = bit(int_ctl, 31) && has(Feature::Avic);
-        let x2avic_bit = !alternate && bit(int_ctl, 30);
+        let x2avic_bit = !from_vmsa && bit(int_ctl, 30);
         let x2avic = x2avic_bit && has(Feature::X2avic);
-        let vnmi_bit = if alternate { bit(vintr, 26) } else { bit(int_ctl, 26) };
+        let vnmi_bit = if from_vmsa { bit(vintr, 26) } else { bit(int_ctl, 26) };
         let virt_ext = control(0x0B8, 8);
 
         // Where registers stand.
@@ -178,8 +180,8 @@ impl Machine {
         add(Rule::SavUcetSsInV86, shstk && bit(cr4, 23) && bit(u_cet, 0) && bit(rflags, 17));
         add(Rule::SavUCetReservedSeves, shstk && seves && u_cet > 3);
 
-        // 15.20, 15.35.8, 15.36.16: the event, which with Alternate Injection stands in the VMSA.
-        let event = if alternate { vmsa(0x3E0) } else { control(0x0A8, 8) };
+        // 15.20, 15.35.8, 15.36.16: the event.
+        let event = if from_vmsa { vmsa(0x3E0) } else { control(0x0A8, 8) };
         let mut event_rules = RuleSet::EMPTY;
         if bit(event, 31) {
             let (vector, kind) = (event & 0xFF, event >> 8 & 7);
@@ -212,7 +214,7 @@ impl Machine {
         add(Rule::SevSmmlockClear, sev && !self.is(Host::SMMLOCK));
         add(Rule::SevAsidAboveMax, sev && asid > u64::from(self.asid_max));
         add(Rule::SevHostNot64Bit, sev && has(Feature::Sev64BitHost) && !self.is(Host::LONG64));
-        add(Rule::SevAsidBelowMin, sev && !bit(nested, 2) && asid < u64::from(self.asid_min));
+        add(Rule::SevAsidBelowMin, sev && !seves && asid < u64::from(self.asid_min));
         add(Rule::SevesWithoutSev, seves && !bit(nested, 1));
         add(Rule::SevesWithoutLbrv, seves && has(Feature::Lbrv) && !bit(virt_ext, 0));
         add(Rule::SevesVmsaIntegrity, seves && self.is(Host::VMSA_LOAD_FAILS));
@@ -269,7 +271,7 @@ impl Machine {
         ]
         .into_iter()
         .collect();
-        if alternate {
+        if from_vmsa {
             unstated = unstated.union(event_rules);
         }
         let all = all.union(event_rules);
