@@ -227,3 +227,59 @@ pub fn admit<'a, T: TakesOver>(
         Err(verdict)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Cpu;
+    use crate::environment::Input;
+    use crate::layout::vmcb_field as field;
+    use crate::limits::Policy;
+
+    /// A page with these fields; the control fields that every guest needs are there.
+    fn page(fields: &[(crate::layout::Field, u64)]) -> [u8; PAGE_SIZE] {
+        let mut page = [0; PAGE_SIZE];
+        let needed = [(field::intercept_misc2, 1), (field::guest_asid, 1), (field::efer, 0x1000)];
+        for &(field, value) in needed.iter().chain(fields) {
+            let (start, size) = (usize::from(field.offset), usize::from(field.size).min(8));
+            page[start..start + size].copy_from_slice(&value.to_le_bytes()[..size]);
+        }
+        page
+    }
+
+    /// Legal VMCBs pass without the judge. (That he would accept them too is what hides a pass that
+    /// suspects too much from every other test but the instruction counts.)
+    #[test]
+    fn legal_pages_pass_without_the_judge() {
+        const LONG: [(crate::layout::Field, u64); 4] =
+            [(field::efer, 0x1500), (field::cr0, 0x8001_0011), (field::cr4, 0x20), (field::cs, 0x029b_0000)];
+        const BR: (crate::layout::Field, u64) = (field::eventinj, 0x8000_0305);
+        let cpu = Cpu::parse("EPYC-Genoa,+shstk,+avic,+x2avic,-lmsle-unsupported,phys-bits=52").unwrap();
+        let limits = Limits::compile(&cpu, Policy::VirtualCpu);
+        let environment = [Input::HostMsrs, Input::VmcbAddress]
+            .into_iter()
+            .fold(Environment::real_host(), Environment::take_over)
+            .with_pdptes([1; 4])
+            .with_u_cet(1);
+        let passing = |fields: &[_]| passes(&page(fields), &limits, &environment);
+        let long = |more: &[_]| passing(&[&LONG[..], more].concat());
+        assert!(passing(&[]));
+        assert!(long(&[]));
+        assert!(long(&[
+            (field::nested_ctl, 1),
+            (field::g_pat, 0x0007_0406_0007_0406),
+            (field::n_cr3, 0x1000)
+        ]));
+        assert!(long(&[(field::eventinj, 0x8000_0b0e)]));
+        assert!(long(&[(field::cr4, 0x80_0020), (field::s_cet, 3)]));
+        assert!(passing(&[(field::cr0, 0x8000_0011), (field::cr4, 0x20), (field::cr3, 0x1000)]));
+        let avic = [(field::int_ctl, 0xC000_0000), (field::avic_physical_table, 0x1FF)];
+        assert!(long(&[(field::nested_ctl, 1), avic[0], avic[1]]));
+        // Only all three make 64-bit mode, which has no BOUND.
+        for absent in [(field::efer, 0x1000), (field::cr0, 0x11), (field::cs, 0x049b_0000)] {
+            let cr4 = (field::cr4, 0x20);
+            assert!(long(&[absent, cr4, BR]), "{absent:?}");
+        }
+        assert!(!long(&[BR]) && !passing(&[(field::guest_asid, 0)]));
+    }
+}
