@@ -158,6 +158,29 @@ fn an_inferred_event_is_marked() {
     assert!(verdict.inferred().iter().eq([Rule::EvtExcVectorReserved]));
 }
 
+/// A field is as wide as it is: its neighbours do not show.
+#[test]
+fn fields_of_every_size_are_read() {
+    let case = case("legal.long64");
+    let environment = case.environment();
+    let mut page = [0; 4096];
+    for (index, byte) in page.iter_mut().enumerate() {
+        *byte = (index % 251) as u8 | 1;
+    }
+    let known = KnownPage::all(&page);
+    let whole = View::complete(&page, &case.limits, &environment);
+    let partly = View::new(&known, Phase::Before, &case.limits, &environment);
+    for field in vmcb::layout::VMCB.iter().filter(|field| matches!(field.size, 1 | 2 | 4 | 8)) {
+        let bytes = &page[usize::from(field.offset)..usize::from(field.offset + field.size)];
+        let value = bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
+        assert_eq!(whole.control(*field), vmcb::Bits::known(value), "{}", field.name);
+        assert_eq!(partly.control(*field), vmcb::Bits::known(value), "{}", field.name);
+    }
+    assert_eq!(whole.word(Word::CsAttributes), partly.word(Word::CsAttributes));
+    let attributes = u64::from(page[0x412]) | u64::from(page[0x413]) << 8;
+    assert_eq!(whole.word(Word::CsAttributes).value(), attributes);
+}
+
 #[test]
 fn a_view_of_a_whole_page_is_a_view_of_the_same_known_page() {
     for case in cases() {
