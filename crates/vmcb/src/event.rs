@@ -165,3 +165,33 @@ impl fmt::Debug for Event {
         write!(f, "{:#018x} {self}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+    use std::string::ToString;
+
+    #[test]
+    fn an_event_keeps_every_bit_and_reads_its_fields() {
+        let event = Event::new(EventType::EXCEPTION, Vector::new(13)).with_error_code(0x18);
+        assert_eq!(event.bits(), 0x18_8000_0b0d);
+        assert_eq!(event.to_string(), "V=1 EV=1 TYPE=3 (exception) VECTOR=13 (#GP) ERRORCODE=0x18");
+        assert_eq!((event.error_code(), event.pushes_error_code(), event.reserved()), (0x18, true, 0));
+        // A vector names an exception only where TYPE says that it is one.
+        assert_eq!(Event::from_bits(0x8000_000d).to_string(), "V=1 EV=0 TYPE=0 (interrupt) VECTOR=13");
+        assert_eq!(
+            Event::from_bits(0x7000).to_string(),
+            "V=0 EV=0 TYPE=0 (interrupt) VECTOR=0 bits 30:12=0x7"
+        );
+        assert_eq!(
+            format!("{:?}", Event::from_bits(2)),
+            "0x0000000000000002 V=0 EV=0 TYPE=0 (interrupt) VECTOR=2"
+        );
+        assert_eq!(format!("{:?}", EventType::from_bits(13)), "5 (reserved)");
+        let names = [0, 1, 2, 3, 4].map(|bits| EventType::from_bits(bits).name());
+        assert_eq!(names, ["interrupt", "reserved", "NMI", "exception", "software interrupt"]);
+        // Whatever the word had above, an error code takes its place.
+        assert_eq!(Event::from_bits(0xFFFF_FFFF_8000_0308).with_error_code(0).bits(), 0x8000_0b08);
+    }
+}

@@ -319,6 +319,26 @@ mod tests {
     }
 
     #[test]
+    fn a_vector_has_the_name_of_its_row() {
+        use std::format;
+        assert_eq!(Vector::new(13).mnemonic(), Some("#GP"));
+        assert_eq!(Vector::new(9).mnemonic(), None);
+        assert_eq!(Vector::new(32).exception(), None);
+        assert_eq!(Vector::new(9).exception().map(|row| row.existence), Some(Existence::Overrun));
+        assert_eq!(
+            format!("{} {:?} {}", Vector::new(13), Vector::new(2), Vector::new(200)),
+            "13 (#GP) 2 (NMI) 200"
+        );
+        let set = ExceptionSet::of(&[Vector::new(1), Vector::new(31)]).unwrap();
+        assert_eq!(format!("{set:?}"), "{1 (#DB), 31}");
+        assert_eq!(set.intercept_word(), 0x8000_0002);
+        assert_eq!(ExceptionSet::of(&[Vector::new(32)]), None);
+        assert!(ExceptionSet::EMPTY.is_empty() && !set.is_empty());
+        assert_eq!(set.intersection(ExceptionSet::EMPTY.with(Vector::new(1))).iter().count(), 1);
+        assert_eq!(set.union(ExceptionSet::EMPTY.with(Vector::new(3))).iter().count(), 3);
+    }
+
+    #[test]
     fn reserved_is_the_list_of_the_manual() {
         let reserved = RESERVED_VECTORS.iter().map(Vector::number).collect::<std::vec::Vec<_>>();
         assert_eq!(reserved, [15, 20, 22, 23, 24, 25, 26, 27, 31]);
