@@ -396,9 +396,14 @@ impl<'a> Case<'a> {
             (true, None) => "add ,phys-bits=N to --cpu",
             (true, Some(_)) => "add to --cpu",
         };
-        let cleared =
-            self.phase != Phase::Before && missing.iter().any(|item| item.name == Word::EventInj.name());
-        let vmcb = if cleared { "EVENTINJ is cleared by #VMEXIT" } else { "" };
+        let event = missing.iter().any(|item| item.name == Word::EventInj.name());
+        let vmcb = match self.phase {
+            Phase::After if event => "EVENTINJ is cleared by #VMEXIT",
+            Phase::Unknown if event => {
+                "EVENTINJ is cleared by #VMEXIT: --phase before, if this is not after one"
+            }
+            _ => "",
+        };
         let groups = [
             (MissingKind::Vmcb, "VMCB field", vmcb),
             (MissingKind::Cpu, "CPU fact", cpu),
