@@ -81,6 +81,13 @@ fn what_is_stored_is_what_is_loaded() {
 }
 
 #[test]
+fn limits_are_shown_with_what_they_were_made_for() {
+    let text = format!("{:?}", milan());
+    assert!(text.starts_with("Limits {") && text.contains("VirtualCpu"), "{text}");
+    assert!(text.contains("sav-cr0-high"), "{text}");
+}
+
+#[test]
 fn the_buffer_is_just_large_enough() {
     let everything = Feature::ALL
         .iter()

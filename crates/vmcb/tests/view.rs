@@ -6,8 +6,8 @@ use common::{Case, cases};
 use std::collections::BTreeSet;
 use vmcb::layout::{vmcb_field, vmsa_field};
 use vmcb::{
-    Checked, Environment, Feature, Host, Input, Inputs, KnownPage, Missing, Nothing, Phase, Rule, TakesOver,
-    View, Word, admit, check,
+    Checked, Environment, Feature, Host, Input, Inputs, KnownPage, Limits, Missing, Nothing, Phase, Policy,
+    Rule, TakesOver, View, Word, admit, check,
 };
 
 fn case(id: &str) -> &'static Case {
@@ -79,6 +79,52 @@ fn what_is_missing_is_named() {
     ] {
         assert_eq!(missing(id), expected, "{id}");
     }
+}
+
+/// Features that no spelling of a CPU leaves unknown, and those that several bits ask for.
+#[test]
+fn missing_features_are_named_once() {
+    let of = |id: &str, rule: Rule, unknown: &[Feature], change: &dyn Fn(&mut KnownPage)| {
+        let case = case(id);
+        let cpu = unknown.iter().fold(case.cpu, |cpu, &feature| cpu.without_knowing(feature));
+        let limits = Limits::compile(&cpu, Policy::VirtualCpu);
+        let environment = case.environment();
+        let mut page = case.vmcb.clone();
+        change(&mut page);
+        let view = View::new(&page, case.phase, &limits, &environment);
+        assert!(view.judge().unknown().contains(rule), "{id}: {}", rule.id());
+        let mut mask = 0;
+        view.missing(rule, &mut |missing| match missing {
+            Missing::Bits(Word::Cpu, features) => mask |= features,
+            other => panic!("{id}: {other:?}"),
+        });
+        let bits = (0..64).filter(|bit| mask >> bit & 1 == 1);
+        assert!(bits.filter_map(Feature::at_bit).eq(unknown.iter().copied()), "{id}: {mask:#x}");
+    };
+    let nothing = |_: &mut KnownPage| {};
+    // Two bits of CR4 by the same feature, and by two.
+    let cr4 = vmcb_field::cr4.offset;
+    of("legal.long64", Rule::SavCr4Mbz, &[Feature::Vme], &|page| page.learn(cr4, 8, 0x23, u64::MAX));
+    let two = [Feature::Smep, Feature::Smap];
+    of("legal.long64", Rule::SavCr4Mbz, &two, &|page| page.learn(cr4, 8, 0x30_0020, u64::MAX));
+    let efer = vmcb_field::efer.offset;
+    let two = [Feature::Ffxsr, Feature::Tce];
+    of("legal.long64", Rule::SavEferMbz, &two, &|page| page.learn(efer, 8, 0xD500, u64::MAX));
+    // BUSY is looked at by either feature.
+    of("snp-vmsa-busy.alternate", Rule::SnpVmsaBusy, &[Feature::AlternateInjection], &nothing);
+    of("snp-vmsa-busy.secure-avic", Rule::SnpVmsaBusy, &[Feature::SecureAvic], &nothing);
+}
+
+/// Where it is not known which page holds the registers, a bit is known that both have.
+#[test]
+fn a_register_that_both_pages_hold_is_known() {
+    let case = case("partial.sev-es-unknown-both-refused");
+    let environment = case.environment();
+    let view = View::new(&case.vmcb, case.phase, &case.limits, &environment);
+    assert_eq!(view.word(Word::Cr3), vmcb::Bits::known(0x3000));
+    // Bit 32 stands in one page, bit 63 in the other.
+    let dr6 = view.word(Word::Dr6);
+    assert_eq!((dr6.unknown_mask(), dr6.value()), (0x8000_0001_0000_0000, 0));
 }
 
 #[test]
