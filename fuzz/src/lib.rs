@@ -274,6 +274,27 @@ mod tests {
         }
     }
 
+    /// What the fuzzers found once.
+    #[test]
+    fn findings_stay_mended() {
+        let regressions = concat!(env!("CARGO_MANIFEST_DIR"), "/regressions");
+        let mut files = 0;
+        for entry in std::fs::read_dir(regressions).expect("there are some") {
+            let path = entry.expect("it can be listed").path();
+            let bytes = std::fs::read(&path).expect("it can be read");
+            let name = path.file_name().expect("it has a name").to_string_lossy();
+            match name.split('-').next() {
+                Some("judge") => {
+                    judge(&Case::arbitrary_take_rest(arbitrary::Unstructured::new(&bytes)).expect("a case"));
+                }
+                Some("readers") => readers(&bytes),
+                _ => panic!("{name}: a file here begins with the name of its target"),
+            }
+            files += 1;
+        }
+        assert!(files > 0);
+    }
+
     #[test]
     fn readers_survive_mutated_samples() {
         let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../samples");

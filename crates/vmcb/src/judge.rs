@@ -245,7 +245,12 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The first unknown bit that decides which field is read, if it matters.
+    /// Where the caller answers for the VMSA, these decide whether a rule is his: a guest is no SNP guest on
+    /// a CPU without SNP, whatever the VMSA says.
+    const WHOSE: [(Word, u64); 2] =
+        [(Word::Cpu, Feature::SevSnp.mask()), (Word::Cpu, Feature::RestrictedInjection.mask())];
+
+    /// The first unknown bit that decides which field is read, or whose a rule is, if it matters.
     fn unknown_selector(&self) -> Option<(Word, u64)> {
         let off = |&(word, mask): &(Word, u64)| self.bits(word).may_set() & mask == 0;
         let unknown = |&&(word, mask): &&(Word, u64)| self.bits(word).unknown_mask() & mask != 0;
@@ -255,7 +260,9 @@ impl<'a> View<'a> {
         }
         // A group with a bit that is off selects nothing.
         let events = events.into_iter().filter(|group| !group.iter().any(off)).flatten();
-        registers.iter().chain(events).find(unknown).copied()
+        let taken_over = self.bits(Word::SevFeatures) == Bits::TAKEN_OVER;
+        let whose = Self::WHOSE.iter().filter(|_| taken_over);
+        registers.iter().chain(events).chain(whose).find(unknown).copied()
     }
 
     fn judge_leaf(&self) -> Leaf {
