@@ -504,7 +504,7 @@ impl Limits {
         };
         let cr4 = both(cr4, cr4_maybe).ok_or(missing)?;
         let efer = both(efer, efer_maybe).ok_or(missing)?;
-        if cr4.certain & !cr4.possible | efer.certain & !efer.possible != 0 {
+        if cr4.certain & !cr4.possible != 0 || efer.certain & !efer.possible != 0 {
             return Err(corrupt(body, "a bit is reserved for certain and yet not possibly"));
         }
         let vectors = u32::try_from(vectors.ok_or(missing)?).map_err(|_| range)?;
@@ -552,4 +552,24 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| crc >> 1 ^ (crc & 1).wrapping_neg() & 0xEDB8_8320)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_has_all_its_bytes() {
+        let mut bytes = [7; 300];
+        bytes[..2].copy_from_slice(&257_u16.to_le_bytes());
+        let (value, rest) = sized(&bytes, 2).unwrap();
+        assert_eq!((value.len(), rest.len()), (257, 41));
+        assert_eq!(sized(&bytes[..258], 2), None);
+        assert_eq!(sized(&bytes[..1], 2), None);
+    }
+
+    #[test]
+    fn the_checksum_is_that_of_ieee_802_3() {
+        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+    }
 }

@@ -192,7 +192,7 @@ impl Literal {
     }
 }
 
-/// What each bit of [`Mode`] is derived from; [`mode`] below does it.
+/// What each bit of [`Mode`] that a rule reads is derived from; [`mode`] below does it.
 const MODE_SOURCES: &[(Mode, &[(Word, u64)])] = {
     use crate::register::{Efer, Host, IntCtl, NestedCtl};
     const SEV_ES: [(Word, u64); 2] =
@@ -247,17 +247,6 @@ const MODE_SOURCES: &[(Mode, &[(Word, u64)])] = {
                 SNP[0],
                 SNP[1],
                 (Word::SevFeatures, SevFeatures::ALTERNATE_INJECTION.bits()),
-                (Word::Cpu, Feature::AlternateInjection.mask() | Feature::SecureAvic.mask()),
-            ],
-        ),
-        (
-            Mode::VMSA_EVENTS,
-            &[
-                SEV_ES[0],
-                SEV_ES[1],
-                SNP[0],
-                SNP[1],
-                (Word::SevFeatures, SevFeatures::ALTERNATE_INJECTION.union(SevFeatures::SECURE_AVIC).bits()),
                 (Word::Cpu, Feature::AlternateInjection.mask() | Feature::SecureAvic.mask()),
             ],
         ),

@@ -688,3 +688,27 @@ pub(crate) const fn needs_sev(rule: usize) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Names and letters are part of the output that stays stable.
+    #[test]
+    fn outcomes_and_classes_have_their_names() {
+        let names: BTreeSet<_> = Rule::ALL.iter().map(|rule| rule.row().outcome.name()).collect();
+        let expected = [
+            "#GP(0)",
+            "#UD",
+            "VMEXIT_BUSY",
+            "VMEXIT_IDLE_REQUIRED",
+            "VMEXIT_INVALID",
+            "VMEXIT_INVALID_PMC",
+            "not stated",
+        ];
+        assert!(names.into_iter().eq(expected));
+        let letters: BTreeSet<_> = Rule::ALL.iter().map(|rule| rule.row().class.letter()).collect();
+        assert!(letters.into_iter().eq(['A', 'D', 'R', 'T']));
+    }
+}
