@@ -334,6 +334,9 @@ mod tests {
         assert_eq!(set.intercept_word(), 0x8000_0002);
         assert_eq!(ExceptionSet::of(&[Vector::new(32)]), None);
         assert!(ExceptionSet::EMPTY.is_empty() && !set.is_empty());
+        assert_eq!(set.with(Vector::new(1)), set);
+        assert_eq!(set.union(set), set);
+        assert_eq!(set.intersection(set), set);
         assert_eq!(set.intersection(ExceptionSet::EMPTY.with(Vector::new(1))).iter().count(), 1);
         assert_eq!(set.union(ExceptionSet::EMPTY.with(Vector::new(3))).iter().count(), 3);
     }
