@@ -2,5 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod case;
+pub mod driver;
+pub mod image;
+pub mod machine;
+pub mod observe;
 pub mod outcome;
 pub mod protocol;

@@ -1,0 +1,354 @@
+//! Runs a set of cases on one machine, whatever becomes of the machine.
+//!
+//! The payload's lines come over a pipe. A case after which nothing more comes is noted, the machine is started
+//! again, and the run goes on behind it.
+
+use crate::case::Set;
+use crate::image::{Image, ImageError};
+use crate::observe::Exit;
+use crate::outcome::{Outcome, Seen};
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+use vmcb::CpuidEntry;
+
+/// Something that boots an image.
+pub trait Machine {
+    /// Writes what the machine boots into the folder, which is the run's own, and says what to start. The payload's
+    /// lines come on the standard output; lines of other programs among them are passed over.
+    ///
+    /// # Errors
+    /// Where a file cannot be written or what the machine needs is missing.
+    fn prepare(&self, image: &Image, folder: &Path) -> Result<Command, Error>;
+
+    /// The [console](crate::protocol::console) that the payload is to use.
+    fn console(&self) -> u32 {
+        crate::protocol::console::E9
+    }
+
+    /// How long the machine may take until the first case is run.
+    fn boot_limit(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    /// How long one case may take.
+    fn case_limit(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+}
+
+/// Why there are no results.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no image to boot.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A file of the run.
+    #[error("{path}: {error}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: std::io::Error,
+    },
+    /// The program that is the machine does not start.
+    #[error("{program} cannot be started: {error}")]
+    Start {
+        /// The program.
+        program: String,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The machine did not come to its first case.
+    #[error("the payload did not start: {0}")]
+    Boot(String),
+    /// What the machine needs is missing.
+    #[error("{0}")]
+    Missing(String),
+    /// Somebody pressed Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// A file that could not be read or written.
+    pub fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        |error| Self::File { path, error }
+    }
+}
+
+/// What a machine said of itself and of each case.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// CPUID as the payload saw it.
+    pub cpuid: Vec<CpuidEntry>,
+    /// MSRs that the payload read.
+    pub msrs: Vec<(u32, u64)>,
+    /// What else it said: release of a kernel, a tracepoint that is missing.
+    pub notes: Vec<String>,
+    /// One for each case of the set, in order.
+    pub outcomes: Vec<Outcome>,
+    /// How often the machine was started.
+    pub starts: usize,
+}
+
+/// What a run goes on telling.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Cases done.
+    pub done: usize,
+    /// Of so many.
+    pub all: usize,
+    /// Of the done ones, those that killed or hung the machine.
+    pub broken: usize,
+}
+
+/// After so many cases that broke the machine the rest is not run.
+const MOST_BROKEN: usize = 400;
+/// How long a wait may be before the interruption is looked for.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Runs all cases of the set that can be run.
+///
+/// # Errors
+/// Where the machine cannot be started or does not reach its first case, or `interrupted` becomes true.
+pub fn run(
+    machine: &dyn Machine,
+    set: &Set,
+    folder: &Path,
+    interrupted: &AtomicBool,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Run, Error> {
+    // What cannot be run does not go into the image; `numbers` leads back.
+    let numbers: Vec<_> =
+        (0..set.cases.len()).filter(|&number| set.cases[number].cannot_run.is_none()).collect();
+    let runnable = Set {
+        name: set.name.clone(),
+        bases: set.bases.clone(),
+        cases: numbers.iter().map(|&number| set.cases[number].clone()).collect(),
+    };
+    let mut image = Image::new(&runnable, machine.console())?;
+    let mut run = Run::default();
+    let mut found: Vec<Option<Outcome>> = vec![None; runnable.cases.len()];
+    let mut next = 0;
+    let mut broken = 0;
+    while next < found.len() && broken < MOST_BROKEN {
+        image.begin_with(next as u32);
+        let mut listener =
+            Listener { set: &runnable, found: &mut found, next, run: &mut run, began: false, ended: false };
+        let why = one_boot(machine, &image, folder, interrupted, &mut listener, &mut |done, all| {
+            progress(Progress { done, all, broken });
+        })?;
+        let (began, ended) = (listener.began, listener.ended);
+        next = listener.next;
+        if ended {
+            break;
+        }
+        if !began {
+            return Err(Error::Boot(why.unwrap_or_else(|| "nothing came".to_owned())));
+        }
+        if next < found.len() {
+            found[next] = Some(Outcome::of(why.map_or(Seen::Hung, Seen::Killed)));
+            next += 1;
+            broken += 1;
+        }
+    }
+    let mut outcomes: Vec<_> = set
+        .cases
+        .iter()
+        .map(|case| {
+            let why = case
+                .cannot_run
+                .clone()
+                .unwrap_or_else(|| format!("{MOST_BROKEN} cases before it broke the machine"));
+            Outcome::of(Seen::Skipped(why))
+        })
+        .collect();
+    for (&number, outcome) in numbers.iter().zip(found) {
+        if let Some(outcome) = outcome {
+            outcomes[number] = outcome;
+        }
+    }
+    run.outcomes = outcomes;
+    Ok(run)
+}
+
+/// Takes the payload's lines.
+struct Listener<'a> {
+    set: &'a Set,
+    found: &'a mut [Option<Outcome>],
+    /// The case that is being run.
+    next: usize,
+    run: &'a mut Run,
+    began: bool,
+    ended: bool,
+}
+
+impl Listener<'_> {
+    /// What a line says; an error text where the payload gives up.
+    fn line(&mut self, line: &str) -> Result<(), String> {
+        let (kind, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let first = self.run.starts <= 1;
+        match kind {
+            "c" if first => self.run.cpuid.extend(cpuid_entry(rest)),
+            "m" if first => {
+                let pair = rest.split_once(' ').and_then(|(msr, value)| {
+                    Some((u32::from_str_radix(msr, 16).ok()?, u64::from_str_radix(value, 16).ok()?))
+                });
+                self.run.msrs.extend(pair);
+            }
+            "v" if first => self.run.notes.push(format!("kernel {rest}")),
+            "n" if first => self.run.notes.push(rest.to_owned()),
+            "b" => self.began = true,
+            "x" => {
+                self.case(rest, |fields, set, case| Some(Exit::parse(fields)?.outcome(set, &set.cases[case])))
+            }
+            "f" => self.case(rest, |fields, _, _| {
+                let (vector, error) = fields.split_once(' ')?;
+                let vector = u8::from_str_radix(vector, 16).ok()?;
+                Some(Outcome::of(Seen::Fault { vector, error: u64::from_str_radix(error, 16).ok()? }))
+            }),
+            "k" => self.case(rest, |why, _, _| Some(Outcome::of(Seen::Killed(why.to_owned())))),
+            "h" => self.case(rest, |_, _, _| Some(Outcome::of(Seen::Hung))),
+            "t" => {
+                if let Some((number, condition)) = rest.split_once(' ')
+                    && let Ok(number) = usize::from_str_radix(number, 16)
+                    && let Some(Some(outcome)) = self.found.get_mut(number)
+                {
+                    outcome.by = Some(condition.to_owned());
+                }
+            }
+            "e" => return Err(rest.to_owned()),
+            "end" if self.began => self.ended = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn case(&mut self, rest: &str, outcome: impl FnOnce(&str, &Set, usize) -> Option<Outcome>) {
+        let (number, fields) = rest.split_once(' ').unwrap_or((rest, ""));
+        let Ok(number) = usize::from_str_radix(number, 16) else { return };
+        // Cases come in order: anything else is noise.
+        if number == self.next
+            && number < self.found.len()
+            && let Some(outcome) = outcome(fields, self.set, number)
+        {
+            self.found[number] = Some(outcome);
+            self.next = number + 1;
+        }
+    }
+}
+
+fn cpuid_entry(fields: &str) -> Option<CpuidEntry> {
+    let numbers: Vec<_> =
+        fields.split(' ').map(|field| u32::from_str_radix(field, 16)).collect::<Result<_, _>>().ok()?;
+    let [leaf, subleaf, eax, ebx, ecx, edx] = numbers[..] else { return None };
+    Some(CpuidEntry { leaf, subleaf, eax, ebx, ecx, edx })
+}
+
+/// Starts the machine and listens until it ends. Returns why it died, or nothing where it hung or ended well.
+fn one_boot(
+    machine: &dyn Machine,
+    image: &Image,
+    folder: &Path,
+    interrupted: &AtomicBool,
+    listener: &mut Listener<'_>,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Option<String>, Error> {
+    listener.run.starts += 1;
+    let mut command = machine.prepare(image, folder)?;
+    let program = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = Reaped(command.spawn().map_err(|error| Error::Start { program, error })?);
+    let output = lines(child.0.stdout.take());
+    let complaints = lines(child.0.stderr.take());
+    let mut last = Instant::now();
+    loop {
+        if interrupted.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        match output.recv_timeout(TICK) {
+            Ok(line) => {
+                last = Instant::now();
+                if let Err(why) = listener.line(&line) {
+                    return if listener.began { Ok(Some(why)) } else { Err(Error::Boot(why)) };
+                }
+                if listener.ended {
+                    return Ok(None);
+                }
+                if listener.next.is_multiple_of(64) {
+                    progress(listener.next, listener.found.len());
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let limit = if listener.began { machine.case_limit() } else { machine.boot_limit() };
+                if last.elapsed() > limit {
+                    return Ok(if listener.began {
+                        None
+                    } else {
+                        Some(format!(
+                            "no case within {} s; {}",
+                            limit.as_secs(),
+                            complaint(&mut child, &complaints)
+                        ))
+                    });
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(Some(complaint(&mut child, &complaints))),
+        }
+    }
+}
+
+/// A child that does not outlive us.
+struct Reaped(Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        // It may be gone already; there is nothing else to be done where it cannot be killed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The last thing that the program said on its standard error, or how it ended.
+fn complaint(child: &mut Reaped, complaints: &Receiver<String>) -> String {
+    // A program that has closed its output is about to end.
+    let status = (0..20).find_map(|_| {
+        let status = child.0.try_wait().ok().flatten();
+        if status.is_none() {
+            std::thread::sleep(TICK / 2);
+        }
+        status
+    });
+    let said = complaints.try_iter().filter(|line| !line.trim().is_empty()).last();
+    match (said, status) {
+        (Some(said), _) => said.chars().filter(|c| !c.is_control()).take(160).collect(),
+        (None, Some(status)) => format!("ended with {status}"),
+        (None, None) => "closed its output".to_owned(),
+    }
+}
+
+/// Lines as they come. A line without an end is cut at 4 KiB and few are kept waiting, so that a program gone mad
+/// fills no memory.
+fn lines(from: Option<impl Read + Send + 'static>) -> Receiver<String> {
+    const LONGEST: u64 = 4096;
+    let (sender, receiver) = sync_channel(4096);
+    if let Some(from) = from {
+        std::thread::spawn(move || {
+            let mut from = BufReader::with_capacity(1 << 16, from);
+            let mut line = Vec::new();
+            loop {
+                line.clear();
+                match from.by_ref().take(LONGEST).read_until(b'\n', &mut line) {
+                    Ok(1..) if sender.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_ok() => {}
+                    _ => return,
+                }
+            }
+        });
+    }
+    receiver
+}

@@ -1,0 +1,109 @@
+//! The machines that boot an image: QEMU's emulation, and Bochs.
+
+use crate::driver::{Error, Machine};
+use crate::image::Image;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Makes the command that starts a program, before its arguments.
+pub type Start = Box<dyn Fn() -> Command + Send + Sync>;
+
+/// How QEMU boots the image.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Boot {
+    /// An ELF64 file with a PVH entry.
+    Pvh,
+    /// A multiboot kernel.
+    Multiboot,
+    /// A disk image with a boot sector of its own.
+    Disk,
+}
+
+/// QEMU's emulation (TCG).
+pub struct Qemu {
+    /// Starts `qemu-system-x86_64`.
+    pub start: Start,
+    /// The CPU model, as QEMU spells it: `max`, `EPYC-v4`, `qemu64,+svm`.
+    pub cpu: String,
+    /// How the image is booted.
+    pub boot: Boot,
+}
+
+/// Writes a file of the run.
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, Error> {
+    let path = folder.join(name);
+    std::fs::write(&path, bytes).map_err(Error::file(&path))?;
+    Ok(path)
+}
+
+impl Machine for Qemu {
+    fn prepare(&self, image: &Image, folder: &Path) -> Result<Command, Error> {
+        let mut command = (self.start)();
+        command
+            .args(["-accel", "tcg", "-M", "pc", "-cpu", &self.cpu, "-m", "128", "-display", "none"])
+            .args(["-no-reboot", "-nodefaults", "-serial", "none", "-monitor", "none"])
+            .args(["-debugcon", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+        match self.boot {
+            Boot::Pvh => command.arg("-kernel").arg(write(folder, "payload.elf", &image.elf())?),
+            Boot::Multiboot => command.arg("-kernel").arg(write(folder, "payload.mb", image.flat())?),
+            Boot::Disk => {
+                let disk = write(folder, "payload.img", &image.disk())?;
+                // A comma in a path is written twice.
+                let file = disk.to_string_lossy().replace(',', ",,");
+                command.arg("-drive").arg(format!("format=raw,if=ide,snapshot=on,file={file}"))
+            }
+        };
+        Ok(command)
+    }
+}
+
+/// Bochs.
+pub struct Bochs {
+    /// Starts `bochs`.
+    pub start: Start,
+    /// The CPU model, as Bochs spells it: `ryzen`.
+    pub cpu: String,
+    /// The BIOS and the VGA BIOS.
+    pub firmware: (PathBuf, PathBuf),
+}
+
+impl Machine for Bochs {
+    fn prepare(&self, image: &Image, folder: &Path) -> Result<Command, Error> {
+        let disk = write(folder, "payload.img", &image.disk())?;
+        let (bios, vga) = &self.firmware;
+        let configuration = format!(
+            "config_interface: textconfig\n\
+             display_library: rfb, options=\"timeout=0\"\n\
+             memory: guest=128, host=128\n\
+             romimage: file=\"{}\"\n\
+             vgaromimage: file=\"{}\"\n\
+             boot: disk\n\
+             ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14\n\
+             ata0-master: type=disk, path=\"{}\", mode=volatile\n\
+             cpu: model={}, count=1, ips=4000000, reset_on_triple_fault=0\n\
+             sound: driver=dummy, waveoutdrv=dummy\n\
+             speaker: enabled=0\n\
+             port_e9_hack: enabled=1\n\
+             panic: action=fatal\n\
+             error: action=ignore\n\
+             info: action=ignore\n\
+             log: \"{}\"\n",
+            bios.display(),
+            vga.display(),
+            disk.display(),
+            self.cpu,
+            folder.join("bochs.log").display(),
+        );
+        let configuration = write(folder, "bochsrc", configuration.as_bytes())?;
+        // Debian's Bochs stops in its debugger first.
+        let go_on = write(folder, "debugger", b"c\n")?;
+        let mut command = (self.start)();
+        command.arg("-q").arg("-f").arg(configuration).arg("-rc").arg(go_on).current_dir(folder);
+        Ok(command)
+    }
+
+    fn case_limit(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+}

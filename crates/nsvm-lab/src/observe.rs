@@ -1,0 +1,126 @@
+//! From a line of the payload to an outcome.
+
+use crate::case::{Case, Set};
+use crate::outcome::{ErrorCode, Left, Outcome, Seen};
+use crate::protocol::{case_flag, memory};
+use vmcb::layout::{PAGE_SIZE, vmcb_field as field};
+use vmcb::{Event, Vmcb};
+
+/// The numbers of a line `x CASE ...`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Exit {
+    /// EXITCODE.
+    pub code: u64,
+    /// EXITINFO1.
+    pub info1: u64,
+    /// EXITINFO2.
+    pub info2: u64,
+    /// EXITINTINFO.
+    pub int_info: u64,
+    /// EVENTINJ as it reads afterwards.
+    pub event: u64,
+    /// The guest's RIP.
+    pub rip: u64,
+    /// The guest's RSP.
+    pub rsp: u64,
+    /// Words on the guest's stack.
+    pub slots: u64,
+    /// The lowest two of them.
+    pub words: [u64; 2],
+    /// Whether a refusing VMRUN changed the state save area.
+    pub save: bool,
+}
+
+impl Exit {
+    /// From the fields after the case's number; nothing where one is missing or no number.
+    #[must_use]
+    pub fn parse(fields: &str) -> Option<Self> {
+        let mut numbers = [0; 11];
+        let mut parts = fields.split(' ');
+        for number in &mut numbers {
+            *number = u64::from_str_radix(parts.next()?, 16).ok()?;
+        }
+        let [code, info1, info2, int_info, event, rip, rsp, slots, a, b, save] = numbers;
+        parts.next().is_none().then_some(Self {
+            code,
+            info1,
+            info2,
+            int_info,
+            event,
+            rip,
+            rsp,
+            slots,
+            words: [a, b],
+            save: save != 0,
+        })
+    }
+
+    /// What was seen of this case.
+    #[must_use]
+    pub fn outcome(&self, set: &Set, case: &Case) -> Outcome {
+        let page = set.page(case);
+        let refusal = match self.code {
+            0xFFFF_FFFF_FFFF_FFFF => Some(Seen::Invalid),
+            0xFFFF_FFFF => Some(Seen::Invalid32),
+            code if code as u32 == 0xFFFF_FFFE => Some(Seen::Busy),
+            code if code as u32 == 0xFFFF_FFFD => Some(Seen::IdleRequired),
+            code if code as u32 == 0xFFFF_FFFC => Some(Seen::InvalidPmc),
+            _ => None,
+        };
+        if let Some(seen) = refusal {
+            let injected = Vmcb::new(&page).read(field::eventinj);
+            let left = Left {
+                exitinfo1: self.info1 != 0,
+                exitinfo2: self.info2 != 0,
+                exitintinfo: self.int_info != 0,
+                eventinj: (self.event ^ injected) & Event::V != 0,
+                save: self.save,
+            };
+            return Outcome { seen, left, by: None };
+        }
+        Outcome::of(self.entered(&page, set.flags(case)))
+    }
+
+    /// What happened in L2.
+    fn entered(&self, page: &[u8; PAGE_SIZE], flags: u16) -> Seen {
+        const VMMCALL: u64 = 0x81;
+        let vmcb = Vmcb::new(page);
+        let begin = vmcb.read(field::rip);
+        if self.code != VMMCALL {
+            return Seen::Exit { code: self.code, during: self.int_info & Event::V != 0 };
+        }
+        if self.rip == begin && self.slots == 0 {
+            return Seen::Ran;
+        }
+        // Handlers lie 16 bytes apart; in real mode their segment begins with the first.
+        let stubs = if flags & case_flag::SLOT2 != 0 { 0 } else { memory::STUBS };
+        let handler = self.rip.checked_sub(stubs).filter(|offset| offset % 16 == 0 && *offset < 16 * 256);
+        let Some(vector) = handler.map(|offset| (offset / 16) as u8) else {
+            return Seen::Exit { code: self.code, during: self.int_info & Event::V != 0 };
+        };
+        let event = vmcb.read(field::eventinj);
+        let injected = (event & Event::V != 0).then_some(if event >> 8 & 7 == 2 { 2 } else { event as u8 });
+        let frame = if flags & case_flag::SLOT8 != 0 {
+            5
+        } else if flags & case_flag::VMLOAD != 0 {
+            // Out of virtual-8086 mode four data segments, SS and ESP are pushed too.
+            9
+        } else {
+            3
+        };
+        let (error, back) = if self.slots == frame + 1 {
+            (Some(self.words[0]), self.words[1])
+        } else {
+            (None, self.words[0])
+        };
+        Seen::Took {
+            other: Some(vector).filter(|&vector| injected != Some(vector)),
+            error: error.map(
+                |code| {
+                    if code == event >> 32 { ErrorCode::Injected } else { ErrorCode::Other(code) }
+                },
+            ),
+            elsewhere: Some(back).filter(|&back| back != begin),
+        }
+    }
+}
