@@ -75,10 +75,7 @@ pub(crate) enum Exit {
     /// With #VMEXIT.
     Done,
     /// It faulted in L1.
-    Fault {
-        vector: u64,
-        error: u64,
-    },
+    Fault { vector: u64, error: u64 },
 }
 
 /// VMRUN of the VMCB at this physical address, with GIF clear where there is SVM to clear it.

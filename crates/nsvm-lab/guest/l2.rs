@@ -68,7 +68,11 @@ impl Page {
         let size = u64::from(bytes.size).min(room) as usize;
         // SAFETY: within the page; the blob is elsewhere.
         unsafe {
-            core::ptr::copy_nonoverlapping(bytes.at as *const u8, (self.0 + u64::from(offset)) as *mut u8, size);
+            core::ptr::copy_nonoverlapping(
+                bytes.at as *const u8,
+                (self.0 + u64::from(offset)) as *mut u8,
+                size,
+            );
         }
     }
 

@@ -55,15 +55,33 @@ fn run() -> Result<u32, &'static str> {
         Line::new("nsvm-lab").hex(protocol::VERSION.into()).send();
     }
     for (leaf, subleaf) in [
-        (0, 0), (1, 0), (7, 0), (7, 1), (0x8000_0000, 0), (0x8000_0001, 0), (0x8000_0002, 0), (0x8000_0003, 0),
-        (0x8000_0004, 0), (0x8000_0008, 0), (0x8000_000A, 0), (0x8000_001F, 0), (0x8000_0021, 0),
+        (0, 0),
+        (1, 0),
+        (7, 0),
+        (7, 1),
+        (0x8000_0000, 0),
+        (0x8000_0001, 0),
+        (0x8000_0002, 0),
+        (0x8000_0003, 0),
+        (0x8000_0004, 0),
+        (0x8000_0008, 0),
+        (0x8000_000A, 0),
+        (0x8000_001F, 0),
+        (0x8000_0021, 0),
     ] {
         // Beyond the highest leaf a CPU repeats what another one says.
         if leaf > cpu::cpuid(leaf & 0x8000_0000, 0)[0] {
             continue;
         }
         let [a, b, c, d] = cpu::cpuid(leaf, subleaf);
-        Line::new("c").hex(leaf.into()).hex(subleaf.into()).hex(a.into()).hex(b.into()).hex(c.into()).hex(d.into()).send();
+        Line::new("c")
+            .hex(leaf.into())
+            .hex(subleaf.into())
+            .hex(a.into())
+            .hex(b.into())
+            .hex(c.into())
+            .hex(d.into())
+            .send();
     }
     if cpu::cpuid(0x8000_0000, 0)[0] < 0x8000_000A || cpu::cpuid(0x8000_0001, 0)[2] & 1 << 2 == 0 {
         return Err("this CPU has no SVM: CPUID 8000_0001 ECX[2] is 0");
@@ -115,7 +133,8 @@ fn run_case(number: u32, blob: &Blob, case: &Case, efer: u64) {
     if case.flags & case_flag::SVME_OFF != 0 {
         cpu::write_msr(Msr::EFER, efer & !EFER_SVME);
     }
-    let exit = cpu::vmrun(case.rax, case.flags & case_flag::VMLOAD != 0, case.flags & case_flag::SVME_OFF == 0);
+    let exit =
+        cpu::vmrun(case.rax, case.flags & case_flag::VMLOAD != 0, case.flags & case_flag::SVME_OFF == 0);
     if case.flags & case_flag::SVME_OFF != 0 {
         cpu::write_msr(Msr::EFER, efer | EFER_SVME);
     }
@@ -130,7 +149,8 @@ fn run_case(number: u32, blob: &Blob, case: &Case, efer: u64) {
             let refused = code as u32 >= 0xFFFF_FFFC;
             let save = refused && !vmcb.equals_from(field::SAVE_AREA, &before);
             let rsp = vmcb.read(field::RSP);
-            let stack = if refused { l2::Stack::NONE } else { l2::stack(rsp, vmcb.read(field::SS_BASE), case.flags) };
+            let stack =
+                if refused { l2::Stack::NONE } else { l2::stack(rsp, vmcb.read(field::SS_BASE), case.flags) };
             let rip = vmcb.read(field::RIP);
             Line::new("x")
                 .hex(number.into())
@@ -191,7 +211,15 @@ impl Blob {
         if end > protocol::IMAGE_LIMIT || records > end {
             return Err(CUT);
         }
-        Ok(Self { start, end, bases, cases, first: word(protocol::BLOB_FIRST as u64), console: word(20), records })
+        Ok(Self {
+            start,
+            end,
+            bases,
+            cases,
+            first: word(protocol::BLOB_FIRST as u64),
+            console: word(20),
+            records,
+        })
     }
 
     fn base(&self, number: u16) -> u64 {
