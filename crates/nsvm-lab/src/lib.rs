@@ -2,5 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod case;
+pub mod fetch;
 pub mod outcome;
 pub mod protocol;
+pub mod store;
