@@ -6,5 +6,7 @@ pub mod driver;
 pub mod image;
 pub mod machine;
 pub mod observe;
+pub mod fetch;
 pub mod outcome;
 pub mod protocol;
+pub mod store;
