@@ -9,12 +9,13 @@ use vmcb::{Limits, Phase, check};
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let trials = match common::read_all(&common::directory()) {
-        Ok(cases) => cases
+        Ok(rows) => rows
+            .cases
             .into_iter()
             .map(|case| Trial::test(format!("{}::{}", file(&case), case.id), move || run(&case)))
             .collect(),
         // A test that fails says it under every runner; an exit status alone does not.
-        Err(errors) => vec![Trial::test("every row can be read", move || Err(errors.join("\n").into()))],
+        Err(errors) => vec![Trial::test("every row can be read", move || Err(common::lines(&errors).into()))],
     };
     libtest_mimic::run(&arguments, trials).exit_code()
 }
