@@ -10,3 +10,5 @@ pub mod fetch;
 pub mod outcome;
 pub mod protocol;
 pub mod store;
+pub mod report;
+pub mod results;
