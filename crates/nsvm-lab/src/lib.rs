@@ -3,12 +3,13 @@
 
 pub mod case;
 pub mod driver;
+pub mod fetch;
 pub mod image;
+pub mod kvm;
 pub mod machine;
 pub mod observe;
-pub mod fetch;
 pub mod outcome;
 pub mod protocol;
-pub mod store;
 pub mod report;
 pub mod results;
+pub mod store;
