@@ -107,3 +107,65 @@ impl Machine for Bochs {
         Duration::from_secs(10)
     }
 }
+
+/// The runner's time limit for a case on KVM, in seconds.
+const KVM_CASE_LIMIT: u32 = 5;
+
+/// KVM of a Linux kernel that boots in QEMU's emulation.
+pub struct Kvm {
+    /// Starts `qemu-system-x86_64`.
+    pub start: Start,
+    /// The kernel's image.
+    pub kernel: PathBuf,
+    /// Its folder of modules, the one named after its release.
+    pub modules: PathBuf,
+}
+
+fn runner() -> Result<&'static [u8], Error> {
+    crate::kvm::INIT.ok_or_else(|| {
+        Error::Missing(
+            "this build of nsvm has no runner for KVM: it was built without a static C library (libc6-dev)"
+                .to_owned(),
+        )
+    })
+}
+
+impl Machine for Kvm {
+    fn prepare(&self, image: &Image, folder: &Path) -> Result<Command, Error> {
+        let initramfs = crate::kvm::initramfs(runner()?, &self.modules, image.flat())
+            .map_err(|error| Error::Missing(error.to_string()))?;
+        let initramfs = write(folder, "initramfs", &initramfs)?;
+        let mut command = (self.start)();
+        command.args(crate::kvm::qemu_arguments(&self.kernel, &initramfs, KVM_CASE_LIMIT, "stdio"));
+        Ok(command)
+    }
+
+    fn boot_limit(&self) -> Duration {
+        Duration::from_secs(180)
+    }
+
+    /// The runner minds cases itself; this is for a kernel that hangs.
+    fn case_limit(&self) -> Duration {
+        Duration::from_secs(u64::from(KVM_CASE_LIMIT) * 6)
+    }
+}
+
+/// KVM of the machine itself.
+pub struct HostKvm;
+
+impl Machine for HostKvm {
+    fn prepare(&self, image: &Image, folder: &Path) -> Result<Command, Error> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let image = write(folder, "payload.img", image.flat())?;
+        let runner = write(folder, "kvm-runner", runner()?)?;
+        std::fs::set_permissions(&runner, std::fs::Permissions::from_mode(0o700))
+            .map_err(Error::file(&runner))?;
+        let mut command = Command::new(runner);
+        command.arg(image).arg(KVM_CASE_LIMIT.to_string());
+        Ok(command)
+    }
+
+    fn case_limit(&self) -> Duration {
+        Duration::from_secs(u64::from(KVM_CASE_LIMIT) * 6)
+    }
+}

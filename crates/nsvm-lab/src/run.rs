@@ -1,0 +1,151 @@
+//! A run: subjects, each asked all cases, some at the same time.
+
+use crate::case::Set;
+use crate::driver::{self, Error, Progress};
+use crate::outcome::{Outcome, Seen};
+use crate::results::{Section, Shards};
+use crate::subject::{Answers, Ready};
+use crate::verdict;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use vmcb::{Decision, Limits, Policy};
+
+/// The cases of shard `number` of `of`, counted from 1: every `of`-th one, so that each shard has some of each kind.
+#[must_use]
+pub fn shard(set: &Set, number: u32, of: u32) -> Set {
+    let cases = set.cases.iter().enumerate();
+    let mine = cases.filter(|(index, _)| *index as u64 % u64::from(of) == u64::from(number) - 1);
+    Set { name: set.name.clone(), bases: set.bases.clone(), cases: mine.map(|(_, case)| case.clone()).collect() }
+}
+
+/// What all subjects of a run are asked.
+pub struct Questions<'a> {
+    /// The cases.
+    pub set: &'a Set,
+    /// How many cases the whole set has, of which these may be a shard.
+    pub all: usize,
+    /// The shard, if it is one.
+    pub shard: Option<Shards>,
+}
+
+/// Asks each subject all cases, `jobs` of them at a time. The results stand in the order of the subjects.
+///
+/// `progress` is told of the subject by its position. When `interrupted` becomes true machines are ended and what is
+/// not finished is [`Error::Interrupted`].
+pub fn run(
+    subjects: &[Ready],
+    questions: &Questions<'_>,
+    jobs: usize,
+    interrupted: &AtomicBool,
+    progress: &(dyn Fn(usize, Progress) + Sync),
+) -> Vec<Result<Section, Error>> {
+    let next = AtomicUsize::new(0);
+    let results: Vec<Mutex<Option<Result<Section, Error>>>> = subjects.iter().map(|_| Mutex::new(None)).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, subjects.len().max(1)) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let (Some(subject), Some(place)) = (subjects.get(number), results.get(number)) else { return };
+                    let result = if interrupted.load(Ordering::Relaxed) {
+                        Err(Error::Interrupted)
+                    } else {
+                        ask(subject, questions, interrupted, &mut |done| progress(number, done))
+                    };
+                    if let Ok(mut place) = place.lock() {
+                        *place = Some(result);
+                    }
+                }
+            });
+        }
+    });
+    let finished = |place: Mutex<Option<_>>| place.into_inner().ok().flatten();
+    results.into_iter().map(|place| finished(place).unwrap_or(Err(Error::Interrupted))).collect()
+}
+
+/// Asks one subject.
+fn ask(
+    subject: &Ready,
+    questions: &Questions<'_>,
+    interrupted: &AtomicBool,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Section, Error> {
+    let set = questions.set;
+    let mut head = subject.head.clone();
+    head.date = crate::store::now();
+    head.set.clone_from(&set.name);
+    head.cases = questions.all;
+    head.shard.clone_from(&questions.shard);
+    let outcomes = match &subject.answers {
+        Answers::Model(cpu) => {
+            let outcomes = model(cpu, set);
+            progress(Progress { done: set.cases.len(), all: set.cases.len(), broken: 0 });
+            outcomes
+        }
+        Answers::Machine(machine) => {
+            let folder = Folder::new()?;
+            let run = driver::run(machine.as_ref(), set, folder.path(), interrupted, progress)?;
+            head.cpuid = run.cpuid;
+            head.msrs = run.msrs;
+            head.notes = run.notes;
+            run.outcomes
+        }
+    };
+    let outcomes = set.cases.iter().map(|case| case.id.clone()).zip(outcomes).collect();
+    Ok(Section { head, outcomes })
+}
+
+/// The rulebook's own answers, as a subject that implements it would give them.
+fn model(cpu: &vmcb::Cpu, set: &Set) -> Vec<Outcome> {
+    let limits = Limits::compile(cpu, Policy::VirtualCpu);
+    let answer = |case: &crate::case::Case| {
+        if let Some(why) = &case.cannot_run {
+            return Seen::Skipped(why.clone());
+        }
+        let verdict = verdict::expected(set, case, &limits);
+        match verdict.decision() {
+            Decision::Accepted => Seen::Ran,
+            Decision::Undecided => Seen::Skipped("the rulebook does not decide it".to_owned()),
+            Decision::Refused => {
+                // Which of several outcomes comes first the manual does not say: a fault comes before the VMCB is read.
+                let outcomes = || verdict.broken().iter().map(|rule| rule.row().outcome);
+                match outcomes().min_by_key(|outcome| *outcome as u8 != vmcb::Outcome::InvalidOpcode as u8) {
+                    Some(vmcb::Outcome::InvalidOpcode) => Seen::Fault { vector: 6, error: 0 },
+                    _ if outcomes().any(|outcome| outcome == vmcb::Outcome::GeneralProtection) => {
+                        Seen::Fault { vector: 13, error: 0 }
+                    }
+                    Some(vmcb::Outcome::Busy) => Seen::Busy,
+                    Some(vmcb::Outcome::IdleRequired) => Seen::IdleRequired,
+                    Some(vmcb::Outcome::InvalidPmc) => Seen::InvalidPmc,
+                    _ => Seen::Invalid,
+                }
+            }
+        }
+    };
+    set.cases.iter().map(|case| Outcome::of(answer(case))).collect()
+}
+
+/// A folder for what a machine boots, removed when the run is over.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self, Error> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("nsvm-lab-{}-{count}", std::process::id()));
+        std::fs::create_dir_all(&path).map_err(Error::file(&path))?;
+        Ok(Self(path))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed is the system's to clean.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

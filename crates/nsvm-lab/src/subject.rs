@@ -1,0 +1,317 @@
+//! Who is asked: the names that people give, and the machines behind them.
+
+use crate::driver::Machine;
+use crate::fetch::{Fetcher, Request};
+use crate::machine::{Bochs, Boot, HostKvm, Kvm, Qemu};
+use crate::results::Head;
+use crate::store::{Kind, Store, Subject};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// What is asked when nobody is named: the model, both emulators, and KVM before and after it got its check of
+/// EVENTINJ.
+pub const DEFAULT: [&str; 5] = ["model", "qemu", "bochs", "kvm@bookworm", "kvm@sid"];
+/// The virtual CPU of the model, where none is named: the physical address width is that of QEMU's CPUs.
+pub const MODEL_CPU: &str = "EPYC-Milan-v3,phys-bits=40";
+
+/// A subject as people name it.
+///
+/// | text | is |
+/// | --- | --- |
+/// | `model`, `model:CPU` | the rulebook itself, for a CPU in QEMU's spelling |
+/// | `qemu`, `bochs` | the installed one, else the newest fetched |
+/// | `qemu@trixie`, `bochs@3.1`, `kvm@6.12`, `kvm@sid` | a fetched one, by suite or version |
+/// | `qemu=PATH`, `bochs=PATH` | this program |
+/// | `kvm=VMLINUZ,MODULES` | this kernel, with its folder `lib/modules/VERSION`, in QEMU |
+/// | `qemu:CPU`, `bochs@3.1:CPU` | with this CPU model; `max` and `ryzen` without it |
+/// | `kvm-host` | KVM of this machine |
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spec {
+    who: Who,
+    which: Which,
+    cpu: Option<String>,
+    text: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Who {
+    Model,
+    Qemu,
+    Bochs,
+    Kvm,
+    HostKvm,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Which {
+    Any,
+    Fetched(String),
+    Path(String),
+}
+
+/// Why a subject cannot be asked. Its text says what to do.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unavailable(pub String);
+
+impl Unavailable {
+    fn because(error: impl fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl fmt::Display for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for Spec {
+    type Err = Unavailable;
+
+    fn from_str(text: &str) -> Result<Self, Unavailable> {
+        let end = text.find(['@', '=', ':']).unwrap_or(text.len());
+        let (name, rest) = text.split_at(end);
+        let who = match name {
+            "model" => Who::Model,
+            "qemu" => Who::Qemu,
+            "bochs" => Who::Bochs,
+            "kvm" => Who::Kvm,
+            "kvm-host" => Who::HostKvm,
+            _ => {
+                return Err(Unavailable(format!(
+                    "`{text}`: no subject is called `{name}`; there are model, qemu, bochs, kvm and kvm-host"
+                )));
+            }
+        };
+        let (rest, cpu) = match rest.split_once(':') {
+            Some((rest, cpu)) => (rest, Some(cpu.to_owned())),
+            None => (rest, None),
+        };
+        let which = match rest.split_at_checked(1) {
+            None => Which::Any,
+            Some((_, "")) => return Err(Unavailable(format!("`{text}`: nothing stands behind `{rest}`"))),
+            Some(("@", version)) => Which::Fetched(version.to_owned()),
+            Some((_, path)) => Which::Path(path.to_owned()),
+        };
+        let fits = match who {
+            Who::Model => which == Which::Any,
+            Who::HostKvm => which == Which::Any && cpu.is_none(),
+            Who::Kvm => cpu.is_none(),
+            Who::Qemu | Who::Bochs => true,
+        };
+        if !fits {
+            return Err(Unavailable(format!(
+                "`{text}`: {name} takes no such addition; see `nsvm lab run --help`"
+            )));
+        }
+        Ok(Self { who, which, cpu, text: text.to_owned() })
+    }
+}
+
+/// Who answers.
+pub enum Answers {
+    /// The rulebook, for this CPU.
+    Model(vmcb::Cpu),
+    /// A machine that boots the payload.
+    Machine(Box<dyn Machine + Send + Sync>),
+}
+
+/// A subject that can be asked.
+pub struct Ready {
+    /// The head of its results; the run fills in the rest.
+    pub head: Head,
+    /// Who answers.
+    pub answers: Answers,
+}
+
+/// Finds what subjects need: installed, fetched, or fetched now.
+pub struct Finder<'a> {
+    /// Where fetched ones are.
+    pub store: &'a Store,
+    /// Whether what is missing may be fetched.
+    pub may_fetch: bool,
+    /// Told what is being fetched.
+    pub progress: &'a mut dyn FnMut(&str),
+    /// Kept, so that the archive's lists are read once.
+    pub fetcher: Option<Fetcher<'a>>,
+}
+
+impl Finder<'_> {
+    /// The subject, ready to be asked.
+    ///
+    /// # Errors
+    /// Where it is not here, and cannot or may not be fetched; where a program is not what it should be.
+    pub fn find(&mut self, spec: &Spec) -> Result<Ready, Unavailable> {
+        let mut head = Head { cpu: spec.cpu.clone().unwrap_or_default(), ..Head::default() };
+        let answers = match spec.who {
+            Who::Model => {
+                let text = spec.cpu.as_deref().unwrap_or(MODEL_CPU);
+                let cpu = vmcb::Cpu::parse(text).map_err(Unavailable::because)?;
+                head.subject = "model".to_owned();
+                head.version = env!("CARGO_PKG_VERSION").to_owned();
+                head.cpu = text.to_owned();
+                Answers::Model(cpu)
+            }
+            Who::Qemu => {
+                let qemu = self.subject(Kind::Qemu, &spec.which)?;
+                let cpu = spec.cpu.clone().unwrap_or_else(|| "max".to_owned());
+                head.subject = "qemu-tcg".to_owned();
+                head.version = version(&qemu)?;
+                head.cpu.clone_from(&cpu);
+                Answers::Machine(Box::new(Qemu {
+                    start: Box::new(move || qemu.command()),
+                    cpu,
+                    boot: Boot::Pvh,
+                }))
+            }
+            Who::Bochs => {
+                let bochs = self.subject(Kind::Bochs, &spec.which)?;
+                let cpu = spec.cpu.clone().unwrap_or_else(|| "ryzen".to_owned());
+                head.subject = "bochs".to_owned();
+                head.version = version(&bochs)?;
+                head.cpu.clone_from(&cpu);
+                let firmware = bochs.bochs_firmware().ok_or_else(|| {
+                    Unavailable(
+                        "Bochs has no BIOS here: install the packages bochsbios and vgabios".to_owned(),
+                    )
+                })?;
+                Answers::Machine(Box::new(Bochs { start: Box::new(move || bochs.command()), cpu, firmware }))
+            }
+            Who::Kvm => {
+                let (kernel, modules, release) = match &spec.which {
+                    Which::Path(paths) => {
+                        let (kernel, modules) = paths
+                            .split_once(',')
+                            .ok_or_else(|| Unavailable(format!("`{spec}`: expected kvm=VMLINUZ,MODULES")))?;
+                        let modules = PathBuf::from(modules);
+                        let release = modules.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                        (PathBuf::from(kernel), modules, release)
+                    }
+                    which => {
+                        let kernel = self.subject(Kind::Kernel, which)?;
+                        let release = kernel.release().unwrap_or_default().to_owned();
+                        let (image, modules) = kernel.kernel().ok_or_else(|| {
+                            Unavailable(format!(
+                                "{kernel}: its image or its modules are missing; fetch it again"
+                            ))
+                        })?;
+                        // The version says more than the release: 6.1.192-2, not 6.1.0-56-amd64.
+                        (image, modules, format!("{release} ({})", kernel.version))
+                    }
+                };
+                for path in [&kernel, &modules] {
+                    if !path.exists() {
+                        return Err(Unavailable(format!("{}: no such file or folder", path.display())));
+                    }
+                }
+                let qemu = self.subject(Kind::Qemu, &Which::Any)?;
+                head.subject = "kvm".to_owned();
+                head.version = release;
+                head.cpu = "max".to_owned();
+                head.below = Some(format!("qemu-tcg {}, cpu max", version(&qemu)?));
+                Answers::Machine(Box::new(Kvm { start: Box::new(move || qemu.command()), kernel, modules }))
+            }
+            Who::HostKvm => {
+                let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+                head.subject = "kvm".to_owned();
+                head.version = read("/proc/sys/kernel/osrelease");
+                head.cpu = "host".to_owned();
+                head.below = Some("this machine".to_owned());
+                Answers::Machine(Box::new(HostKvm))
+            }
+        };
+        Ok(Ready { head, answers })
+    }
+
+    /// The program or kernel.
+    fn subject(&mut self, kind: Kind, which: &Which) -> Result<Subject, Unavailable> {
+        match which {
+            Which::Path(path) => Subject::of_program(kind, path.as_ref()).map_err(Unavailable::because),
+            Which::Any => {
+                let installed = crate::store::installed();
+                for found in installed {
+                    match found {
+                        Ok(subject) if subject.kind == kind && usable(&subject) => return Ok(subject),
+                        Ok(_) => {}
+                        // A broken program in PATH is not passed over in silence.
+                        Err(error) if kind_of(&error) == Some(kind) => {
+                            return Err(Unavailable::because(error));
+                        }
+                        Err(_) => {}
+                    }
+                }
+                match self.store.find(kind.name()) {
+                    Ok(subject) => Ok(subject),
+                    Err(missing) => self.fetch(kind, "bookworm", missing),
+                }
+            }
+            Which::Fetched(wanted) => {
+                let by_version = self.store.find(&format!("{}:{wanted}", kind.name()));
+                let by_suite = || self.store.find(&format!("{}@{wanted}", kind.name()));
+                match by_version.or_else(|_| by_suite()) {
+                    Ok(subject) => Ok(subject),
+                    Err(missing) => self.fetch(kind, wanted, missing),
+                }
+            }
+        }
+    }
+
+    fn fetch(
+        &mut self,
+        kind: Kind,
+        suite: &str,
+        missing: crate::store::Error,
+    ) -> Result<Subject, Unavailable> {
+        let request: Request = match format!("{}@{suite}", kind.name()).parse() {
+            Ok(request) if self.may_fetch => request,
+            _ => return Err(Unavailable::because(missing)),
+        };
+        let fetcher = match self.fetcher.take() {
+            Some(fetcher) => fetcher,
+            None => Fetcher::new(self.store).map_err(Unavailable::because)?,
+        };
+        let subject = self.fetcher.insert(fetcher).fetch(&request, self.progress);
+        subject.map_err(Unavailable::because)
+    }
+}
+
+/// An installed Bochs without a BIOS cannot boot anything.
+fn usable(subject: &Subject) -> bool {
+    subject.kind != Kind::Bochs || subject.bochs_firmware().is_some()
+}
+
+fn kind_of(error: &crate::store::Error) -> Option<Kind> {
+    match error {
+        crate::store::Error::NotOne { kind, .. } => Some(*kind),
+        _ => None,
+    }
+}
+
+/// What the program says of itself.
+fn version(subject: &Subject) -> Result<String, Unavailable> {
+    subject.ask().map_err(Unavailable::because)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_apart() {
+        let spec = |text: &str| text.parse::<Spec>().expect(text);
+        assert_eq!(spec("qemu").which, Which::Any);
+        assert_eq!(spec("qemu@trixie:EPYC-v4").cpu.as_deref(), Some("EPYC-v4"));
+        assert_eq!(spec("qemu:qemu64,+svm").cpu.as_deref(), Some("qemu64,+svm"));
+        assert_eq!(spec("bochs@3.1").which, Which::Fetched("3.1".to_owned()));
+        assert_eq!(spec("kvm=a/vmlinuz,b/6.1").which, Which::Path("a/vmlinuz,b/6.1".to_owned()));
+        assert_eq!(spec("model:EPYC-Milan,phys-bits=48").cpu.as_deref(), Some("EPYC-Milan,phys-bits=48"));
+        for wrong in ["", "xen", "qemu@", "model@1", "kvm-host@1", "kvm:max", "bochs="] {
+            assert!(wrong.parse::<Spec>().is_err(), "{wrong}");
+        }
+        for default in DEFAULT {
+            spec(default);
+        }
+    }
+}
