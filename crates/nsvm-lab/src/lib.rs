@@ -4,3 +4,5 @@
 pub mod case;
 pub mod outcome;
 pub mod protocol;
+pub mod sets;
+pub mod verdict;
