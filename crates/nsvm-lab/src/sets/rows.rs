@@ -1,6 +1,6 @@
 //! The rows of `cases/` as cases, and pairs of them.
 
-use super::bases::contain;
+use super::bases::{contain, tables};
 use super::builder::{Builder, Write, plain};
 use crate::case::{Case, Set};
 use crate::protocol::{case_flag, memory};
@@ -42,8 +42,16 @@ fn case(builder: &Builder, row: &vmcb_cases::Case) -> Result<Case, String> {
     }
     let entries: Vec<_> =
         item("pdptes").unwrap_or("").split(',').filter_map(|entry| number(entry).ok()).collect();
-    // All zero says that the row is not about them.
-    case.tables = entries.try_into().ok().filter(|entries| *entries != [0; 4]);
+    // All zero says that the row is not about them: then they fit the mode.
+    let given: Option<[u64; 4]> = entries.try_into().ok().filter(|entries| *entries != [0; 4]);
+    case.tables = given.or_else(|| {
+        let mut page = **page;
+        for (offset, bytes) in &case.differences {
+            let start = usize::from(*offset);
+            page[start..start + bytes.len()].copy_from_slice(bytes);
+        }
+        Some(tables(&page)).filter(|tables| *tables != builder.bases()[base].tables)
+    });
     Ok(case)
 }
 
