@@ -14,3 +14,5 @@ pub mod report;
 pub mod results;
 pub mod store;
 pub mod subject;
+pub mod sets;
+pub mod verdict;

@@ -1,0 +1,98 @@
+//! The sets of cases: the rows of `cases/`, and what is generated.
+//!
+//! | ids | cases |
+//! | --- | --- |
+//! | `base.BASE` | the base itself |
+//! | `row.ID` | the row of that id; its CPU is ignored, each subject has its own |
+//! | `eventinj.BASE#N` | EVENTINJ: N is V (bit 12), TYPE (11:9), VECTOR (8:1), EV (0). All of it in 64-bit mode; elsewhere exceptions (1600 to 17ff) and two vectors of every other TYPE |
+//! | `eventbit.BASE.EVENT#BIT` | a reserved bit of EVENTINJ, 30:12, set in a legal event |
+//! | `flip.BASE.FIELD#BIT` | one bit of a field differs from the base: of every field that a rule reads, and of neighbours that people expect to be checked |
+//! | `value.BASE.FIELD#VALUE` | values of a field that no single bit gives |
+//! | `map.BASE.FIELD.wW#N` | an address around 2^W: see [`families`](self) |
+//! | `pat.BASE.byteI#VALUE` | a byte of G_PAT |
+//! | `pdpte.BASE.I#BIT` | one bit of a present page directory pointer entry differs |
+//! | `mode.BASE.BITS#N` | CR0.PG, CR0.PE and EFER.LME as named, N is CD, NW, CR4.PAE, CS.L and CS.D (bits 4 to 0) |
+//! | `pair.RULE+RULE` | two rules broken at once, both with the same outcome |
+//!
+//! Numbers after `#` are hexadecimal. Nothing here decides what is legal: [`verdict`](crate::verdict) asks `vmcb`.
+
+mod bases;
+mod builder;
+mod families;
+mod killers;
+mod rows;
+
+use crate::case::{Case, Set};
+use builder::Builder;
+pub use killers::{KILLERS, Killer, MEANINGLESS, Meaningless, killer};
+
+/// The sets' names.
+const NAMES: [&str; 2] = ["commit", "full"];
+
+/// Why there is no set.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Error {
+    /// No set has this name.
+    #[error("no set of cases is named `{0}`; there are {list}", list = NAMES.join(" and "))]
+    Unknown(String),
+    /// The rows of `cases/` inside this program cannot be read.
+    #[error("the case rows inside this program cannot be read: {0}")]
+    BadRow(String),
+}
+
+/// The names of the sets: `commit` takes seconds and has no [killer](killer); `full` has all cases.
+#[must_use]
+pub fn names() -> &'static [&'static str] {
+    &NAMES
+}
+
+/// The set of this name.
+///
+/// # Errors
+/// [`Error::Unknown`] for a name that is none of [`names`].
+pub fn set(name: &str) -> Result<Set, Error> {
+    if !NAMES.contains(&name) {
+        return Err(Error::Unknown(name.to_owned()));
+    }
+    let rows = vmcb_cases::read(vmcb_cases::embedded())
+        .map_err(|errors| Error::BadRow(errors.first().map_or(String::new(), ToString::to_string)))?;
+    let bad = |what: String| Error::BadRow(what);
+    let mut builder = Builder::new(bases::bases(&rows));
+    families::bases_and_flips(&mut builder);
+    families::events(&mut builder);
+    rows::rows(&mut builder, &rows).map_err(bad)?;
+    families::values(&mut builder);
+    families::maps(&mut builder);
+    families::memory_types(&mut builder);
+    families::pdptes(&mut builder);
+    families::modes(&mut builder);
+    rows::pairs(&mut builder, &rows).map_err(bad)?;
+    let mut set = builder.finish(name);
+    for case in &mut set.cases {
+        case.meaningless = killers::meaningless(&case.id, &page_words(&set.bases, case)).map(str::to_owned);
+    }
+    if name == "commit" {
+        set.cases.retain(|case| families::is_quick(&case.id) && !KILLERS.iter().any(|k| k.takes(&case.id)));
+    }
+    Ok(set)
+}
+
+/// EFER and the clean bits of a case.
+fn page_words(bases: &[crate::case::Base], case: &Case) -> killers::Words {
+    let read = |field: vmcb::layout::Field| {
+        let mut value = bases.get(case.base).map_or(0, |base| bases::read(&base.page, field));
+        for (offset, bytes) in &case.differences {
+            for (place, byte) in (*offset..).zip(bytes) {
+                if (field.offset..field.offset + field.size).contains(&place) {
+                    let shift = 8 * (place - field.offset);
+                    value = value & !(0xFF << shift) | u64::from(*byte) << shift;
+                }
+            }
+        }
+        value
+    };
+    killers::Words {
+        efer: read(vmcb::layout::vmcb_field::efer),
+        clean: read(vmcb::layout::vmcb_field::clean),
+    }
+}
