@@ -1,6 +1,7 @@
 //! One virtual machine: one CPU, memory, and a console at port E9h.
 
 use crate::protocol::BASE;
+use crate::protocol::console::BELL_PORT;
 use crate::system::{self, Shared};
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -178,7 +179,7 @@ impl Kvm {
         // SAFETY: KVM reads as many entries as the head says, and so many are there.
         unsafe { system::ioctl_data(&cpu, request::SET_CPUID2, &mut *cpuid) }
             .map_err(failed("KVM_SET_CPUID2"))?;
-        let mut machine = Machine { run, cpu, _vm: vm, _memory: memory };
+        let mut machine = Machine { run, cpu, _vm: vm, memory };
         machine.reset().map_err(failed("setting the registers"))?;
         Ok(machine)
     }
@@ -199,7 +200,7 @@ pub(crate) struct Machine {
     run: Shared,
     cpu: OwnedFd,
     _vm: OwnedFd,
-    _memory: Shared,
+    memory: Shared,
 }
 
 impl Machine {
@@ -273,12 +274,22 @@ impl Machine {
                         self.run.write(at, &data);
                         continue;
                     }
+                    self.run.read(at, &mut data);
                     match self.number::<2>(run::IO_PORT) as u16 {
                         CONSOLE => {}
+                        BELL_PORT => {
+                            let address =
+                                data.iter().rev().fold(0, |sum, &byte| sum << 8 | usize::from(byte));
+                            data.clear();
+                            data.resize(LONGEST_LINE, b'\n');
+                            self.memory.read(address, &mut data);
+                            let length =
+                                data.iter().position(|&byte| byte == b'\n').unwrap_or(LONGEST_LINE - 1);
+                            data.truncate(length + 1);
+                        }
                         EXIT => return Ok(Stop::Died("exit by port f4".to_owned())),
                         _ => continue,
                     }
-                    self.run.read(at, &mut data);
                     for &byte in &data {
                         match byte {
                             b'\n' => {

@@ -29,7 +29,7 @@ mod system;
 mod trace;
 
 use machine::{Kvm, Stop};
-use protocol::{BASE, BLOB_FIRST, BLOB_HEAD, BLOB_MAGIC, HEADER, HEADER_MAGIC, IMAGE_LIMIT};
+use protocol::{BASE, BLOB_FIRST, BLOB_HEAD, BLOB_MAGIC, HEADER, HEADER_MAGIC, IMAGE_LIMIT, console};
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -91,6 +91,7 @@ fn run(image: Vec<u8>, limit: Duration, say: Say<'_>) -> Result<(), String> {
         .map_err(|error| format!("/proc/sys/kernel/osrelease: {error}"))?;
     say(&format!("v {}", release.trim()))?;
     let mut image = Image::new(image)?;
+    image.ring();
     let kvm = Kvm::open()?;
     system::tick(limit)?;
     let mut trace = match Trace::open() {
@@ -194,6 +195,13 @@ impl Image {
     fn word(&self, offset: usize) -> u32 {
         let at = self.blob + offset;
         u32::from_le_bytes([self.bytes[at], self.bytes[at + 1], self.bytes[at + 2], self.bytes[at + 3]])
+    }
+
+    /// Lines by the bell, if the payload knows it.
+    fn ring(&mut self) {
+        let at = self.blob + BLOB_FIRST + 4;
+        let flags = self.word(BLOB_FIRST + 4) | console::BELL;
+        self.bytes[at..at + 4].copy_from_slice(&flags.to_le_bytes());
     }
 
     /// Number of cases.
