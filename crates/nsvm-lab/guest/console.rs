@@ -1,7 +1,7 @@
 //! Where lines go: port E9h, the first serial port, the text screen.
 
-use crate::cpu::{inb, outb, outs};
-use crate::protocol::console as flag;
+use crate::cpu::{inb, outb, outs, ring};
+use crate::protocol::console::{self as flag, BELL_PORT};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 /// Port E9h until the blob has said otherwise: nothing answers there on hardware, and nothing is hurt.
@@ -72,7 +72,9 @@ impl Line {
         self.bytes[self.length.min(255)] = b'\n';
         let line = self.bytes.get(..=self.length).unwrap_or(&self.bytes);
         let chosen = CHOSEN.load(Relaxed);
-        if chosen & flag::E9 != 0 {
+        if chosen & flag::BELL != 0 {
+            ring(BELL_PORT, line);
+        } else if chosen & flag::E9 != 0 {
             outs(0xE9, line);
         }
         if chosen & flag::SERIAL != 0 {

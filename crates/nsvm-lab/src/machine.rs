@@ -56,6 +56,11 @@ impl Machine for Qemu {
         };
         Ok(command)
     }
+
+    /// A dump of all registers follows it.
+    fn reason<'a>(&self, complaints: &'a [String]) -> Option<&'a String> {
+        complaints.iter().find(|line| line.contains("fatal:")).or(complaints.first())
+    }
 }
 
 /// Bochs.
@@ -103,8 +108,9 @@ impl Machine for Bochs {
         Ok(command)
     }
 
-    fn case_limit(&self) -> Duration {
-        Duration::from_secs(10)
+    fn reason<'a>(&self, complaints: &'a [String]) -> Option<&'a String> {
+        let mark = complaints.iter().position(|line| line.contains("exiting with the following message"))?;
+        complaints.get(mark + 1)
     }
 }
 

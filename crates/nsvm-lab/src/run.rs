@@ -16,7 +16,11 @@ use vmcb::{Decision, Limits, Policy};
 pub fn shard(set: &Set, number: u32, of: u32) -> Set {
     let cases = set.cases.iter().enumerate();
     let mine = cases.filter(|(index, _)| *index as u64 % u64::from(of) == u64::from(number) - 1);
-    Set { name: set.name.clone(), bases: set.bases.clone(), cases: mine.map(|(_, case)| case.clone()).collect() }
+    Set {
+        name: set.name.clone(),
+        bases: set.bases.clone(),
+        cases: mine.map(|(_, case)| case.clone()).collect(),
+    }
 }
 
 /// What all subjects of a run are asked.
@@ -41,13 +45,16 @@ pub fn run(
     progress: &(dyn Fn(usize, Progress) + Sync),
 ) -> Vec<Result<Section, Error>> {
     let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<Result<Section, Error>>>> = subjects.iter().map(|_| Mutex::new(None)).collect();
+    let results: Vec<Mutex<Option<Result<Section, Error>>>> =
+        subjects.iter().map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
         for _ in 0..jobs.clamp(1, subjects.len().max(1)) {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    let (Some(subject), Some(place)) = (subjects.get(number), results.get(number)) else { return };
+                    let (Some(subject), Some(place)) = (subjects.get(number), results.get(number)) else {
+                        return;
+                    };
                     let result = if interrupted.load(Ordering::Relaxed) {
                         Err(Error::Interrupted)
                     } else {
