@@ -138,7 +138,7 @@ impl Kvm {
             }
             _ => format!("/dev/kvm: {error}"),
         })?;
-        let version = system::ioctl_number(&file, request::GET_API_VERSION, 0)
+        let version = system::ioctl_number(&file, request::GET_API_VERSION)
             .map_err(|error| format!("/dev/kvm: {error}"))?;
         if version != 12 {
             return Err(format!("/dev/kvm speaks version {version}, not 12"));
@@ -157,7 +157,7 @@ impl Kvm {
                     .to_owned(),
             );
         }
-        let run_size = system::ioctl_number(&file, request::GET_VCPU_MMAP_SIZE, 0)
+        let run_size = system::ioctl_number(&file, request::GET_VCPU_MMAP_SIZE)
             .map_err(|error| format!("KVM_GET_VCPU_MMAP_SIZE: {error}"))?;
         Ok(Self { file, cpuid, run_size: usize::try_from(run_size).unwrap_or_default() })
     }
@@ -250,12 +250,12 @@ impl Machine {
         let mut data = Vec::new();
         let mut heard = Instant::now();
         loop {
-            let entered = system::ioctl_number(&self.cpu, request::RUN, 0);
+            let entered = system::ioctl_once(&self.cpu, request::RUN);
             if system::has_ticked() && heard.elapsed() > limit {
                 return Ok(Stop::Silent);
             }
             match entered {
-                Ok(_) => {}
+                Ok(()) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {
                     continue;
                 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::fs::File;
-use std::io::Error;
+use std::io::{Error, ErrorKind};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,11 +65,31 @@ pub(crate) fn tick(limit: Duration) -> Result<(), String> {
     Ok(())
 }
 
-/// An ioctl that takes a number.
-pub(crate) fn ioctl_number(file: &impl AsRawFd, request: c_ulong, number: c_ulong) -> Result<c_int, Error> {
-    // SAFETY: the requests of this program that take a number touch no memory of ours.
-    let answer = unsafe { ioctl(file.as_raw_fd(), request, number) };
-    if answer < 0 { Err(Error::last_os_error()) } else { Ok(answer) }
+/// Asks again what a [`tick`] has interrupted: making a virtual machine is such a thing.
+fn insist(mut ask: impl FnMut() -> c_int) -> Result<c_int, Error> {
+    loop {
+        let answer = ask();
+        if answer >= 0 {
+            return Ok(answer);
+        }
+        let error = Error::last_os_error();
+        if error.kind() != ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// An ioctl that takes nothing, once; an error if a [`tick`] interrupts it.
+pub(crate) fn ioctl_once(file: &impl AsRawFd, request: c_ulong) -> Result<(), Error> {
+    // SAFETY: the requests of this program that take nothing touch no memory of ours that anybody refers to.
+    let answer = unsafe { ioctl(file.as_raw_fd(), request, 0 as c_ulong) };
+    if answer < 0 { Err(Error::last_os_error()) } else { Ok(()) }
+}
+
+/// An ioctl that takes nothing and answers with a number.
+pub(crate) fn ioctl_number(file: &impl AsRawFd, request: c_ulong) -> Result<c_int, Error> {
+    // SAFETY: as in `ioctl_once`.
+    insist(|| unsafe { ioctl(file.as_raw_fd(), request, 0 as c_ulong) })
 }
 
 /// An ioctl that reads or writes `data`.
@@ -81,14 +101,14 @@ pub(crate) unsafe fn ioctl_data<T: ?Sized>(
     request: c_ulong,
     data: &mut T,
 ) -> Result<(), Error> {
+    let data = std::ptr::from_mut(data).cast::<c_void>();
     // SAFETY: `data` is alive and ours alone during the call; the caller answers for its size.
-    let answer = unsafe { ioctl(file.as_raw_fd(), request, std::ptr::from_mut(data).cast::<c_void>()) };
-    if answer < 0 { Err(Error::last_os_error()) } else { Ok(()) }
+    insist(|| unsafe { ioctl(file.as_raw_fd(), request, data) }).map(drop)
 }
 
 /// The file that an ioctl has just opened.
 pub(crate) fn ioctl_open(file: &impl AsRawFd, request: c_ulong) -> Result<OwnedFd, Error> {
-    let opened = ioctl_number(file, request, 0)?;
+    let opened = ioctl_number(file, request)?;
     // SAFETY: KVM gave this descriptor for us to own.
     Ok(unsafe { OwnedFd::from_raw_fd(opened) })
 }

@@ -114,28 +114,42 @@ pub fn initramfs(init: &[u8], modules: &Path, image: &[u8]) -> Result<Vec<u8>, E
 /// What `qemu-system-x86_64` is called with to boot `kernel` with `initramfs`.
 ///
 /// `limit` is the time that one case may take, in seconds, at least 1. `console` is where the lines go, as QEMU's
-/// `-debugcon` names it: `stdio`, or `file:` and a path. When all is said QEMU ends with [`EXIT_STATUS`]; a kernel that
-/// crashes ends it with 0.
+/// `-debugcon` names it: `stdio`, or `file:` and a path. `log` takes what the kernel says when it crashes. When all is
+/// said QEMU ends with [`EXIT_STATUS`]; a kernel that crashes ends it with 0.
+///
+/// A kernel that hangs in itself ends nothing: the caller needs a time limit of its own, above this one.
 #[must_use]
-pub fn qemu_arguments(kernel: &Path, initramfs: &Path, limit: u32, console: &str) -> Vec<OsString> {
+pub fn qemu_arguments(
+    kernel: &Path,
+    initramfs: &Path,
+    limit: u32,
+    console: &str,
+    log: Option<&Path>,
+) -> Vec<OsString> {
+    let mut serial = OsString::from(if log.is_some() { "file:" } else { "none" });
+    serial.push(log.unwrap_or(Path::new("")));
+    // A crash reboots, and a reboot ends QEMU. Mitigations and the kernel's tests of itself only cost time here.
+    let line = format!(
+        "console=ttyS0 quiet panic=-1 oops=panic mitigations=off cryptomgr.notests nsvm.limit={}",
+        limit.max(1)
+    );
     let mut arguments: Vec<OsString> = Vec::new();
     for word in ["-accel", "tcg", "-M", "pc", "-cpu", "max", "-m", "1024", "-nodefaults", "-no-reboot"] {
         arguments.push(word.into());
     }
-    for word in ["-display", "none", "-monitor", "none", "-serial", "none", "-debugcon", console] {
-        arguments.push(word.into());
+    for (option, value) in [
+        ("-display", "none".into()),
+        ("-monitor", "none".into()),
+        ("-serial", serial),
+        ("-debugcon", console.into()),
+        ("-device", "isa-debug-exit,iobase=0xf4,iosize=4".into()),
+        ("-kernel", kernel.into()),
+        ("-initrd", initramfs.into()),
+        ("-append", line.into()),
+    ] {
+        arguments.push(option.into());
+        arguments.push(value);
     }
-    for word in ["-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel"] {
-        arguments.push(word.into());
-    }
-    arguments.push(kernel.into());
-    arguments.push("-initrd".into());
-    arguments.push(initramfs.into());
-    arguments.push("-append".into());
-    // A crash reboots, and a reboot ends QEMU. Mitigations only cost time here.
-    arguments.push(
-        format!("console=ttyS0 quiet panic=-1 oops=panic mitigations=off nsvm.limit={}", limit.max(1)).into(),
-    );
     arguments
 }
 

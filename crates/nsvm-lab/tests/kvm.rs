@@ -169,18 +169,22 @@ fn modules_that_need_each_other_come_to_an_end() {
     assert_eq!(order(&folder), ["kvm", "kvm_amd"]);
 }
 
+fn failure(folder: &Path) -> Error {
+    initramfs(b"", folder, b"").map(|archive| archive.len()).expect_err("no archive")
+}
+
 #[test]
 fn a_kernel_without_kvm_is_told_so() {
     let folder = Folder::new("none");
     folder.put(&format!("{KVM}/kvm.ko"), &module(""));
-    let error = initramfs(b"", &folder.0, b"").err().expect("an error");
+    let error = failure(&folder.0);
     assert!(matches!(error, Error::NoKvm(_)), "{error}");
 
     folder.put(&format!("{KVM}/kvm-amd.ko"), &module("kvm,ccp"));
-    let error = initramfs(b"", &folder.0, b"").err().expect("an error");
+    let error = failure(&folder.0);
     assert!(matches!(&error, Error::Missing { name, by, .. } if name == "ccp" && by == "kvm_amd"), "{error}");
 
-    let error = initramfs(b"", &folder.0.join("nowhere"), b"").err().expect("an error");
+    let error = failure(&folder.0.join("nowhere"));
     assert!(matches!(error, Error::Read { .. }), "{error}");
 }
 
@@ -198,7 +202,7 @@ fn damaged_modules_are_errors() {
     for (file, bytes) in files {
         let folder = Folder::new("damaged");
         folder.put(file, bytes);
-        let error = initramfs(b"", &folder.0, b"").err().expect("an error");
+        let error = failure(&folder.0);
         assert!(matches!(error, Error::Damaged { .. }), "{file}: {error}");
     }
     // Whatever one byte of the ELF file is, there is an answer.
@@ -324,23 +328,31 @@ impl Payload {
     }
 }
 
-/// Boots the kernel that the environment names; nothing if there is none.
-fn boot(name: &str, image: &[u8], limit: u32) -> Option<(Vec<String>, Duration)> {
+/// What came of a boot.
+struct Boot {
+    /// The runner's lines.
+    lines: Vec<String>,
+    /// What the kernel said itself.
+    log: String,
+    /// QEMU's exit status.
+    status: Option<i32>,
+    /// From the first line to the end.
+    time: Duration,
+}
+
+/// Boots the kernel that the environment names with this as process 1; nothing if there is none.
+fn boot_with(name: &str, init: &[u8], image: &[u8], limit: u32) -> Option<Boot> {
     let variables = ["NSVM_LAB_KERNEL", "NSVM_LAB_MODULES"].map(std::env::var_os);
     let [Some(kernel), Some(modules)] = variables else {
         eprintln!("passed over: NSVM_LAB_KERNEL and NSVM_LAB_MODULES name no kernel");
         return None;
     };
-    let Some(init) = INIT else {
-        eprintln!("passed over: this build has no runner for KVM");
-        return None;
-    };
     let folder = Folder::new(name);
-    let archive = initramfs(init, Path::new(&modules), image).unwrap();
-    folder.put("initramfs", &archive);
-    let console = folder.0.join("console");
+    folder.put("initramfs", &initramfs(init, Path::new(&modules), image).unwrap());
+    let [console, log] = ["console", "log"].map(|name| folder.0.join(name));
     let place = format!("file:{}", console.display());
-    let arguments = qemu_arguments(Path::new(&kernel), &folder.0.join("initramfs"), limit, &place);
+    let arguments =
+        qemu_arguments(Path::new(&kernel), &folder.0.join("initramfs"), limit, &place, Some(&log));
     let start = Instant::now();
     let mut child = match Command::new("qemu-system-x86_64").args(arguments).spawn() {
         Ok(child) => child,
@@ -350,6 +362,7 @@ fn boot(name: &str, image: &[u8], limit: u32) -> Option<(Vec<String>, Duration)>
         }
         Err(error) => panic!("qemu-system-x86_64: {error}"),
     };
+    let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
     let mut first = None;
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -361,15 +374,29 @@ fn boot(name: &str, image: &[u8], limit: u32) -> Option<(Vec<String>, Duration)>
         if start.elapsed() > Duration::from_secs(180) {
             child.kill().unwrap();
             child.wait().unwrap();
-            panic!("QEMU came to no end:\n{}", fs::read_to_string(&console).unwrap_or_default());
+            panic!("QEMU came to no end:\n{}\n{}", read(&console), read(&log));
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    let text = fs::read_to_string(&console).unwrap();
-    assert_eq!(status.code(), Some(EXIT_STATUS), "{text}");
     let end = start.elapsed();
     eprintln!("first line after {:.2?}, end after {end:.2?}", first.unwrap_or(end));
-    Some((text.lines().map(str::to_owned).collect(), end - first.unwrap_or(end)))
+    Some(Boot {
+        lines: read(&console).lines().map(str::to_owned).collect(),
+        log: read(&log),
+        status: status.code(),
+        time: end - first.unwrap_or(end),
+    })
+}
+
+/// Boots it with the runner: its lines, and how long they took.
+fn boot(name: &str, image: &[u8], limit: u32) -> Option<(Vec<String>, Duration)> {
+    let Some(init) = INIT else {
+        eprintln!("passed over: this build has no runner for KVM");
+        return None;
+    };
+    let boot = boot_with(name, init, image, limit)?;
+    assert_eq!(boot.status, Some(EXIT_STATUS), "{:#?}\n{}", boot.lines, boot.log);
+    Some((boot.lines, boot.time))
 }
 
 #[test]
@@ -437,6 +464,28 @@ fn a_payload_that_dies_at_once_is_an_error() {
     payload.raw(&[0xF4]);
     let Some((lines, _)) = boot("at-once", &payload.image(), 1) else { return };
     assert_eq!(lines[1..], ["e the machine died before the payload's first case: hlt"], "{lines:#?}");
+}
+
+#[test]
+fn a_crash_of_the_kernel_is_seen_and_logged() {
+    let Some(boot) = boot_with("crash", b"no program", &Payload::new().image(), 1) else { return };
+    assert_eq!((boot.lines.len(), boot.status), (0, Some(0)), "{:#?}", boot.lines);
+    assert!(boot.log.contains("Kernel panic"), "{}", boot.log);
+}
+
+/// What a death costs: a fresh machine for each of these cases.
+#[test]
+fn deaths_are_cheap_enough() {
+    let mut payload = Payload::new();
+    for number in 0..200 {
+        // hlt
+        payload.case(number, |case| {
+            case.raw(&[0xF4]);
+        });
+    }
+    let Some((lines, time)) = boot("cheap", &payload.image(), 5) else { return };
+    assert_eq!(lines.len(), 3 + 200 + 1);
+    eprintln!("{:.1?} a death", time / 200);
 }
 
 /// What the way of a line costs, VMRUN apart.
