@@ -1,6 +1,7 @@
-//! Fetches what its arguments name, `qemu@sid` or `kernel:6.1.0-50-amd64@bookworm`; without any, lists what is here.
+//! Fetches what its arguments name, `qemu@sid` or `kernel:6.1.0-50-amd64@bookworm`; with a suite alone,
+//! lists its kernels; without any, lists what is here.
 use nsvm_lab::fetch::Fetcher;
-use nsvm_lab::store::{Store, installed};
+use nsvm_lab::store::{Kind, Store, installed};
 use std::error::Error;
 use std::time::Instant;
 
@@ -26,6 +27,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut failed = false;
     for text in wanted {
         let start = Instant::now();
+        if !text.contains('@') {
+            for kernel in fetcher.available(Kind::Kernel, &text, &mut |line| println!("{line}"))? {
+                println!("{} {} {} MB", kernel.package, kernel.version, kernel.size / 1_000_000);
+            }
+            continue;
+        }
         let done =
             text.parse().and_then(|request| fetcher.fetch(&request, &mut |line| println!("{text}: {line}")));
         match done {

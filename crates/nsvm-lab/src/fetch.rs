@@ -85,14 +85,26 @@ pub enum Error {
         suite: String,
     },
     /// The suite has no such package.
-    #[error("{suite} has no package `{package}`{}", listed("; it has ", near, ""))]
+    #[error("{suite} has no package `{package}`{}", listed("; there is ", near, ""))]
     UnknownPackage {
         /// The suite.
         suite: String,
         /// What was asked for.
         package: String,
-        /// Some that the suite does have.
+        /// Some that there are.
         near: Vec<String>,
+    },
+    /// The suite still names a kernel, but not all of its packages.
+    #[error(
+        "{suite} has {package}, but no longer {needs}, which it needs: choose another kernel of the suite"
+    )]
+    Gone {
+        /// The suite.
+        suite: String,
+        /// The kernel's package.
+        package: String,
+        /// The package that is not there.
+        needs: String,
     },
     /// apt could not do it.
     #[error(
@@ -651,12 +663,13 @@ impl Archive {
 
     fn need(&self, name: &str) -> Result<&Entry> {
         self.newest(name).ok_or_else(|| {
-            let candidates: Vec<String> = if name.starts_with("linux-image-") {
-                self.kernels().into_iter().rev().map(|kernel| kernel.package).collect()
-            } else {
-                // Elsewhere among what was read: then that suite has it.
-                Vec::new()
-            };
+            let mut candidates: Vec<String> = Vec::new();
+            if name.starts_with("linux-image-") {
+                candidates.extend(self.kernels().into_iter().rev().map(|kernel| kernel.package));
+            } else if self.entries.iter().any(|entry| entry.name == name) {
+                // A suite that is laid over another need not have its own.
+                candidates.extend(self.suites.main.first().map(|base| format!("one in {base}")));
+            }
             let (suite, package) = (self.suites.wanted.clone(), name.to_owned());
             Error::UnknownPackage { suite, package, near: near(name, &candidates) }
         })
@@ -675,20 +688,25 @@ impl Archive {
         Ok(entry)
     }
 
-    /// The packages that hold a kernel's image and modules, itself first.
-    fn kernel_parts<'e>(&'e self, kernel: &'e Entry) -> Vec<&'e Entry> {
+    /// The packages that hold a kernel's image and modules, itself first. The archive removes old ones piecemeal.
+    fn kernel_parts<'e>(&'e self, kernel: &'e Entry) -> Result<Vec<&'e Entry>> {
         let mut parts = vec![kernel];
         for (name, version) in depends_on(kernel) {
             if name.starts_with("linux-binary-") || name.starts_with("linux-modules-") {
                 let found = self.entries.iter().filter(|entry| entry.own && entry.name == name);
                 let found = found.filter(|entry| version.is_none_or(|version| version == entry.version));
-                parts.extend(found.max_by(|a, b| compare_versions(&a.version, &b.version)));
+                let newest = found.max_by(|a, b| compare_versions(&a.version, &b.version));
+                parts.push(newest.ok_or_else(|| Error::Gone {
+                    suite: self.suites.wanted.clone(),
+                    package: kernel.name.clone(),
+                    needs: name.to_owned(),
+                })?);
             }
         }
-        parts
+        Ok(parts)
     }
 
-    /// All kernels of the suite, without metapackages, the oldest first.
+    /// All kernels of the suite that can be fetched, without metapackages, the oldest first.
     fn kernels(&self) -> Vec<Available> {
         let names: BTreeSet<&str> = self.entries.iter().filter(|entry| entry.own).map(|e| &*e.name).collect();
         let numbered = |name: &&str| {
@@ -697,11 +715,12 @@ impl Archive {
         };
         let images = names.into_iter().filter(numbered).filter_map(|name| self.newest(name));
         let real = images.filter(|e| !depends_on(e).iter().any(|(name, _)| name.starts_with("linux-image-")));
-        let mut kernels: Vec<Available> = real
-            .map(|entry| Available {
+        let whole = real.filter_map(|entry| Some((entry, self.kernel_parts(entry).ok()?)));
+        let mut kernels: Vec<Available> = whole
+            .map(|(entry, parts)| Available {
                 package: entry.name.clone(),
                 version: entry.version.clone(),
-                size: self.kernel_parts(entry).iter().map(|part| part.size).sum(),
+                size: parts.iter().map(|part| part.size).sum(),
             })
             .collect();
         kernels
@@ -723,7 +742,7 @@ impl Archive {
         let mut command = apt(state);
         let doing = format!("downloading {} {}", main.name, main.version);
         if kind == Kind::Kernel {
-            let parts = self.kernel_parts(main);
+            let parts = self.kernel_parts(main)?;
             progress(&fetching(parts.len(), parts.iter().map(|part| part.size).sum()));
             // Alone: what it depends on is for installing it.
             command.arg("download").current_dir(&debs);
