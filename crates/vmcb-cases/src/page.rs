@@ -64,7 +64,9 @@ pub(crate) fn pages(text: &str) -> Result<(KnownPage, Option<KnownPage>), String
             Page::Vmcb => &mut vmcb,
             Page::Vmsa => vmsa.get_or_insert(zeros.clone()),
         };
-        page.forget(offset, size);
+        if mask != u64::MAX {
+            page.forget(offset, size);
+        }
         page.learn(offset, size, value, mask);
     }
     Ok((vmcb, vmsa))

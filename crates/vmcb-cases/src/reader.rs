@@ -170,6 +170,7 @@ pub struct Reader {
     /// What could be read.
     pub rows: Rows,
     ids: BTreeSet<String>,
+    limits: Vec<(String, Policy, Limits)>,
     /// What could not.
     pub errors: Vec<BadRow>,
 }
@@ -226,7 +227,18 @@ impl Reader {
         }
     }
 
-    fn row(&self, place: &str, line: &str) -> Result<Case, String> {
+    /// The CPU compiled. Many rows have the same, and compiling costs more than reading a row.
+    fn limits(&mut self, text: &str, cpu: &Cpu, policy: Policy) -> Limits {
+        let known = self.limits.iter().find(|(of, by, _)| of == text && *by == policy);
+        if let Some((.., limits)) = known {
+            return limits.clone();
+        }
+        let limits = Limits::compile(cpu, policy);
+        self.limits.push((text.to_owned(), policy, limits.clone()));
+        limits
+    }
+
+    fn row(&mut self, place: &str, line: &str) -> Result<Case, String> {
         let columns: Vec<_> = line.split('|').map(str::trim).collect();
         let [id, cpu, host, base, patches, broken, unstated, unknown, source] = columns[..] else {
             return Err(format!("{} columns where there must be 9", columns.len()));
@@ -239,12 +251,13 @@ impl Reader {
         let host = environment(&expand(&self.environments, host, " ")?)?;
         let written = self.bases.get(base).ok_or(format!("no base is named `{base}`"))?;
         let (vmcb, vmsa) = pages(&format!("{written} {patches}"))?;
+        let limits = self.limits(&cpu_text, &cpu, host.policy);
         Ok(Case {
             id: id.to_owned(),
             place: place.to_owned(),
             cpu_text,
             cpu,
-            limits: Limits::compile(&cpu, host.policy),
+            limits,
             phase: host.phase,
             environment: host.items,
             host: host.environment,

@@ -189,9 +189,10 @@ fn base(name: String, mut page: Box<[u8; PAGE_SIZE]>) -> Base {
     Base { name, tables: tables(&page), flags, page }
 }
 
-/// All bases of the rows, and of each mode one with nested paging.
+/// All bases of the rows that have no VMSA, and of each mode one with nested paging.
 pub(super) fn bases(rows: &Rows) -> Vec<Base> {
-    let whole = rows.bases.iter().filter_map(|base| Some((base.name.clone(), *base.vmcb.complete()?)));
+    let plain = rows.bases.iter().filter(|base| base.vmsa.is_none());
+    let whole = plain.filter_map(|base| Some((base.name.clone(), *base.vmcb.complete()?)));
     let mut bases: Vec<_> = whole.map(|(name, page)| base(name, Box::new(page))).collect();
     for (plain, nested) in MODES.iter().zip(NESTED).chain([(&V86[0], V86[1])]) {
         let from = bases.iter().find(|base| base.name == *plain).map(|base| base.page.clone());

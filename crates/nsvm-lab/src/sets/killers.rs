@@ -3,8 +3,10 @@
 /// Cases that kill or hang a subject. Patterns: `*` is any text, `?` one character, `[ab]` and `[a-c]` one of these.
 #[derive(Clone, Copy, Debug)]
 pub struct Killer {
-    /// Pattern of the subjects' names.
+    /// The subject: `bochs`, `kvm`, `qemu-tcg`.
     pub subject: &'static str,
+    /// Pattern of its versions.
+    pub versions: &'static str,
     /// Patterns of the cases' ids.
     pub cases: &'static [&'static str],
     /// What happens.
@@ -22,7 +24,8 @@ impl Killer {
 /// The known killers.
 pub const KILLERS: &[Killer] = &[
     Killer {
-        subject: "bochs*",
+        subject: "bochs",
+        versions: "*",
         cases: &[
             "flip.long64.cr0#0",
             "flip.compat.cr0#0",
@@ -35,19 +38,22 @@ pub const KILLERS: &[Killer] = &[
         ],
         reason: "Bochs takes EFER.LME and CR0.PG without CR0.PE for paged real mode and panics",
     },
-    Killer { subject: "bochs*", cases: HIGH_CR3, reason: "Bochs panics on bits 63:32 of CR3" },
+    Killer { subject: "bochs", versions: "*", cases: HIGH_CR3, reason: "Bochs panics on bits 63:32 of CR3" },
     Killer {
-        subject: "kvm*6.12*",
+        subject: "kvm",
+        versions: "6.12*",
         cases: CR3_OUTSIDE_RAM,
         reason: "KVM of Linux 6.12 runs L2 again and again when its CR3 points outside RAM",
     },
     Killer {
-        subject: "kvm*6.12*",
+        subject: "kvm",
+        versions: "6.12*",
         cases: HIGH_CR3,
         reason: "KVM of Linux 6.12 runs L2 again and again when its CR3 points outside RAM",
     },
     Killer {
-        subject: "kvm*7.*",
+        subject: "kvm",
+        versions: "7.*",
         cases: &[
             "map.*.rax.*",
             "row.pre-vmcb-address.limit*",
@@ -57,7 +63,8 @@ pub const KILLERS: &[Killer] = &[
         reason: "KVM of Linux 7 stops with an internal error when the VMCB is outside RAM",
     },
     Killer {
-        subject: "qemu*",
+        subject: "qemu-tcg",
+        versions: "*",
         cases: &[
             "flip.long64.efer#a",
             "flip.compat.efer#a",
@@ -86,10 +93,11 @@ const HIGH_CR3: &[&str] = &[
 /// Below 2^32; the payload needs 32 MiB.
 const CR3_OUTSIDE_RAM: &[&str] = &["flip.*.cr3#1[9a-f]"];
 
-/// The killer, if this case is known to kill or hang this subject.
+/// The killer, if this case is known to kill or hang this version of the subject.
 #[must_use]
-pub fn killer(subject: &str, case: &str) -> Option<&'static Killer> {
-    KILLERS.iter().find(|killer| matches(killer.subject, subject) && killer.takes(case))
+pub fn killer(subject: &str, version: &str, case: &str) -> Option<&'static Killer> {
+    let of = |killer: &&Killer| killer.subject == subject && matches(killer.versions, version);
+    KILLERS.iter().filter(of).find(|killer| killer.takes(case))
 }
 
 /// Cases of which the outcome is not compared: what they do depends on more than their VMCB.
@@ -177,7 +185,9 @@ mod tests {
         {
             assert!(!matches(pattern, text), "{pattern} {text}");
         }
-        assert!(killer("bochs-3.0", "flip.np64.cr3#2a").is_some());
-        assert!(killer("qemu-7.2", "flip.np64.cr3#2a").is_none());
+        assert!(killer("bochs", "3.0", "flip.np64.cr3#2a").is_some());
+        assert!(killer("kvm", "6.12.48+deb13-amd64", "flip.np64.cr3#1b").is_some());
+        assert!(killer("kvm", "6.1.0-47-amd64", "flip.np64.cr3#1b").is_none());
+        assert!(killer("qemu-tcg", "7.2.22", "flip.np64.cr3#2a").is_none());
     }
 }

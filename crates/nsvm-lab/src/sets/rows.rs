@@ -10,6 +10,8 @@ use vmcb::layout::{PAGE_SIZE, Page};
 use vmcb::{Cpu, Limits, Phase, Policy, Rule};
 use vmcb_cases::{Item, Rows, items, number};
 
+const HAS_VMSA: &str = "it has a VMSA, which the payload does not make";
+
 /// Each row.
 pub(super) fn rows(builder: &mut Builder, rows: &Rows) -> Result<(), String> {
     for row in &rows.cases {
@@ -23,8 +25,7 @@ fn case(builder: &Builder, row: &vmcb_cases::Case) -> Result<Case, String> {
     let id = format!("row.{}", row.id);
     let at = |what: String| format!("{}: {what}", row.place);
     let Some(base) = builder.find(&row.base) else {
-        let why = "parts of its base are not known".to_owned();
-        return Ok(Case { cannot_run: Some(why), ..plain(id, 0) });
+        return Ok(Case { cannot_run: Some(HAS_VMSA.to_owned()), ..plain(id, 0) });
     };
     let items = items(&row.patches).map_err(at)?;
     let mut case = Case { cannot_run: cannot_run(row), ..plain(id, base) };
@@ -98,7 +99,7 @@ fn cannot_run(row: &vmcb_cases::Case) -> Option<String> {
         return Some("parts of its VMCB are not known".to_owned());
     }
     if row.vmsa.is_some() {
-        return Some("it has a VMSA, which the payload does not make".to_owned());
+        return Some(HAS_VMSA.to_owned());
     }
     if row.phase != Phase::Before {
         return Some("its VMCB is one as #VMEXIT left it".to_owned());
