@@ -6,7 +6,7 @@
 mod page;
 
 use crate::outcome::{Outcome, Seen};
-use crate::results::{Head, compress, events};
+use crate::results::{Head, answer_name, compress, events};
 use anstyle::{AnsiColor, Style};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -204,14 +204,16 @@ pub struct Unmeasured {
     pub why: Vec<String>,
 }
 
-/// Cases with one explanation and one outcome, on one or several subjects.
+/// Cases with one explanation and one answer, on one or several subjects.
 struct Finding {
     reason: Option<String>,
     layer: Option<String>,
     rules: Vec<&'static str>,
     expected: &'static str,
-    outcome: String,
+    answer: String,
     prediction: Option<bool>,
+    /// Outcomes with their number of cases.
+    outcomes: BTreeMap<String, usize>,
     cases: usize,
     ids: Vec<String>,
     events: Vec<String>,
@@ -283,6 +285,15 @@ impl Report {
         &self.unmeasured
     }
 
+    fn unmeasured_by_reason(&self) -> BTreeMap<String, Vec<&'static str>> {
+        let mut reasons: BTreeMap<String, Vec<&'static str>> = BTreeMap::new();
+        for Unmeasured { rule, why } in &self.unmeasured {
+            let why = if why.is_empty() { "no case".to_owned() } else { why.join("; ") };
+            reasons.entry(why).or_default().push(rule);
+        }
+        reasons
+    }
+
     /// How many cases of the set a subject has no outcome of.
     fn missing(&self, subject: usize) -> usize {
         let row = &self.rows[subject];
@@ -293,7 +304,7 @@ impl Report {
     fn findings(&self, agreement: Agreement) -> Vec<Finding> {
         type Key<'a> =
             (Option<&'a str>, Option<&'a str>, Vec<&'static str>, &'static str, String, Option<bool>);
-        let mut groups: BTreeMap<(Key<'_>, usize), Vec<&str>> = BTreeMap::new();
+        let mut groups: BTreeMap<(Key<'_>, usize), Vec<&CaseReport>> = BTreeMap::new();
         for (subject, row) in self.rows.iter().enumerate() {
             for case in row.cases.iter().filter(|case| case.agreement == agreement) {
                 let mut rules = case.rules.clone();
@@ -303,31 +314,37 @@ impl Report {
                     case.layer.as_deref(),
                     rules,
                     case.expected.name(),
-                    case.outcome.to_string(),
+                    answer_name(case.outcome.answer()),
                     case.prediction,
                 );
-                groups.entry((key, subject)).or_default().push(&case.id);
+                groups.entry((key, subject)).or_default().push(case);
             }
         }
         // Subjects that did the same with the same cases share a line.
-        let mut shared: BTreeMap<(Key<'_>, Vec<String>), Finding> = BTreeMap::new();
-        for ((key, subject), ids) in groups {
-            let compressed = compress(ids.iter().copied());
-            let (reason, layer, rules, expected, outcome, prediction) = key.clone();
+        let mut shared: BTreeMap<(Key<'_>, Vec<String>, BTreeMap<String, usize>), Finding> = BTreeMap::new();
+        for ((key, subject), members) in groups {
+            let ids = || members.iter().map(|case| case.id.as_str());
+            let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
+            for case in &members {
+                *outcomes.entry(case.outcome.to_string()).or_default() += 1;
+            }
             shared
-                .entry((key, compressed))
-                .or_insert_with_key(|(_, compressed)| Finding {
-                    reason: reason.map(str::to_owned),
-                    layer: layer.map(str::to_owned),
-                    rules,
-                    expected,
-                    outcome,
-                    prediction,
-                    cases: ids.len(),
-                    ids: compressed.clone(),
-                    events: events(ids.iter().copied()),
-                    subjects: Vec::new(),
-                })
+                .entry((key, compress(ids()), outcomes))
+                .or_insert_with_key(
+                    |((reason, layer, rules, expected, answer, prediction), all, outcomes)| Finding {
+                        reason: reason.map(str::to_owned),
+                        layer: layer.map(str::to_owned),
+                        rules: rules.clone(),
+                        expected,
+                        answer: answer.clone(),
+                        prediction: *prediction,
+                        outcomes: outcomes.clone(),
+                        cases: members.len(),
+                        ids: all.clone(),
+                        events: events(ids()),
+                        subjects: Vec::new(),
+                    },
+                )
                 .subjects
                 .push(subject);
         }
@@ -384,8 +401,9 @@ impl Report {
         }
         for (subject, row) in self.rows.iter().enumerate() {
             let [first, second] = &headings[subject];
-            let heading = if second.is_empty() { first.clone() } else { format!("{first} {second}") };
-            wrap(&mut out, &format!("{heading}: "), &about(&row.head));
+            // A short name needs no key of its own.
+            let heading = if second.is_empty() { format!("{first} ") } else { String::new() };
+            wrap(&mut out, &heading, &about(&row.head));
         }
         out.push('\n');
         let meanings: Vec<_> = Agreement::ALL.map(|a| format!("{} {}", a.sign(), a.meaning())).into();
@@ -398,9 +416,8 @@ impl Report {
         );
         if !self.unmeasured.is_empty() {
             let _ = writeln!(out, "\nNot measured on any subject ({} rules):", self.unmeasured.len());
-            for Unmeasured { rule, why } in &self.unmeasured {
-                let why = if why.is_empty() { "no case".to_owned() } else { why.join("; ") };
-                wrap(&mut out, &format!("  {rule}: "), &why);
+            for (why, rules) in self.unmeasured_by_reason() {
+                wrap(&mut out, "  ", &format!("{why}: {}", rules.join(", ")));
             }
         }
         out
@@ -464,9 +481,9 @@ impl Report {
         }
         if !self.unmeasured.is_empty() {
             let _ = writeln!(out, "\n## Not measured on any subject\n");
-            for Unmeasured { rule, why } in &self.unmeasured {
-                let why = if why.is_empty() { "no case".to_owned() } else { text(&why.join("; ")) };
-                let _ = writeln!(out, "- {}: {why}", code(rule));
+            for (why, rules) in self.unmeasured_by_reason() {
+                let rules = rules.iter().map(|rule| code(rule)).collect::<Vec<_>>().join(", ");
+                let _ = writeln!(out, "- {}: {rules}", text(&why));
             }
         }
         out
@@ -495,11 +512,16 @@ impl Report {
             let rules = if rules.is_empty() { "legal".to_owned() } else { rules };
             let _ = write!(
                 out,
-                "{rules}: expected {}, seen {}{}",
+                "{rules}: expected {}, {}{}: ",
                 text(finding.expected),
-                code(&finding.outcome),
+                text(&finding.answer),
                 prediction(finding.prediction)
             );
+            let outcomes = finding.outcomes.iter().map(|(outcome, count)| match finding.outcomes.len() {
+                1 => code(outcome),
+                _ => format!("{} ({count})", code(outcome)),
+            });
+            out.push_str(&outcomes.collect::<Vec<_>>().join(", "));
             let _ =
                 writeln!(out, "\n  - {}: {}", text(&self.labels(&finding.subjects)), cases(finding.cases));
             for line in finding.events.iter() {

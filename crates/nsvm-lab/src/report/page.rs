@@ -1,6 +1,6 @@
 //! The report as one page of HTML. It says everything without its script; that filters, and reads the planes out.
 
-use super::{Agreement, Counts, LEGAL, Line, Report, Unmeasured, cases, prediction};
+use super::{Agreement, Counts, LEGAL, Line, Report, cases, prediction};
 use crate::outcome::Answer;
 use crate::results::{compress, event_of, events};
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,6 +75,12 @@ impl Page<'_> {
         };
         let most = rows.iter().map(|row| row.cases.len()).max().unwrap_or_default();
         let differing = self.report.totals.iter().filter(|total| total.of(Agreement::Differs) > 0).count();
+        let differing = match differing {
+            0 => "None of them".to_owned(),
+            _ if differing == rows.len() && differing > 1 => "All of them".to_owned(),
+            1 => "One of them".to_owned(),
+            more => format!("{more} of them"),
+        };
         put!(
             self,
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -84,12 +90,12 @@ impl Page<'_> {
              <link rel=\"icon\" href=\"data:,\">\n<style>{STYLE}</style>\n</head>\n<body>\n\
              <a class=\"skip\" href=\"#rules\">To the table</a>\n<header>\n\
              <h1>Who differs from the rulebook of VMRUN</h1>\n\
-             <p>The same VMCBs, up to {most} of them, were given to VMRUN on {} subjects. {differing} of these \
-             answered otherwise than the rulebook somewhere. <span class=\"date\">{}</span></p>\n\
+             <p>The same VMCBs, up to {most} of them, were given to VMRUN on {}. {differing} answered \
+             otherwise than the rulebook somewhere. <span class=\"date\">{}</span></p>\n\
              <nav aria-label=\"Sections\"><a href=\"#rules\">Rules</a> <a href=\"#differences\">Differences</a> \
              <a href=\"#broken\">Broken</a> <a href=\"#eventinj\">EVENTINJ</a> \
              <a href=\"#unmeasured\">Not measured</a> <a href=\"#cases\">Cases</a></nav>\n</header>\n<main>\n",
-            rows.len(),
+            if rows.len() == 1 { "one subject".to_owned() } else { format!("{} subjects", rows.len()) },
             Esc(&dates)
         );
     }
@@ -99,7 +105,7 @@ impl Page<'_> {
             self,
             "<section id=\"subjects\">\n<h2>Subjects</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" \
              aria-label=\"Subjects\"><table class=\"plain\">\n<caption>Each subject and its cases, each case \
-             counted once</caption>\n<thead><tr><th scope=\"col\">subject</th><th scope=\"col\">ran on</th>\
+             counted once</caption>\n<thead><tr><th scope=\"col\">subject</th><th scope=\"col\" class=\"on\">ran on</th>\
              <th scope=\"col\">CPU</th><th scope=\"col\">set</th><th scope=\"col\">date</th>"
         );
         for agreement in Agreement::ALL {
@@ -147,6 +153,9 @@ impl Page<'_> {
         for agreement in Agreement::ALL {
             let (sign, meaning) = (agreement.sign(), agreement.meaning());
             put!(self, "<li><b class=\"{}\">{sign}</b> {meaning}</li>\n", class(agreement));
+            if agreement == Agreement::Differs {
+                put!(self, "<li><b class=\"every\">{sign}</b> in all cases</li>\n");
+            }
         }
         put!(
             self,
@@ -166,7 +175,7 @@ impl Page<'_> {
         }
         put!(
             self,
-            "</fieldset>\n</form>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Rules by \
+            "</fieldset>\n</form>\n<div class=\"scroll tall\" tabindex=\"0\" role=\"region\" aria-label=\"Rules by \
              subjects\"><table class=\"grid\">\n<caption>Cases by rule and subject</caption>\n<thead><tr>\
              <th scope=\"col\">rule</th><th scope=\"col\" class=\"n\">cases</th>"
         );
@@ -209,9 +218,11 @@ impl Page<'_> {
         let has: Vec<_> = all.iter().map(|&agreement| format!("has-{}", class(agreement))).collect();
         put!(
             self,
-            "<td data-s=\"{subject}\" class=\"{} {}\"><a href=\"#{anchor}\">",
+            "<td data-s=\"{subject}\" class=\"{} {}{}\"><a href=\"#{anchor}\">",
             class(main),
-            has.join(" ")
+            has.join(" "),
+            // Not one compared case as the rulebook says: it seems not to be checked at all.
+            if main == Agreement::Differs && counts.of(Agreement::Agrees) == 0 { " every" } else { "" }
         );
         put!(self, "<i aria-hidden=\"true\">{}</i>\u{a0}{}", main.sign(), counts.of(main));
         if main == Agreement::Differs {
@@ -269,10 +280,17 @@ impl Page<'_> {
                 let rules = if rules.is_empty() { format!("<li>{LEGAL}</li>") } else { rules };
                 put!(
                     self,
-                    "<tr><td><ul>{subjects}</ul></td><td><ul>{rules}</ul></td><td>{}</td><td><code>{}</code>",
+                    "<tr><td><ul>{subjects}</ul></td><td><ul>{rules}</ul></td><td>{}</td><td>{}:",
                     Esc(finding.expected),
-                    Esc(&finding.outcome)
+                    Esc(&finding.answer)
                 );
+                for (index, (outcome, count)) in finding.outcomes.iter().enumerate() {
+                    let comma = if index > 0 { "," } else { "" };
+                    put!(self, "{comma} <code>{}</code>", Esc(outcome));
+                    if finding.outcomes.len() > 1 {
+                        put!(self, "\u{a0}<small>×{count}</small>");
+                    }
+                }
                 if let Some(layer) = &finding.layer {
                     put!(self, "<br><small>answered by {}</small>", Esc(layer));
                 }
@@ -299,7 +317,7 @@ impl Page<'_> {
             put!(self, "<div class=\"events\">{}</div>", Esc(line));
         }
         let length: usize = ids.iter().map(|ids| ids.len() + 1).sum();
-        let folded = length > 160 || !events.is_empty();
+        let folded = length > if events.is_empty() { 160 } else { 40 };
         if folded {
             put!(self, "<details><summary>ids</summary>");
         }
@@ -369,7 +387,7 @@ impl Page<'_> {
 
     fn plane(&mut self, subject: usize, plane: &Plane) {
         let label = self.report.rows[subject].head.label();
-        let differing = plane.cells.values().filter(|cell| plane.groups[cell.group].differs).count();
+        let differing = plane.cells.values().filter(|cell| plane.groups[cell.group].differs()).count();
         put!(
             self,
             "<figure class=\"plane\" data-s=\"{subject}\">\n<figcaption><b>{}</b> {}</figcaption>\n\
@@ -421,16 +439,16 @@ impl Page<'_> {
             if differing > 0 && plane.groups.len() < 9 { " open" } else { "" }
         );
         let mut order: Vec<usize> = (0..plane.groups.len()).collect();
-        order.sort_by_key(|&index| (!plane.groups[index].differs, index));
+        order.sort_by_key(|&index| (plane.groups[index].agreement, index));
         for index in order {
             let group = &plane.groups[index];
             let ids = plane.cells.iter().filter(|(_, cell)| cell.group == index);
             let ids = ids.flat_map(|(_, cell)| cell.ids.iter().copied());
-            let mark = if group.differs { "≠" } else { "=" };
             put!(
                 self,
-                "<li data-g=\"{index}\"><i class=\"{}\" aria-hidden=\"true\">{mark}</i> <span>{}</span><br><small>{}</small></li>\n",
-                if group.differs { "differs" } else { "agrees" },
+                "<li data-g=\"{index}\"><i class=\"{}\" aria-hidden=\"true\">{}</i> <span>{}</span><br><small>{}</small></li>\n",
+                class(group.agreement),
+                group.agreement.sign(),
                 Esc(&group.text),
                 Esc(&events(ids).join("; "))
             );
@@ -447,9 +465,9 @@ impl Page<'_> {
             put!(self, "<p>None.</p>\n");
         } else {
             put!(self, "<dl>\n");
-            for Unmeasured { rule, why } in &self.report.unmeasured {
-                let why = if why.is_empty() { "no case".to_owned() } else { why.join("; ") };
-                put!(self, "<dt><code>{}</code></dt><dd>{}</dd>\n", Esc(rule), Esc(&why));
+            for (why, rules) in self.report.unmeasured_by_reason() {
+                let rules = rules.iter().map(|rule| format!("<code>{}</code>", Esc(rule)));
+                put!(self, "<dt>{}</dt><dd>{}</dd>\n", Esc(&why), rules.collect::<Vec<_>>().join(", "));
             }
             put!(self, "</dl>\n");
         }
@@ -637,8 +655,14 @@ struct Cell<'a> {
 
 struct Group {
     kind: &'static str,
-    differs: bool,
+    agreement: Agreement,
     text: String,
+}
+
+impl Group {
+    fn differs(&self) -> bool {
+        self.agreement == Agreement::Differs
+    }
 }
 
 impl<'a> Plane<'a> {
@@ -657,7 +681,7 @@ impl<'a> Plane<'a> {
                 *no_event.entry(format!("{answer}{mark}")).or_default() += 1;
             }
         }
-        let mut known: BTreeMap<(&'static str, bool, String), usize> = BTreeMap::new();
+        let mut known: BTreeMap<(&'static str, Agreement, String), usize> = BTreeMap::new();
         let mut cells = BTreeMap::new();
         for (place, cases) in gathered {
             // Outcomes with whom they are of: (base, EV).
@@ -666,12 +690,28 @@ impl<'a> Plane<'a> {
                 let part = (case.outcome.to_string(), case.expected.name());
                 parts.entry(part).or_default().insert((event.base, event.error));
             }
-            let text = parts.iter().map(|((outcome, expected), of)| {
-                let whom = if parts.len() == 1 { String::new() } else { whom(of, bases.len()) };
-                format!("{whom}{outcome}, expected {expected}")
-            });
-            let text = text.collect::<Vec<_>>().join("; ");
-            let differs = cases.iter().any(|(_, case)| case.agreement == Agreement::Differs);
+            let expectations: BTreeSet<_> = parts.keys().map(|(_, expected)| *expected).collect();
+            let mut text: Vec<_> = parts
+                .iter()
+                .map(|((outcome, expected), of)| {
+                    let whom = if parts.len() == 1 { String::new() } else { whom(of, bases.len()) };
+                    let expected = if expectations.len() == 1 {
+                        String::new()
+                    } else {
+                        format!(" (expected {expected})")
+                    };
+                    format!("{whom}{outcome}{expected}")
+                })
+                .collect();
+            text.sort();
+            let mut text = text.join("; ");
+            if let (Some(expected), 1) = (expectations.first(), expectations.len()) {
+                let _ = write!(text, " – expected {expected}");
+            }
+            let seen: BTreeSet<_> = cases.iter().map(|(_, case)| case.agreement).collect();
+            use Agreement::{Agrees, Broken, Differs, NotComparable, Skipped};
+            let order = [Differs, Broken, NotComparable, Agrees];
+            let agreement = order.into_iter().find(|one| seen.contains(one)).unwrap_or(Skipped);
             let kinds: BTreeSet<_> = cases
                 .iter()
                 .map(|(_, case)| match case.outcome.answer() {
@@ -686,14 +726,14 @@ impl<'a> Plane<'a> {
                 _ => "mix",
             };
             let count = known.len();
-            let group = *known.entry((kind, differs, text)).or_insert(count);
+            let group = *known.entry((kind, agreement, text)).or_insert(count);
             cells
                 .insert(place, Cell { group, ids: cases.iter().map(|(_, case)| case.id.as_str()).collect() });
         }
         let mut groups: Vec<_> = known.into_iter().map(|(group, index)| (index, group)).collect();
         groups.sort_unstable();
         let groups =
-            groups.into_iter().map(|(_, (kind, differs, text))| Group { kind, differs, text }).collect();
+            groups.into_iter().map(|(_, (kind, agreement, text))| Group { kind, agreement, text }).collect();
         Self { cells, groups, no_event }
     }
 
@@ -701,7 +741,7 @@ impl<'a> Plane<'a> {
     fn outlines(&self) -> Vec<(u8, u8, u8)> {
         let mut runs: Vec<(u8, u8, u8)> = Vec::new();
         for (&(kind, vector), cell) in &self.cells {
-            if !self.groups[cell.group].differs {
+            if !self.groups[cell.group].differs() {
                 continue;
             }
             match runs.last_mut() {

@@ -23,7 +23,7 @@ const PEERS: [Peer; 6] = [
 ];
 
 /// So many subjects; beside the 8,192 events, each rule has so many cases.
-pub fn rows(subjects: usize, each: u32) -> Vec<Row> {
+pub(crate) fn rows(subjects: usize, each: u32) -> Vec<Row> {
     let cpu = Cpu::parse("EPYC-v4").expect("QEMU has it");
     let limits = Limits::compile(&cpu, Policy::VirtualCpu);
     PEERS.iter().take(subjects).map(|peer| row(peer, &limits, each)).collect()
