@@ -198,6 +198,8 @@ const BOCHS: Evidence = source("bochs-emu/Bochs 783b58fd6d9b");
 /// The rulebook names the releases and no revision.
 const BOCHS_RELEASES: Evidence = source("Bochs's releases 2.7, 3.0 and 3.1");
 const QEMU: Evidence = source("qemu/qemu 3b50303f9563");
+/// 7.2.0 and the stable updates to 7.2.22, which Debian's package has as patches.
+const QEMU_7_2: Evidence = source("Debian's qemu 1:7.2+dfsg-7+deb12u18");
 /// Development trees, of which no release has these numbers: the versions of their rows are the revisions.
 const VBOX: Evidence = source("VirtualBox/virtualbox 4908d8d1a85c");
 const XEN: Evidence = source("xen-project/xen c447b7308b13");
@@ -291,8 +293,6 @@ pub static TABLE: &[Row] = &[
     row(QemuTcg, "10.0", "evt-br-in-64-bit-mode evt-exc-impossible-for-guest-mode", Absent, "the guest's mode is not looked at", QEMU),
     row(QemuTcg, "10.0", "evt-reserved-bits", Absent, "bits 30:12 are ignored", QEMU),
     row(QemuTcg, "10.0", "evt-seves-soft-or-bp-of evt-restricted-injection", Absent, "has no SEV-ES", QEMU),
-    row(QemuTcg, "*", "pre-svme-off pre-not-protected pre-cpl pre-in-smm", NotSeen, "the translator was not read", UNKNOWN),
-    row(QemuTcg, "10.0", "pre-vmcb-address", Same, "before the intercept of VMRUN; revision 18cd31ff3088 and older ones do not look", QEMU),
     row(QemuTcg, "10.0", "pre-hsave-pa-zero pre-vmcb-rmp", Absent, "not looked at", QEMU),
     row(QemuTcg, "10.0", "ctl-vmrun-intercept-clear ctl-asid-zero ctl-iopm-beyond-maxphyaddr", Same, "", QEMU),
     row(QemuTcg, "10.0", "ctl-msrpm-beyond-maxphyaddr", Differs(v::msrpm_or_last_page), "refuses the last legal page too", QEMU),
@@ -303,9 +303,31 @@ pub static TABLE: &[Row] = &[
     row(QemuTcg, "10.0", "sav-cr3-mbz-long", Differs(v::qemu_cr3_long), "only where the host is in long mode", QEMU),
     row(QemuTcg, "10.0", "sav-cr3-high-legacy", Differs(v::qemu_cr3_legacy), "in every mode of the guest, also without paging, where the host is in long mode", QEMU),
     row(QemuTcg, "10.0", "sav-pdpte-reserved", Absent, "PDPTEs are not read", QEMU),
-    row(QemuTcg, "10.0", "sav-cr4-mbz", Differs(v::qemu_cr4), "VME to OSXMMEXCPT and PCIDE are never refused, CET always; bit 24 follows Intel's feature PKS", QEMU),
+    row(QemuTcg, "10.0", "sav-cr4-mbz", Differs(v::qemu_cr4_with_pks_lam_fred), "VME to OSXMMEXCPT and PCIDE are never refused, CET always; bits 24, 28 and 32 follow Intel's features PKS, LAM and FRED", QEMU),
     row(QemuTcg, "10.0", "sav-s-cet-reserved sav-cr4-cet-without-wp sav-ucet-ss-in-v86 sav-u-cet-reserved-seves", Absent, "has no shadow stacks", QEMU),
     row(QemuTcg, "10.0", "sev-* seves-* snp-*", Absent, "has no SEV", QEMU),
+    row(QemuTcg, "10.0", "pre-vmcb-address", Same, "before the intercept of VMRUN", QEMU),
+    row(QemuTcg, "7.2.10-7.2.22", "pre-vmcb-address", Same, "before the intercept of VMRUN", QEMU_7_2),
+    row(QemuTcg, "7.2.0-7.2.9", "pre-vmcb-address", Absent, "not looked at", QEMU_7_2),
+    row(QemuTcg, "7.2", "pre-svme-off pre-cpl", Same, "", QEMU_7_2),
+    row(QemuTcg, "7.2", "pre-not-protected", Differs(v::protection_off), "in virtual-8086 mode the CPL is looked at first: #GP(0)", QEMU_7_2),
+    row(QemuTcg, "7.2", "pre-in-smm", Absent, "not looked at", QEMU_7_2),
+    row(QemuTcg, "7.2", "evt-br-in-64-bit-mode evt-exc-impossible-for-guest-mode", Absent, "the guest's mode is not looked at", QEMU_7_2),
+    row(QemuTcg, "7.2", "evt-reserved-bits", Absent, "bits 30:12 are ignored", QEMU_7_2),
+    row(QemuTcg, "7.2", "evt-seves-soft-or-bp-of evt-restricted-injection", Absent, "has no SEV-ES", QEMU_7_2),
+    row(QemuTcg, "7.2", "pre-hsave-pa-zero pre-vmcb-rmp", Absent, "not looked at", QEMU_7_2),
+    row(QemuTcg, "7.2", "ctl-vmrun-intercept-clear ctl-asid-zero ctl-iopm-beyond-maxphyaddr", Same, "", QEMU_7_2),
+    row(QemuTcg, "7.2", "ctl-msrpm-beyond-maxphyaddr", Differs(v::msrpm_or_last_page), "refuses the last legal page too", QEMU_7_2),
+    row(QemuTcg, "7.2", "ctl-*", Absent, "not looked at", QEMU_7_2),
+    row(QemuTcg, "7.2", "sav-efer-svme-clear sav-efer-long-mode-unsupported sav-cr0-* sav-lme-* sav-cs-l-and-d sav-dr6-high sav-dr7-high", Same, "", QEMU_7_2),
+    row(QemuTcg, "7.2", "sav-efer-mbz", Differs(v::qemu_efer), "a fixed mask: SCE, LME, LMA, NXE, SVME and FFXSR, whatever the CPU has", QEMU_7_2),
+    row(QemuTcg, "7.2", "sav-efer-lma-without-lme", Absent, "LMA is taken from the VMCB", QEMU_7_2),
+    row(QemuTcg, "7.2", "sav-cr3-mbz-long", Differs(v::qemu_cr3_long), "only where the host is in long mode", QEMU_7_2),
+    row(QemuTcg, "7.2", "sav-cr3-high-legacy", Differs(v::qemu_cr3_legacy), "in every mode of the guest, also without paging, where the host is in long mode", QEMU_7_2),
+    row(QemuTcg, "7.2", "sav-pdpte-reserved", Absent, "PDPTEs are not read", QEMU_7_2),
+    row(QemuTcg, "7.2", "sav-cr4-mbz", Differs(v::qemu_cr4_with_pks), "VME to OSXMMEXCPT and PCIDE are never refused, CET always; bit 24 follows Intel's feature PKS", QEMU_7_2),
+    row(QemuTcg, "7.2", "sav-s-cet-reserved sav-cr4-cet-without-wp sav-ucet-ss-in-v86 sav-u-cet-reserved-seves", Absent, "has no shadow stacks", QEMU_7_2),
+    row(QemuTcg, "7.2", "sev-* seves-* snp-*", Absent, "has no SEV", QEMU_7_2),
 
     // --- VirtualBox ---------------------------------------------------------------------------------------
     row(VirtualBox, "git:4908d8d1a85c", "pre-svme-off pre-not-protected pre-cpl", Same, "", VBOX),

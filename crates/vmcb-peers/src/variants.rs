@@ -154,6 +154,11 @@ pub fn not_protected_or_not_paged(facts: &Facts<'_>) -> Option<bool> {
     or(facts.meets(Rule::PreNotProtected), facts.host_lacks(Host::PG))
 }
 
+/// CR0.PE is clear; virtual-8086 mode is left to the check of the CPL.
+pub fn protection_off(facts: &Facts<'_>) -> Option<bool> {
+    facts.host_lacks(Host::PE)
+}
+
 /// VM_HSAVE_PA is zero, with SEV-SNP or without.
 pub fn hsave_pa_zero(facts: &Facts<'_>) -> Option<bool> {
     facts.host(Host::HSAVE_PA_ZERO)
@@ -344,10 +349,9 @@ pub fn bochs_cr4(facts: &Facts<'_>) -> Option<bool> {
     or(facts.meets(Rule::SavCr4Mbz), Some(facts.cr4(Cr4::PCIDE) && !facts.long_mode()))
 }
 
-/// QEMU: VME to OSXMMEXCPT and PCIDE always; UMIP, LA57, FSGSBASE, OSXSAVE, SMEP, SMAP and PKE with the CPU's
-/// feature. Bits 24, 28 and 32 depend on features of other vendors and on the version.
-pub fn qemu_cr4(facts: &Facts<'_>) -> Option<bool> {
-    const UNCLEAR: u64 = 1 << 24 | 1 << 28 | 1 << 32;
+/// QEMU: VME to OSXMMEXCPT and PCIDE always; UMIP, LA57, FSGSBASE, SMEP, SMAP and PKE with the CPU's feature, OSXSAVE
+/// with some feature of CPUID 0Dh, which every CPU with XSAVE has that QEMU emulates.
+fn qemu_cr4_but(facts: &Facts<'_>, unclear: u64) -> Option<bool> {
     let always = 0x7FF | Cr4::PCIDE.bits();
     let by_feature = [
         (Cr4::UMIP.bits(), Feature::Umip),
@@ -358,7 +362,17 @@ pub fn qemu_cr4(facts: &Facts<'_>) -> Option<bool> {
         (Cr4::SMAP.bits(), Feature::Smap),
         (Cr4::PKE.bits(), Feature::Pku),
     ];
-    has_refused_bit(facts.vmcb.cr4().bits(), always, &by_feature, UNCLEAR, facts.cpu())
+    has_refused_bit(facts.vmcb.cr4().bits(), always, &by_feature, unclear, facts.cpu())
+}
+
+/// QEMU 7.2: bit 24 follows Intel's feature PKS, which no description of an AMD CPU has.
+pub fn qemu_cr4_with_pks(facts: &Facts<'_>) -> Option<bool> {
+    qemu_cr4_but(facts, 1 << 24)
+}
+
+/// Later QEMU: bits 24, 28 and 32 follow Intel's features PKS, LAM and FRED, the latter two by version.
+pub fn qemu_cr4_with_pks_lam_fred(facts: &Facts<'_>) -> Option<bool> {
+    qemu_cr4_but(facts, 1 << 24 | 1 << 28 | 1 << 32)
 }
 
 /// The rulebook's rule, or LA57, which Xen offers to no such guest.

@@ -1,33 +1,40 @@
 //! Versions of implementations, and sets of them.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
 /// A version of an implementation: a release, or a revision of its sources.
 ///
 /// Understood as people and packages spell them: `6.1.0`, `v7.2.13`, `1:7.2+dfsg-7+deb12u18`, `7.3~rc4-1~exp1`,
-/// `6.12.94+deb13-amd64`; a revision is `git:` and the first 12 hexadecimal digits of its hash. Parts that are not
-/// stated read as zero: Debian's `1:7.2+dfsg-7` says the branch only.
+/// `6.12.94+deb13-amd64`; a revision is `git:` and the first 12 hexadecimal digits of its hash.
 ///
-/// Releases are ordered, a candidate before its release. A revision compares with nothing but itself.
+/// Some spellings say the branch only: `7.2`, Debian's `1:7.2+dfsg-7`, its kernels' `6.1.0-42-amd64`. Such a version is
+/// some release of that branch, nobody knows which: it is in a set only if the whole branch is.
+///
+/// Releases are ordered, a candidate before its release. A branch compares with none of its own releases, a revision
+/// with nothing but itself.
 ///
 /// # Examples
 /// ```
 /// use vmcb_peers::Version;
 /// let debian: Version = "1:7.2+dfsg-7+deb12u18".parse().unwrap();
-/// assert_eq!(debian.to_string(), "7.2.0");
-/// assert!(debian < "7.2.13".parse().unwrap());
+/// assert_eq!(debian.to_string(), "7.2");
+/// assert!(debian < "10.0.2".parse().unwrap());
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Version(Kind);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 enum Kind {
-    /// Numbers, and which release candidate it is; `u32::MAX` for the release itself.
-    Release([u32; 3], u32),
+    /// The lowest and the highest numbers that it may be: the same, but for a branch.
+    Release(Numbers, Numbers),
     /// The first 12 digits of a hash.
     Revision(u64),
 }
+
+/// Three numbers, and which release candidate it is; `u32::MAX` for the release itself.
+type Numbers = ([u32; 3], u32);
 
 /// Digits of a hash that name a revision.
 const REVISION_DIGITS: usize = 12;
@@ -49,19 +56,13 @@ impl fmt::Display for BadVersion {
 
 impl std::error::Error for BadVersion {}
 
-impl Version {
-    /// The release with these numbers.
-    #[must_use]
-    pub const fn release(numbers: [u32; 3]) -> Self {
-        Self(Kind::Release(numbers, RELEASED))
-    }
-}
-
 impl PartialOrd for Version {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         match (self.0, other.0) {
-            (Kind::Release(a, first), Kind::Release(b, second)) => Some((a, first).cmp(&(b, second))),
-            (a, b) => (a == b).then_some(std::cmp::Ordering::Equal),
+            (a, b) if a == b => Some(Ordering::Equal),
+            (Kind::Release(_, high), Kind::Release(low, _)) if high < low => Some(Ordering::Less),
+            (Kind::Release(low, _), Kind::Release(_, high)) if low > high => Some(Ordering::Greater),
+            _ => None,
         }
     }
 }
@@ -69,8 +70,10 @@ impl PartialOrd for Version {
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Kind::Release([a, b, c], RELEASED) => write!(f, "{a}.{b}.{c}"),
-            Kind::Release([a, b, c], candidate) => write!(f, "{a}.{b}.{c}-rc{candidate}"),
+            Kind::Release(([a, u32::MIN, _], _), ([_, u32::MAX, _], _)) => write!(f, "{a}"),
+            Kind::Release(([a, b, _], _), ([.., u32::MAX], _)) => write!(f, "{a}.{b}"),
+            Kind::Release(([a, b, c], RELEASED), _) => write!(f, "{a}.{b}.{c}"),
+            Kind::Release(([a, b, c], candidate), _) => write!(f, "{a}.{b}.{c}-rc{candidate}"),
             Kind::Revision(hash) => write!(f, "git:{hash:012x}"),
         }
     }
@@ -93,18 +96,29 @@ impl FromStr for Version {
             Some(_) => return Err(bad()),
             None => trimmed.strip_prefix('v').unwrap_or(trimmed),
         };
-        let (numbers, _, rest) = numbers(trimmed).ok_or_else(bad)?;
+        let (low, mut stated, rest) = numbers(trimmed).ok_or_else(bad)?;
         // Behind the numbers stands what a packager adds, never a letter at once: `7a` is something else.
         if rest.starts_with(|c: char| c.is_alphanumeric() && !rest.starts_with("rc")) {
             return Err(bad());
         }
-        let candidate = rest.trim_start_matches(['~', '-']).strip_prefix("rc").map(leading_number);
-        let candidate = match candidate {
-            Some(Some((number, _))) => number,
-            _ => RELEASED,
-        };
-        Ok(Self(Kind::Release(numbers, candidate)))
+        let candidate = rest.trim_start_matches(['~', '-']).strip_prefix("rc").and_then(leading_number);
+        if let Some((candidate, _)) = candidate {
+            return Ok(Self(Kind::Release((low, candidate), (low, candidate))));
+        }
+        if low[2] == 0 && names_an_abi(rest) {
+            stated = stated.min(2);
+        }
+        let mut high = low;
+        high[stated..].fill(u32::MAX);
+        Ok(Self(Kind::Release((low, RELEASED), (high, RELEASED))))
     }
+}
+
+/// `-42-amd64`: Debian's kernels of a branch are all named `6.1.0` with the number of an ABI.
+fn names_an_abi(rest: &str) -> bool {
+    let flavour =
+        rest.strip_prefix('-').and_then(leading_number).and_then(|(_, rest)| rest.strip_prefix('-'));
+    flavour.is_some_and(|flavour| flavour.starts_with(|c: char| c.is_ascii_lowercase()))
 }
 
 fn revision(hash: &str) -> Option<u64> {
@@ -162,7 +176,7 @@ impl Versions {
     pub fn contain(&self, version: Version) -> bool {
         self.0.iter().any(|span| match (*span, version.0) {
             (Span::All, _) => true,
-            (Span::Releases { from, to }, Kind::Release(numbers, _)) => from <= numbers && numbers <= to,
+            (Span::Releases { from, to }, Kind::Release((low, _), (high, _))) => from <= low && high <= to,
             (Span::Revision(a), Kind::Revision(b)) => a == b,
             _ => false,
         })
@@ -170,7 +184,7 @@ impl Versions {
 
     /// The highest release in the set that is not above `version`; `None` if there is none.
     pub(crate) fn last_before(&self, version: Version) -> Option<[u32; 3]> {
-        let Kind::Release(wanted, _) = version.0 else { return None };
+        let Kind::Release(_, (wanted, _)) = version.0 else { return None };
         let below = self.0.iter().filter_map(|span| match *span {
             Span::Releases { from, to } if from <= wanted => Some(to.min(wanted)),
             _ => None,
@@ -218,13 +232,16 @@ mod tests {
             ("6.1.0", "6.1.0"),
             ("7.2.13", "7.2.13"),
             ("10.0.2", "10.0.2"),
-            ("v6.12", "6.12.0"),
-            ("1:7.2+dfsg-7+deb12u18", "7.2.0"),
-            ("1:7.2+dfsg-7+deb12u18+b3", "7.2.0"),
+            ("v6.12", "6.12"),
+            ("3", "3"),
+            ("1:7.2+dfsg-7+deb12u18", "7.2"),
+            ("1:7.2+dfsg-7+deb12u18+b3", "7.2"),
             ("1:10.0.2+ds-2~bpo12+1", "10.0.2"),
             ("6.12.94+deb13-amd64", "6.12.94"),
-            ("6.1.0-42-amd64", "6.1.0"),
-            ("2.7+dfsg-4+deb12u1", "2.7.0"),
+            ("6.1.0-42-amd64", "6.1"),
+            ("6.1.159-1", "6.1.159"),
+            ("6.1.0-1", "6.1.0"),
+            ("2.7+dfsg-4+deb12u1", "2.7"),
             ("4.17.5+23-ga4e5191dc0-1", "4.17.5"),
             ("7.1.4-165100~Debian~bookworm", "7.1.4"),
             ("7.3~rc4-1~exp1", "7.3.0-rc4"),
@@ -249,20 +266,27 @@ mod tests {
         for pair in ascending.windows(2) {
             assert!(version(pair[0]) < version(pair[1]), "{pair:?}");
         }
+        assert!(
+            version("6.18") < version("7.2.0")
+                && version("7.2.13") > version("7.1")
+                && version("6") < version("7")
+        );
+        assert_eq!(version("7.2").partial_cmp(&version("7.2.13")), None);
+        assert_eq!(version("7.2").partial_cmp(&version("7.2")), Some(Ordering::Equal));
         let revision = version("git:c447b7308b13");
         assert_eq!(revision.partial_cmp(&version("7.2")), None);
         assert_eq!(revision.partial_cmp(&version("git:c447b7308b14")), None);
-        assert_eq!(revision.partial_cmp(&revision), Some(std::cmp::Ordering::Equal));
+        assert_eq!(revision.partial_cmp(&revision), Some(Ordering::Equal));
     }
 
     #[test]
     fn sets_of_versions() {
         let set = |text: &str| text.parse::<Versions>().unwrap_or_else(|error| panic!("{error}"));
         let rows = [
-            ("7.2", "7.2.0 7.2.13 7.2.0-rc3", "7.1.99 7.3.0 10.7.2 git:c447b7308b13"),
-            ("7.2.13", "7.2.13", "7.2.12 7.2.14 7.2.0"),
+            ("7.2", "7.2 7.2.0 7.2.13 7.2.0-rc3", "7 7.1.99 7.3.0 10.7.2 git:c447b7308b13"),
+            ("7.2.13", "7.2.13", "7.2 7.2.12 7.2.14 7.2.0"),
             ("7.0-7.2", "7.0.0 7.1.5 7.2.99", "6.18.9 7.3.0"),
-            ("6.16.2-6.16.12 6.1", "6.16.2 6.16.12 6.1.0", "6.16.1 6.16.13 6.12.0"),
+            ("6.16.2-6.16.12 6.1", "6.16.2 6.16.12 6.1.0", "6.16 6.16.1 6.16.13 6.12.0"),
             ("3", "3.0.0 3.1.0", "2.7.0"),
             ("git:c447b7308b13", "git:c447b7308b13", "git:c447b7308b14 4.17.0"),
             ("*", "1.0.0 git:c447b7308b13", ""),

@@ -276,6 +276,10 @@ fn variants_do_as_their_rows_say() {
     // TCE depends on what no CPU description says; PKS and G_PAT's quirk likewise.
     assert!(matches!(answer(&kvm, &[(field::efer, 0x9500)]), Answer::Unknown { .. }));
     assert!(matches!(answer(&qemu, &[(field::cr4, 0x100_0020)]), Answer::Unknown { .. }));
+    let qemu_7_2 = [layer(Implementation::QemuTcg, "1:7.2+dfsg-7+deb12u18", &limits)];
+    assert!(matches!(answer(&qemu_7_2, &[(field::cr4, 0x100_0020)]), Answer::Unknown { .. }));
+    assert!(matches!(answer(&qemu, &[(field::cr4, 0x1000_0020)]), Answer::Unknown { .. }));
+    assert_eq!(answer(&qemu_7_2, &[(field::cr4, 0x1000_0020)]), refused(&["sav-cr4-mbz"], 0));
 }
 
 /// PDPTEs: KVM goes by LMA as the VMCB has it, Bochs computes it, QEMU reads none.
@@ -337,6 +341,21 @@ fn faults_come_first() {
     assert_eq!(at(Implementation::Kvm, "6.1.55", &not_paged), refused(&["pre-not-protected"], 0));
     let unaligned = environment().with_vmcb_address(0x7010);
     assert_eq!(at(Implementation::QemuTcg, "10.0.2", &unaligned), refused(&["pre-vmcb-address"], 0));
+    // A fix that reached a stable branch in its middle: of a version that says the branch only nothing is known.
+    let unaligned_on = |version| at(Implementation::QemuTcg, version, &unaligned);
+    assert_eq!(unaligned_on("7.2.22"), refused(&["pre-vmcb-address"], 0));
+    assert_eq!(unaligned_on("7.2.9"), refused(&["ctl-asid-zero"], 0));
+    let branch = layer(Implementation::QemuTcg, "1:7.2+dfsg-7+deb12u18", &limits);
+    let Answer::Unknown { why } = predict(&[branch], &page(&[]), &unaligned).answer else {
+        panic!("7.2 may be either");
+    };
+    assert_eq!(
+        why,
+        [
+            "pre-vmcb-address: unknown in QEMU TCG 7.2, last seen in 7.2.10-7.2.22: as the rulebook: before the intercept \
+          of VMRUN"
+        ]
+    );
     let np = predict(
         &[layer(Implementation::Bochs, "3.1", &limits)],
         &page(&[(field::nested_ctl, 1), (field::g_pat, 0x0007_0406_0007_0406)]),
