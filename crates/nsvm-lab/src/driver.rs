@@ -39,9 +39,9 @@ pub trait Machine {
         Duration::from_secs(4)
     }
 
-    /// Which of the lines on its standard error says why it died.
-    fn reason<'a>(&self, complaints: &'a [String]) -> Option<&'a String> {
-        complaints.last()
+    /// Why it died: by the lines on its standard error, or by what it left in the folder.
+    fn reason(&self, _folder: &Path, complaints: &[String]) -> Option<String> {
+        complaints.last().cloned()
     }
 }
 
@@ -298,13 +298,13 @@ fn one_boot(
                         Some(format!(
                             "no case within {} s; {}",
                             limit.as_secs(),
-                            complaint(machine, &mut child, &complaints)
+                            complaint(machine, folder, &mut child, &complaints)
                         ))
                     });
                 }
             }
             Err(RecvTimeoutError::Disconnected) => {
-                return Ok(Some(complaint(machine, &mut child, &complaints)));
+                return Ok(Some(complaint(machine, folder, &mut child, &complaints)));
             }
         }
     }
@@ -322,7 +322,12 @@ impl Drop for Reaped {
 }
 
 /// What the program said on its standard error, or how it ended.
-fn complaint(machine: &dyn Machine, child: &mut Reaped, complaints: &Receiver<String>) -> String {
+fn complaint(
+    machine: &dyn Machine,
+    folder: &Path,
+    child: &mut Reaped,
+    complaints: &Receiver<String>,
+) -> String {
     // A program that has closed its output is about to end.
     let status = (0..20).find_map(|_| {
         let status = child.0.try_wait().ok().flatten();
@@ -332,7 +337,7 @@ fn complaint(machine: &dyn Machine, child: &mut Reaped, complaints: &Receiver<St
         status
     });
     let said: Vec<_> = complaints.try_iter().filter(|line| !line.trim().is_empty()).collect();
-    match (machine.reason(&said), status) {
+    match (machine.reason(folder, &said), status) {
         (Some(said), _) => said.chars().filter(|c| !c.is_control()).take(160).collect(),
         (None, Some(status)) => format!("ended with {status}"),
         (None, None) => "closed its output".to_owned(),

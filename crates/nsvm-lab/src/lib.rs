@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod case;
+pub mod compare;
 pub mod driver;
 pub mod fetch;
 pub mod image;

@@ -58,8 +58,8 @@ impl Machine for Qemu {
     }
 
     /// A dump of all registers follows it.
-    fn reason<'a>(&self, complaints: &'a [String]) -> Option<&'a String> {
-        complaints.iter().find(|line| line.contains("fatal:")).or(complaints.first())
+    fn reason(&self, _: &Path, complaints: &[String]) -> Option<String> {
+        complaints.iter().find(|line| line.contains("fatal:")).or(complaints.first()).cloned()
     }
 }
 
@@ -108,12 +108,14 @@ impl Machine for Bochs {
         Ok(command)
     }
 
-    fn reason<'a>(&self, complaints: &'a [String]) -> Option<&'a String> {
+    fn reason(&self, _: &Path, complaints: &[String]) -> Option<String> {
         let mark = complaints.iter().position(|line| line.contains("exiting with the following message"))?;
-        complaints.get(mark + 1)
+        complaints.get(mark + 1).cloned()
     }
 }
 
+/// What the kernel says when it crashes.
+const KERNEL_LOG: &str = "kernel.log";
 /// The runner's time limit for a case on KVM, in seconds.
 const KVM_CASE_LIMIT: u32 = 5;
 
@@ -142,12 +144,27 @@ impl Machine for Kvm {
             .map_err(|error| Error::Missing(error.to_string()))?;
         let initramfs = write(folder, "initramfs", &initramfs)?;
         let mut command = (self.start)();
-        command.args(crate::kvm::qemu_arguments(&self.kernel, &initramfs, KVM_CASE_LIMIT, "stdio"));
+        let log = folder.join(KERNEL_LOG);
+        command.args(crate::kvm::qemu_arguments(
+            &self.kernel,
+            &initramfs,
+            KVM_CASE_LIMIT,
+            "stdio",
+            Some(&log),
+        ));
         Ok(command)
     }
 
     fn boot_limit(&self) -> Duration {
         Duration::from_secs(180)
+    }
+
+    fn reason(&self, folder: &Path, complaints: &[String]) -> Option<String> {
+        let log = std::fs::read(folder.join(KERNEL_LOG)).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let words = ["BUG:", "Oops", "Kernel panic"];
+        let line = log.lines().find(|line| words.iter().any(|word| line.contains(word)));
+        line.map(str::to_owned).or_else(|| complaints.last().cloned())
     }
 
     /// The runner minds cases itself; this is for a kernel that hangs.

@@ -19,7 +19,7 @@ pub fn limits(cpuid: &[CpuidEntry]) -> Limits {
 /// Where rAX is not the address of our VMCB, VMRUN reads another page, of which nothing is known.
 pub fn expected(set: &Set, case: &Case, limits: &Limits) -> Verdict {
     let page = set.page(case);
-    let environment = environment(set, case, &page);
+    let environment = environment(set, case);
     if case.rax == memory::VMCB {
         check(&page, limits, &environment)
     } else {
@@ -28,7 +28,9 @@ pub fn expected(set: &Set, case: &Case, limits: &Limits) -> Verdict {
 }
 
 /// A 64-bit host at CPL 0 that has enabled SVM and nothing else.
-fn environment(set: &Set, case: &Case, page: &[u8; vmcb::layout::PAGE_SIZE]) -> Environment<'static> {
+#[must_use]
+pub fn environment(set: &Set, case: &Case) -> Environment<'static> {
+    let page = set.page(case);
     let flags = set.flags(case);
     let answer = |flag: u16| if flags & flag != 0 { Answer::Yes } else { Answer::No };
     let off = Host::MEM_ENCRYPTION

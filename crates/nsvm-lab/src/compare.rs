@@ -1,0 +1,182 @@
+//! Results against the rulebook, against the list of expected differences, and against what is predicted.
+
+use crate::case::{Case, Set};
+use crate::expected::{self, CaseFacts};
+use crate::outcome::{Answer, Outcome, Seen};
+use crate::report::{Agreement, CaseReport, Expected, Row};
+use crate::results::{Results, Section};
+use crate::verdict;
+use std::collections::BTreeMap;
+use vmcb::{Cpu, Decision, Limits, Policy, Verdict};
+use vmcb_peers::{Answer as Predicted, Implementation, Layer, Version, predict};
+
+/// What came of a comparison.
+#[derive(Default)]
+pub struct Comparison {
+    /// For the report: one for each section.
+    pub rows: Vec<Row>,
+    /// Differences that no row of the list explains, a line each.
+    pub unlisted: Vec<String>,
+    /// Rows of the list that explained nothing, a line each.
+    pub stale: Vec<String>,
+    /// Of the predicted answers, how many came out and how many did not, by section.
+    pub predicted: Vec<(usize, usize)>,
+    /// Ids in the results that the set does not have.
+    pub unknown: usize,
+}
+
+impl Comparison {
+    /// Whether every difference is listed and every row of the list still holds.
+    #[must_use]
+    pub fn is_as_listed(&self) -> bool {
+        self.unlisted.is_empty() && self.stale.is_empty()
+    }
+}
+
+/// Compares each section. Rows of the list are held to be stale only where `whole` says that these are all cases of
+/// their set.
+#[must_use]
+pub fn compare(set: &Set, results: &Results, list: &expected::Expected, whole: bool) -> Comparison {
+    let mut comparison = Comparison::default();
+    let cases: BTreeMap<&str, &Case> = set.cases.iter().map(|case| (case.id.as_str(), case)).collect();
+    for section in &results.sections {
+        one_section(set, &cases, section, list, whole, &mut comparison);
+    }
+    comparison
+}
+
+fn one_section(
+    set: &Set,
+    cases: &BTreeMap<&str, &Case>,
+    section: &Section,
+    list: &expected::Expected,
+    whole: bool,
+    comparison: &mut Comparison,
+) {
+    let head = &section.head;
+    let limits = match Cpu::parse(&head.cpu) {
+        Ok(cpu) if head.subject == "model" => Limits::compile(&cpu, Policy::VirtualCpu),
+        _ => verdict::limits(&head.cpuid),
+    };
+    let version = version(&head.version);
+    let layers = layers(section, &limits);
+    let mut row = Row { head: head.clone(), cases: Vec::with_capacity(section.outcomes.len()) };
+    let mut facts = Vec::with_capacity(section.outcomes.len());
+    let (mut right, mut wrong) = (0, 0);
+    for (id, outcome) in &section.outcomes {
+        let Some(case) = cases.get(id.as_str()) else {
+            comparison.unknown += 1;
+            continue;
+        };
+        let judged = verdict::expected(set, case, &limits);
+        let fact = CaseFacts::new(set, case, &judged);
+        let agreement = agreement(&judged, &fact, outcome);
+        let explained = version.and_then(|version| list.explain(&head.subject, version, &fact, outcome));
+        if fact.differs(outcome) && explained.is_none() {
+            let rules: Vec<_> = fact.broken.iter().map(|rule| rule.id()).collect();
+            let says = if rules.is_empty() { "accepts it".to_owned() } else { format!("refuses it by {}", rules.join(", ")) };
+            comparison.unlisted.push(format!("{}: {id}: {outcome}; the rulebook {says}", section.head.label()));
+        }
+        let prediction = layers.as_deref().and_then(|layers| predicted(layers, set, case, outcome));
+        match prediction {
+            Some(true) => right += 1,
+            Some(false) => wrong += 1,
+            None => {}
+        }
+        row.cases.push(CaseReport {
+            id: id.clone(),
+            rules: judged.broken().union(judged.undecided()).iter().map(|rule| rule.id()).collect(),
+            expected: expected(&judged),
+            outcome: outcome.clone(),
+            agreement,
+            reason: case.meaningless.clone().or_else(|| explained.map(|row| row.why.clone())),
+            prediction,
+            layer: layer(section, outcome),
+        });
+        facts.push((fact, outcome.clone()));
+    }
+    if whole && let Some(version) = version {
+        let stale = list.stale(&head.subject, version, &facts);
+        comparison.stale.extend(stale.into_iter().map(|row| format!("{}: {row}", section.head.label())));
+    }
+    comparison.predicted.push((right, wrong));
+    comparison.rows.push(row);
+}
+
+fn expected(verdict: &Verdict) -> Expected {
+    match verdict.decision() {
+        Decision::Accepted => Expected::Accept,
+        Decision::Undecided => Expected::Undecided,
+        Decision::Refused => {
+            // A fault keeps VMRUN from reading the VMCB.
+            let mut outcomes: Vec<_> = verdict.broken().iter().map(|rule| rule.row().outcome).collect();
+            let is_fault =
+                |outcome: &vmcb::Outcome| matches!(outcome, vmcb::Outcome::InvalidOpcode | vmcb::Outcome::GeneralProtection);
+            outcomes.sort_by_key(|outcome| !is_fault(outcome));
+            outcomes.first().map_or(Expected::Undecided, |&outcome| Expected::Refuse(outcome))
+        }
+    }
+}
+
+fn agreement(verdict: &Verdict, facts: &CaseFacts, outcome: &Outcome) -> Agreement {
+    match outcome.answer() {
+        Answer::Skipped => Agreement::Skipped,
+        _ if !facts.compared => Agreement::NotComparable,
+        Answer::Broken => Agreement::Broken,
+        _ if facts.differs(outcome) => Agreement::Differs,
+        _ if verdict.decision() == Decision::Undecided => Agreement::NotComparable,
+        _ => Agreement::Agrees,
+    }
+}
+
+/// The number with which the version begins; results of a subject whose version cannot be read are explained by no row.
+fn version(text: &str) -> Option<Version> {
+    text.split(' ').next()?.parse().ok()
+}
+
+/// The layers from the top, where all are implementations that predictions exist for.
+///
+/// What CPU a layer below offers is not in the results: it is taken to offer what the payload saw.
+fn layers<'a>(section: &Section, limits: &'a Limits) -> Option<Vec<Layer<'a>>> {
+    let head = &section.head;
+    let top = Layer::new(Implementation::from_name(&head.subject)?, version(&head.version)?, limits);
+    let mut layers = vec![top];
+    if let Some(below) = &head.below {
+        let (name, rest) = below.split_once(' ')?;
+        let below = rest.split(',').next()?;
+        layers.push(Layer::new(Implementation::from_name(name)?, version(below)?, limits));
+    }
+    Some(layers)
+}
+
+/// Whether what is predicted came out; nothing where nothing is predicted or the case was not run.
+fn predicted(layers: &[Layer<'_>], set: &Set, case: &Case, outcome: &Outcome) -> Option<bool> {
+    let environment = verdict::environment(set, case);
+    let answer = outcome.answer();
+    if answer == Answer::Skipped || case.meaningless.is_some() {
+        return None;
+    }
+    match predict(layers, &set.page(case), &environment).answer {
+        Predicted::Accepts => Some(answer == Answer::Accepted),
+        Predicted::Refuses { .. } => Some(matches!(answer, Answer::Refused(_))),
+        Predicted::Stops { .. } => Some(answer == Answer::Broken),
+        Predicted::Unknown { .. } => None,
+    }
+}
+
+/// Who answered, where it can be told.
+fn layer(section: &Section, outcome: &Outcome) -> Option<String> {
+    let below = section.head.below.as_deref().and_then(|below| below.split(' ').next());
+    let told = !section.head.notes.iter().any(|note| note.contains("tracepoint"));
+    match (&outcome.seen, below) {
+        (Seen::Skipped(_), _) => None,
+        (_, None) => Some(section.head.subject.clone()),
+        (Seen::Invalid | Seen::Invalid32, Some(below)) => match &outcome.by {
+            Some(_) => Some(section.head.subject.clone()),
+            None => told.then(|| below.to_owned()),
+        },
+        // Faults of VMRUN in L1 are the hypervisor's doing.
+        (Seen::Fault { .. }, Some(_)) => Some(section.head.subject.clone()),
+        _ => None,
+    }
+}
