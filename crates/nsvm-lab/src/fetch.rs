@@ -2,6 +2,18 @@
 //!
 //! apt works in a private state: other folders, an empty list of installed packages, and sources made from the
 //! machine's own with the suite replaced. The packages are unpacked into a tree of the [store](crate::store).
+//!
+//! ```no_run
+//! use nsvm_lab::fetch::{Request, fetch};
+//! use nsvm_lab::store::Store;
+//!
+//! let store = Store::open(&Store::default_root()?)?;
+//! let request: Request = "qemu@trixie".parse()?;
+//! let qemu = fetch(&request, &store, &mut |line| eprintln!("{line}"))?;
+//! let mut command = qemu.command();
+//! command.args(["-nodefaults", "-display", "none", "-accel", "tcg"]);
+//! # Ok::<(), nsvm_lab::fetch::Error>(())
+//! ```
 
 use crate::store::{self, INSTALLED, Kind, Package, Part, Store, Subject, compare_versions, listed, now};
 use std::collections::{BTreeMap, BTreeSet};
@@ -983,7 +995,10 @@ fn make_root(root: &Path) -> Result<()> {
 }
 
 /// Unpacks a package's files into a tree, as files of whoever calls and with no right to become somebody else.
-pub(crate) fn unpack(deb: &Path, root: &Path) -> Result<()> {
+///
+/// # Errors
+/// If the package is cut off or damaged, the disk is full, or dpkg-deb or tar is missing.
+pub fn unpack(deb: &Path, root: &Path) -> Result<()> {
     let mut opener = Command::new("dpkg-deb");
     opener.arg("--fsys-tarfile").arg(deb).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut opened = opener.spawn().map_err(|error| missing_tool("dpkg-deb", error))?;
@@ -1005,7 +1020,9 @@ pub(crate) fn unpack(deb: &Path, root: &Path) -> Result<()> {
     }
     let text = format!("{}{}", said(&opened), said(&unpacked));
     if is_full(&text) {
-        return Err(Error::Store(store::Error::DiskFull { path: root.to_owned() }));
+        // The tree is in a part of the store, both of which the reader has not heard of.
+        let path = root.ancestors().nth(2).unwrap_or(root).to_owned();
+        return Err(Error::Store(store::Error::DiskFull { path }));
     }
     let package = deb.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Err(Error::BadPackage { package, said: last_lines(&text) })

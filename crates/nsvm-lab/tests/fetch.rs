@@ -1,6 +1,6 @@
 //! Fetching without the network: requests, sources, the store and what is left of interrupted fetches.
 
-use nsvm_lab::fetch::{Error, Request, Suites, sources};
+use nsvm_lab::fetch::{Error, Request, Suites, sources, unpack};
 use nsvm_lab::store::{self, Kind, SHEET, Store, Subject, compare_versions};
 use std::cmp::Ordering;
 use std::fs;
@@ -376,6 +376,57 @@ fn a_program_that_is_something_else_is_refused() {
         Subject::of_program(Kind::Bochs, &like.program().unwrap()),
         Err(store::Error::NotOne { .. })
     ));
+}
+
+/// A package of the archive's form; nothing where there is no dpkg-deb to make it.
+fn package(folder: &Path) -> Option<PathBuf> {
+    let tree = folder.join("made");
+    fs::create_dir_all(tree.join("DEBIAN")).unwrap();
+    let control = "Package: x\nVersion: 1\nArchitecture: all\nMaintainer: x <x@x.example>\nDescription: x\n";
+    fs::write(tree.join("DEBIAN/control"), control).unwrap();
+    fs::create_dir_all(tree.join("lib")).unwrap();
+    // What no compressor makes short: a cut must fall into it.
+    let mut state = 1_u64;
+    let noise = (0..200_000).map(|_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    });
+    let file = tree.join("lib/program");
+    fs::write(&file, noise.collect::<Vec<u8>>()).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o4755)).unwrap();
+    let deb = folder.join("x_1_all.deb");
+    let made = std::process::Command::new("dpkg-deb").arg("--build").arg(&tree).arg(&deb).output();
+    match made {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        made => made.unwrap().status.success().then_some(deb),
+    }
+}
+
+#[test]
+fn a_package_is_unpacked_whole_or_refused() {
+    let folder = Folder::new();
+    let Some(deb) = package(&folder.0) else {
+        eprintln!("skipped: no dpkg-deb here");
+        return;
+    };
+    let tree = folder.0.join("tree");
+    fs::create_dir_all(tree.join("usr/lib")).unwrap();
+    std::os::unix::fs::symlink("usr/lib", tree.join("lib")).unwrap();
+    unpack(&deb, &tree).unwrap();
+    let mode = fs::metadata(tree.join("usr/lib/program")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o6000, 0, "it must not be able to become another user: {mode:o}");
+    assert!(tree.join("lib").is_symlink(), "a folder of a package must not replace the link");
+    let whole = fs::read(&deb).unwrap();
+    for keep in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
+        fs::write(&deb, &whole[..keep]).unwrap();
+        match unpack(&deb, &tree) {
+            Err(Error::BadPackage { package, said }) => {
+                assert_eq!(package, "x_1_all.deb");
+                assert!(!said.is_empty(), "cut to {keep}");
+            }
+            other => panic!("cut to {keep}: {other:?}"),
+        }
+    }
 }
 
 #[test]
