@@ -849,19 +849,30 @@ pub fn events<'a>(ids: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let several = planes.len() > 1;
     for (plane, bases) in planes {
         let bases = if several { format!(" ({})", bases.join(", ")) } else { String::new() };
+        // TYPEs with the same vectors share a line, which stands where the first of them would.
+        let mut groups: Vec<((bool, &str, BTreeSet<u32>), Vec<u32>)> = Vec::new();
         for ((no_event, kind), [without, with]) in plane {
             let both: BTreeSet<u32> = without.intersection(&with).copied().collect();
             let only = |one: &BTreeSet<u32>| one.difference(&both).copied().collect::<BTreeSet<u32>>();
             for (mark, set) in
                 [("", both.clone()), (" EV 0 only", only(&without)), (" EV 1 only", only(&with))]
             {
-                if !set.is_empty() {
-                    let v = if no_event { "V 0 " } else { "" };
-                    let vectors = ranges(set.iter().copied(), Base::Decimal, ", ");
-                    let word = if set.len() == 1 { "vector" } else { "vectors" };
-                    lines.push(format!("{v}TYPE {kind}{mark}: {word} {vectors}{bases}"));
+                if set.is_empty() {
+                    continue;
+                }
+                let group = (no_event, mark, set);
+                match groups.iter_mut().find(|(known, _)| *known == group) {
+                    Some((_, kinds)) => kinds.push(kind.into()),
+                    None => groups.push((group, vec![kind.into()])),
                 }
             }
+        }
+        for ((no_event, mark, set), kinds) in groups {
+            let v = if no_event { "V 0 " } else { "" };
+            let kinds = ranges(kinds, Base::Decimal, ", ");
+            let word = if set.len() == 1 { "vector" } else { "vectors" };
+            let vectors = ranges(set, Base::Decimal, ", ");
+            lines.push(format!("{v}TYPE {kinds}{mark}: {word} {vectors}{bases}"));
         }
     }
     lines
