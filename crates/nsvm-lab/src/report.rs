@@ -321,7 +321,8 @@ impl Report {
             }
         }
         // Subjects that did the same with the same cases share a line.
-        let mut shared: BTreeMap<(Key<'_>, Vec<String>, BTreeMap<String, usize>), Finding> = BTreeMap::new();
+        type Same<'a> = (Key<'a>, Vec<String>, BTreeMap<String, usize>);
+        let mut shared: BTreeMap<Same<'_>, Finding> = BTreeMap::new();
         for ((key, subject), members) in groups {
             let ids = || members.iter().map(|case| case.id.as_str());
             let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();

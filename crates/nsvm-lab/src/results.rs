@@ -437,7 +437,10 @@ impl Reader {
         self.head_is_whole()?;
         let outcome: Outcome = token.parse().map_err(|_| format!("`{}` is no outcome", excerpt(token)))?;
         let Some((stem, numbers)) = ids.split_once('#') else {
-            return ids.split(',').try_for_each(|id| self.insert(id.to_owned(), &outcome, token));
+            return ids.split(',').try_for_each(|id| {
+                self.has_room(1, id.len() + token.len())?;
+                self.insert(id.to_owned(), &outcome, token)
+            });
         };
         for part in numbers.split(',') {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -453,9 +456,25 @@ impl Reader {
             if first > last {
                 return Err(format!("the range {part} runs backwards"));
             }
+            let count = usize::try_from(last - first).map_or(usize::MAX, |more| more.saturating_add(1));
+            self.has_room(count, stem.len() + 9 + token.len())?;
             for number in first..=last {
                 self.insert(format!("{stem}#{number:x}"), &outcome, token)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Asked before anything is allocated for so many cases of so many bytes each.
+    fn has_room(&self, count: usize, size: usize) -> Result<(), String> {
+        let section = self.sections.last().ok_or("a section begins with its `subject:`")?;
+        let cases = section.head.cases;
+        if count > cases.saturating_sub(section.outcomes.len()) {
+            return Err(format!("there are more cases than the {cases} of the head"));
+        }
+        let bytes = count.saturating_mul(128 + size).saturating_add(self.bytes);
+        if self.cases + count > MAX_CASES || bytes > MAX_BYTES {
+            return Err(format!("the file tells of too much; split it: at most {MAX_CASES} cases"));
         }
         Ok(())
     }
@@ -466,14 +485,8 @@ impl Reader {
         if stem.is_empty() || !stem.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') {
             return Err(format!("`{}` is no id of a case", excerpt(&id)));
         }
-        if section.outcomes.len() == section.head.cases {
-            return Err(format!("there are more cases than the {} of the head", section.head.cases));
-        }
         self.cases += 1;
         self.bytes += 128 + id.len() + token.len();
-        if self.cases > MAX_CASES || self.bytes > MAX_BYTES {
-            return Err(format!("the file tells of too much; split it: at most {MAX_CASES} cases"));
-        }
         match section.outcomes.entry(id) {
             Entry::Vacant(free) => {
                 free.insert(outcome.clone());
@@ -834,6 +847,8 @@ pub fn event_of(id: &str) -> Option<EventCase<'_>> {
 /// A line says which V (if it is 0), which EV (if not both) and which base (if not all) it is about.
 #[must_use]
 pub fn events<'a>(ids: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    // V = 0, which EV, and the vectors.
+    type EventGroup = (bool, &'static str, BTreeSet<u32>);
     type Plane = BTreeMap<(bool, u8), [BTreeSet<u32>; 2]>;
     let mut bases: BTreeMap<&str, Plane> = BTreeMap::new();
     for event in ids.into_iter().filter_map(event_of) {
@@ -849,19 +864,30 @@ pub fn events<'a>(ids: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let several = planes.len() > 1;
     for (plane, bases) in planes {
         let bases = if several { format!(" ({})", bases.join(", ")) } else { String::new() };
+        // TYPEs with the same vectors share a line, which stands where the first of them would.
+        let mut groups: Vec<(EventGroup, Vec<u32>)> = Vec::new();
         for ((no_event, kind), [without, with]) in plane {
             let both: BTreeSet<u32> = without.intersection(&with).copied().collect();
             let only = |one: &BTreeSet<u32>| one.difference(&both).copied().collect::<BTreeSet<u32>>();
             for (mark, set) in
                 [("", both.clone()), (" EV 0 only", only(&without)), (" EV 1 only", only(&with))]
             {
-                if !set.is_empty() {
-                    let v = if no_event { "V 0 " } else { "" };
-                    let vectors = ranges(set.iter().copied(), Base::Decimal, ", ");
-                    let word = if set.len() == 1 { "vector" } else { "vectors" };
-                    lines.push(format!("{v}TYPE {kind}{mark}: {word} {vectors}{bases}"));
+                if set.is_empty() {
+                    continue;
+                }
+                let group = (no_event, mark, set);
+                match groups.iter_mut().find(|(known, _)| *known == group) {
+                    Some((_, kinds)) => kinds.push(kind.into()),
+                    None => groups.push((group, vec![kind.into()])),
                 }
             }
+        }
+        for ((no_event, mark, set), kinds) in groups {
+            let v = if no_event { "V 0 " } else { "" };
+            let kinds = ranges(kinds, Base::Decimal, ", ");
+            let word = if set.len() == 1 { "vector" } else { "vectors" };
+            let vectors = ranges(set, Base::Decimal, ", ");
+            lines.push(format!("{v}TYPE {kinds}{mark}: {word} {vectors}{bases}"));
         }
     }
     lines

@@ -1,7 +1,7 @@
 //! Files of results: read, written, merged, compared.
 
 use nsvm_lab::outcome::{Outcome, Seen};
-use nsvm_lab::results::{Head, Results, Section, Shards, compare, diff, event_of, merge};
+use nsvm_lab::results::{Head, Results, Section, Shards, compare, diff, event_of, events, merge};
 use std::collections::BTreeMap;
 use vmcb::CpuidEntry;
 
@@ -159,7 +159,7 @@ fn errors_name_their_line() {
             "sample:19: `+3` is no number of a case: lower hexadecimal, no zero in front, 32 bits",
         ),
         ("#1,3", "#3-1", "sample:19: the range 3-1 runs backwards"),
-        ("#1,3", "#0-ffffffff", "sample:19: case eventinj.long64#604 is there twice"),
+        ("#1,3", "#0-ffffffff", "sample:19: there are more cases than the 9000 of the head"),
         ("#1,3", "#800-ffffffff", "sample:19: there are more cases than the 9000 of the head"),
         ("legal.pae", "", "sample:18: `` is no id of a case"),
         ("legal.pae", "legal pae", "sample:18: `legal pae` is no id of a case"),
@@ -199,12 +199,13 @@ fn memory_is_bounded() {
     }
     let error = Results::parse("big", text.as_bytes()).expect_err("there are too many").to_string();
     assert_eq!(error, "big:8: there are more cases than the 1048576 of the head");
-    let two = text.replace("ffffffff", "8ffff");
+    let two = text.replacen("ffffffff", "ff", 1).replacen("ffffffff", "fffff", 1);
     let error = Results::parse("big", two.as_bytes()).expect_err("there are too many").to_string();
     assert_eq!(error, "big:15: the file tells of too much; split it: at most 1048576 cases");
-    let long = text.replace("ran\t", &format!("killed {}\t", "x".repeat(1 << 16)));
+    let long =
+        two.replacen("fffff", "ffff", 1).replace("ran\t", &format!("killed {}\t", "x".repeat(1 << 16)));
     let error = Results::parse("big", long.as_bytes()).expect_err("they are too long").to_string();
-    assert_eq!(error, "big:8: the file tells of too much; split it: at most 1048576 cases");
+    assert_eq!(error, "big:15: the file tells of too much; split it: at most 1048576 cases");
 }
 
 /// Whatever happens to a file: an answer, and what is read can be written and read again.
@@ -407,6 +408,40 @@ fn a_diff_finds_the_same_stack_first() {
     let new = Results { sections: vec![on("z", "ran"), on("y", "invalid")] };
     assert!(diff(&old, &new).is_empty());
     assert_eq!(diff(&old, &new).sections[0].new, "qemu-tcg 1 on z");
+}
+
+#[test]
+fn sets_of_events_are_short() {
+    let ids = |bases: &[&str], wanted: &dyn Fn(bool, u8, u8, bool) -> bool| -> Vec<String> {
+        let mut ids = Vec::new();
+        for base in bases {
+            for number in 0..1 << 13 {
+                let id = format!("eventinj.{base}#{number:x}");
+                let event = event_of(&id).expect("it is one");
+                if wanted(event.valid, event.kind, event.vector, event.error) {
+                    ids.push(id);
+                }
+            }
+        }
+        ids
+    };
+    let lines = |ids: Vec<String>| events(ids.iter().map(String::as_str));
+    assert_eq!(
+        lines(ids(&["a", "b"], &|v, kind, vector, ev| match kind {
+            3 => v && (vector < 3 || vector == 9 && ev),
+            _ => v || vector == 255,
+        })),
+        [
+            "TYPE 0-2, 4-7: vectors 0-255",
+            "TYPE 3: vectors 0-2",
+            "TYPE 3 EV 1 only: vector 9",
+            "V 0 TYPE 0-2, 4-7: vector 255"
+        ]
+    );
+    let mut two = ids(&["a"], &|v, kind, vector, _| v && kind == 3 && vector == 1);
+    two.extend(ids(&["b", "c"], &|v, kind, vector, _| v && kind == 3 && vector == 2));
+    assert_eq!(lines(two), ["TYPE 3: vector 1 (a)", "TYPE 3: vector 2 (b, c)"]);
+    assert_eq!(lines(vec!["flip.cr4#1".to_owned()]), [""; 0]);
 }
 
 #[test]

@@ -255,7 +255,7 @@ impl Page<'_> {
             put!(
                 self,
                 "<h3>{} <small>{}</small></h3>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{}\">\
-                 <table class=\"plain wide\">\n<caption class=\"hear\">{title}: {}</caption>\n<thead><tr>\
+                 <table class=\"plain wide found\">\n<caption class=\"hear\">{title}: {}</caption>\n<thead><tr>\
                  <th scope=\"col\">subjects</th><th scope=\"col\">rules</th><th scope=\"col\">expected</th>\
                  <th scope=\"col\">seen</th><th scope=\"col\" class=\"n\">cases</th><th scope=\"col\">which</th>\
                  </tr></thead>\n<tbody>\n",
@@ -280,23 +280,24 @@ impl Page<'_> {
                 let rules = if rules.is_empty() { format!("<li>{LEGAL}</li>") } else { rules };
                 put!(
                     self,
-                    "<tr><td><ul>{subjects}</ul></td><td><ul>{rules}</ul></td><td>{}</td><td>{}:",
+                    "<tr><td><ul>{subjects}</ul></td><td><ul>{rules}</ul></td><td>{}</td><td>{}<ul>",
                     Esc(finding.expected),
                     Esc(&finding.answer)
                 );
-                for (index, (outcome, count)) in finding.outcomes.iter().enumerate() {
-                    let comma = if index > 0 { "," } else { "" };
-                    put!(self, "{comma} <code>{}</code>", Esc(outcome));
+                for (outcome, count) in &finding.outcomes {
+                    put!(self, "<li><code>{}</code>", Esc(outcome));
                     if finding.outcomes.len() > 1 {
-                        put!(self, "\u{a0}<small>×{count}</small>");
+                        put!(self, " <small>×{count}</small>");
                     }
+                    put!(self, "</li>");
                 }
+                put!(self, "</ul>");
                 if let Some(layer) = &finding.layer {
-                    put!(self, "<br><small>answered by {}</small>", Esc(layer));
+                    put!(self, "<small>answered by {}</small><br>", Esc(layer));
                 }
                 if finding.prediction.is_some() {
                     let words = prediction(finding.prediction).trim_start_matches(", ");
-                    put!(self, "<br><small>{words}</small>");
+                    put!(self, "<small>{words}</small>");
                 }
                 put!(self, "</td><td class=\"n\">{}</td><td>", finding.cases);
                 self.ids(&finding.ids, &finding.events);
