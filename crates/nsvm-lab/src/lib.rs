@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod case;
+pub mod expected;
 pub mod outcome;
 pub mod protocol;
