@@ -9,6 +9,7 @@ pub mod image;
 pub mod kvm;
 pub mod machine;
 pub mod observe;
+pub mod expected;
 pub mod outcome;
 pub mod protocol;
 pub mod report;

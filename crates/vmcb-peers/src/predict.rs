@@ -217,24 +217,12 @@ impl Layer<'_> {
                 "unknown in {name} {}, last seen in {}: {}",
                 self.version,
                 row.versions,
-                in_words(row)
+                row.in_words()
             ),
             (None, Some(row)) => format!("unknown in {name}: {}", row.does),
             (None, None) => format!("unknown in {name}"),
         }
     }
-}
-
-/// What a row says, in words.
-pub(crate) fn in_words(row: &Row) -> String {
-    let start = match row.check {
-        Check::Same => "as the rulebook",
-        Check::Absent => "no check",
-        Check::Differs(_) => "differs",
-        Check::Stops => "stops",
-        Check::NotSeen => "not known",
-    };
-    if row.does.is_empty() { start.to_owned() } else { format!("{start}: {}", row.does) }
 }
 
 /// Whether the conditions of the rulebook, or of a habit, are met.

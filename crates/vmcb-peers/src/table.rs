@@ -127,12 +127,33 @@ impl Row {
     /// The row that counts for this rule or habit of this version; `None` where there is no observation.
     #[must_use]
     pub fn find(of: Implementation, version: Version, id: &str) -> Option<&'static Self> {
-        Self::all(of, id).find(|row| row.versions().is_some_and(|versions| versions.contain(version)))
+        let mut rows = TABLE.iter().filter(|row| row.of == of && row.names(id));
+        rows.find(|row| row.versions().is_some_and(|versions| versions.contain(version)))
     }
 
-    /// All rows on this rule or habit, in the order in which they count.
+    /// All rows on this rule or habit that count for some version, in the order of the table.
     pub fn all(of: Implementation, id: &str) -> impl Iterator<Item = &'static Self> {
-        TABLE.iter().filter(move |row| row.of == of && row.names(id))
+        TABLE.iter().filter(move |row| {
+            row.of == of
+                && row.names(id)
+                && row.versions().is_some_and(|versions| {
+                    let mut found = versions.corners().filter_map(|version| Self::find(of, version, id));
+                    found.any(|found| std::ptr::eq(found, *row))
+                })
+        })
+    }
+
+    /// What it says, in words, without a full stop.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let start = match self.check {
+            Same => "as the rulebook",
+            Absent => "no check",
+            Differs(_) => "differs",
+            Stops => "no check, and the machine stops",
+            NotSeen => "not known",
+        };
+        if self.does.is_empty() { start.to_owned() } else { format!("{start}: {}", self.does) }
     }
 }
 
@@ -212,8 +233,8 @@ pub static TABLE: &[Row] = &[
     row(Kvm, "7.2", "evt-type-reserved evt-exc-vector-2 evt-exc-vector-above-31 evt-exc-vector-reserved evt-exc-vector-9 evt-exc-cp-without-shstk evt-exc-vc-without-seves", Same, "", RUN_ON_QEMU),
     row(Kvm, "7.2", "evt-exc-hv-without-restricted-injection", Absent, "vector 28 is always accepted", RUN_ON_QEMU),
     row(Kvm, "7.2", "evt-br-in-64-bit-mode evt-exc-impossible-for-guest-mode", Absent, "the guest's mode is not looked at", KVM_7),
-    row(Kvm, "6.1 6.12", "evt-reserved-bits", Absent, "bits 30:12 are handed to the CPU below", RUN_ON_QEMU),
-    row(Kvm, "6.1 6.12", "evt-*", Absent, "EVENTINJ is handed to the CPU below, which answers", RUN_ON_QEMU),
+    row(Kvm, "6.1 6.12", "evt-type-reserved evt-exc-* evt-br-in-64-bit-mode", Absent, "EVENTINJ is handed to the CPU below, which answers", RUN_ON_QEMU),
+    row(Kvm, "6.1", "evt-*", Absent, "EVENTINJ is handed to the CPU below, which answers", KVM_6_1),
     row(Kvm, "7.2", "evt-reserved-bits", Absent, "bits 30:12 are cleared in the copy", KVM_7),
     row(Kvm, "7.2", "evt-seves-soft-or-bp-of evt-restricted-injection", Absent, "L1 is offered no SEV-ES", KVM_7),
     row(Kvm, "7.2", "pre-svme-off pre-cpl", Same, "", KVM_7),

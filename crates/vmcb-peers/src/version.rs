@@ -182,6 +182,17 @@ impl Versions {
         })
     }
 
+    /// The first and the last version of each part: where another set of versions may begin or end to hide this one.
+    pub(crate) fn corners(&self) -> impl Iterator<Item = Version> {
+        let release = |numbers| Version(Kind::Release((numbers, RELEASED), (numbers, RELEASED)));
+        let corners = self.0.iter().map(move |span| match *span {
+            Span::All => [release([0; 3]), release([u32::MAX; 3])],
+            Span::Releases { from, to } => [release(from), release(to)],
+            Span::Revision(hash) => [Version(Kind::Revision(hash)); 2],
+        });
+        corners.flatten()
+    }
+
     /// The highest release in the set that is not above `version`; `None` if there is none.
     pub(crate) fn last_before(&self, version: Version) -> Option<[u32; 3]> {
         let Kind::Release(_, (wanted, _)) = version.0 else { return None };

@@ -1,6 +1,5 @@
 //! The table is whole and says nothing twice; `docs/peers.md` is what it says.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use vmcb::Rule;
 use vmcb_peers::{Check, Evidence, HABITS, Implementation, Row, TABLE, Version, Versions, ids};
@@ -54,31 +53,30 @@ fn is_date(text: &str) -> bool {
     matches!(parts[..], [y, m, d] if digits(y, 4) && digits(m, 2) && digits(d, 2))
 }
 
-/// Versions at which each set of versions may begin or end to count.
-fn corners() -> Vec<Version> {
-    let mut texts = BTreeSet::new();
-    for part in TABLE.iter().flat_map(|row| row.versions.split(' ')) {
-        if part.starts_with("git:") {
-            texts.insert(part.to_owned());
-        } else {
-            texts.extend(part.split('-').filter(|part| *part != "*").map(str::to_owned));
-        }
-    }
-    texts.insert("999.0".to_owned());
-    texts.iter().map(|text| text.parse().unwrap_or_else(|error| panic!("{error}"))).collect()
-}
-
 #[test]
 fn no_row_is_hidden_by_those_above_it() {
-    let corners = corners();
     for row in TABLE {
-        let counts = ids().filter(|id| row.names(id)).any(|id| {
-            corners
-                .iter()
-                .any(|&version| Row::find(row.of, version, id).is_some_and(|found| std::ptr::eq(found, row)))
-        });
+        let counts = ids()
+            .filter(|id| row.names(id))
+            .any(|id| Row::all(row.of, id).any(|other| std::ptr::eq(other, row)));
         assert!(counts, "another row always comes first: {row:?}");
     }
+}
+
+/// The first row that fits counts: what is above, for the versions that it names.
+#[test]
+fn the_first_row_that_fits_counts() {
+    let find = |of, version: &str, id| {
+        let version: Version = version.parse().expect("a version");
+        Row::find(of, version, id).map(|row| row.versions)
+    };
+    let address = |version| find(Implementation::QemuTcg, version, "pre-vmcb-address");
+    assert_eq!(address("7.2.22"), Some("7.2.10-7.2.22"));
+    assert_eq!(address("7.2.9"), Some("7.2.0-7.2.9"));
+    assert_eq!(address("7.2.23"), None);
+    assert_eq!(find(Implementation::VirtualBox, "git:4908d8d1a85c", "sav-efer-mbz"), Some("*"));
+    let seen = Row::all(Implementation::VirtualBox, "sav-efer-mbz").map(|row| row.check);
+    assert!(seen.into_iter().all(|check| matches!(check, Check::NotSeen)), "a row below is hidden");
 }
 
 #[test]
