@@ -74,8 +74,14 @@ fn one_section(
         let explained = version.and_then(|version| list.explain(&head.subject, version, &fact, outcome));
         if fact.differs(outcome) && explained.is_none() {
             let rules: Vec<_> = fact.broken.iter().map(|rule| rule.id()).collect();
-            let says = if rules.is_empty() { "accepts it".to_owned() } else { format!("refuses it by {}", rules.join(", ")) };
-            comparison.unlisted.push(format!("{}: {id}: {outcome}; the rulebook {says}", section.head.label()));
+            let says = if rules.is_empty() {
+                "accepts it".to_owned()
+            } else {
+                format!("refuses it by {}", rules.join(", "))
+            };
+            comparison
+                .unlisted
+                .push(format!("{}: {id}: {outcome}; the rulebook {says}", section.head.label()));
         }
         let prediction = layers.as_deref().and_then(|layers| predicted(layers, set, case, outcome));
         match prediction {
@@ -110,8 +116,9 @@ fn expected(verdict: &Verdict) -> Expected {
         Decision::Refused => {
             // A fault keeps VMRUN from reading the VMCB.
             let mut outcomes: Vec<_> = verdict.broken().iter().map(|rule| rule.row().outcome).collect();
-            let is_fault =
-                |outcome: &vmcb::Outcome| matches!(outcome, vmcb::Outcome::InvalidOpcode | vmcb::Outcome::GeneralProtection);
+            let is_fault = |outcome: &vmcb::Outcome| {
+                matches!(outcome, vmcb::Outcome::InvalidOpcode | vmcb::Outcome::GeneralProtection)
+            };
             outcomes.sort_by_key(|outcome| !is_fault(outcome));
             outcomes.first().map_or(Expected::Undecided, |&outcome| Expected::Refuse(outcome))
         }

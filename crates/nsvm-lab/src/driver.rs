@@ -182,6 +182,26 @@ pub fn run(
     Ok(run)
 }
 
+/// What a text of the payload's lines says, wherever it was captured.
+///
+/// # Errors
+/// Where the payload gave up, or never began.
+pub fn listen<'a>(set: &Set, lines: impl IntoIterator<Item = &'a str>) -> Result<Run, Error> {
+    let mut run = Run { starts: 1, ..Run::default() };
+    let mut found = vec![None; set.cases.len()];
+    let mut listener =
+        Listener { set, found: &mut found, next: 0, run: &mut run, began: false, ended: false };
+    for line in lines {
+        listener.line(line.trim_end()).map_err(Error::Boot)?;
+    }
+    if !listener.began {
+        return Err(Error::Boot("no line of it says that cases begin".to_owned()));
+    }
+    let missing = || Outcome::of(Seen::Skipped("the text has no line of it".to_owned()));
+    run.outcomes = found.into_iter().map(|outcome| outcome.unwrap_or_else(missing)).collect();
+    Ok(run)
+}
+
 /// Takes the payload's lines.
 struct Listener<'a> {
     set: &'a Set,

@@ -388,13 +388,17 @@ fn is_date(text: &str) -> bool {
 
 /// Patterns of which one must match, with braces written out.
 #[derive(Clone, Debug)]
-struct Globs(Vec<String>);
+pub struct Globs(Vec<String>);
 
 /// More patterns than this in one column are a mistake.
 const MOST_PATTERNS: usize = 256;
 
 impl Globs {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// From patterns separated by commas.
+    ///
+    /// # Errors
+    /// Says what is wrong with them.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let mut patterns = vec![String::new()];
         // The patterns before `start` are finished.
         let mut start = 0;
@@ -432,7 +436,9 @@ impl Globs {
         Ok(Self(patterns))
     }
 
-    fn matches(&self, text: &str) -> bool {
+    /// Whether one of them matches the whole text.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
         self.0.iter().any(|pattern| glob(pattern.as_bytes(), text.as_bytes()))
     }
 

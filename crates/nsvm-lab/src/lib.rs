@@ -4,12 +4,12 @@
 pub mod case;
 pub mod compare;
 pub mod driver;
+pub mod expected;
 pub mod fetch;
 pub mod image;
 pub mod kvm;
 pub mod machine;
 pub mod observe;
-pub mod expected;
 pub mod outcome;
 pub mod protocol;
 pub mod report;

@@ -3,9 +3,10 @@
 use crate::case::Set;
 use crate::driver::{self, Error, Progress};
 use crate::outcome::{Outcome, Seen};
-use crate::results::{Section, Shards};
+use crate::results::{Head, Section, Shards};
 use crate::subject::{Answers, Ready};
 use crate::verdict;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -100,6 +101,35 @@ fn ask(
         }
     };
     let outcomes = set.cases.iter().map(|case| case.id.clone()).zip(outcomes).collect();
+    Ok(Section { head, outcomes })
+}
+
+/// Results from the lines that the payload wrote on a machine that we cannot drive: hardware.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn import(set: &Set, text: &str, machine: &str) -> Result<Section, String> {
+    let runnable: Vec<_> = set.cases.iter().filter(|case| case.cannot_run.is_none()).cloned().collect();
+    let part = Set { name: set.name.clone(), bases: set.bases.clone(), cases: runnable };
+    let run = driver::listen(&part, text.lines()).map_err(|error| error.to_string())?;
+    let head = Head {
+        subject: "hardware".to_owned(),
+        version: machine.to_owned(),
+        date: crate::store::now(),
+        set: set.name.clone(),
+        cases: set.cases.len(),
+        cpuid: run.cpuid,
+        msrs: run.msrs,
+        notes: run.notes,
+        ..Head::default()
+    };
+    let mut outcomes: BTreeMap<_, _> =
+        part.cases.iter().map(|case| case.id.clone()).zip(run.outcomes).collect();
+    for case in &set.cases {
+        if let Some(why) = &case.cannot_run {
+            outcomes.insert(case.id.clone(), Outcome::of(Seen::Skipped(why.clone())));
+        }
+    }
     Ok(Section { head, outcomes })
 }
 

@@ -55,6 +55,21 @@ enum Which {
 #[error("{0}")]
 pub struct Unavailable(pub String);
 
+impl Spec {
+    /// Whether it is of this sort: `model`, `qemu`, `bochs`, `kvm`, `kvm-host`, or its whole text.
+    #[must_use]
+    pub fn is(&self, sort: &str) -> bool {
+        let name = match self.who {
+            Who::Model => "model",
+            Who::Qemu => "qemu",
+            Who::Bochs => "bochs",
+            Who::Kvm => "kvm",
+            Who::HostKvm => "kvm-host",
+        };
+        sort == name || sort == self.text
+    }
+}
+
 impl Unavailable {
     fn because(error: impl fmt::Display) -> Self {
         Self(error.to_string())

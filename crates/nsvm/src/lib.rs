@@ -11,6 +11,7 @@ mod explain;
 mod host;
 mod human;
 mod input;
+mod lab;
 mod near;
 mod record;
 mod tables;
@@ -120,6 +121,7 @@ fn dispatch(verb: Verb, out: &mut dyn Write) -> Result<Status, Error> {
         Verb::Rules(arguments) => tables::rules(&arguments, out),
         Verb::Vectors { cpu } => tables::vectors(cpu.as_deref(), out),
         Verb::Cpus => tables::cpus(out),
+        Verb::Lab(verb) => lab::run(&verb, out),
         Verb::Completions { shell } => {
             // The generator panics where it cannot write, so it writes to memory.
             let mut text = Vec::new();
