@@ -6,7 +6,6 @@ use crate::system::{self, Shared};
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
 
 const MEMORY: usize = 64 << 20;
 const CONSOLE: u16 = 0xE9;
@@ -243,16 +242,19 @@ impl Machine {
     /// Runs it, giving each line to the listener, until that says `true` or there will be no more.
     pub(crate) fn run(
         &mut self,
-        limit: Duration,
         listener: &mut dyn FnMut(&str) -> Result<bool, String>,
     ) -> Result<Stop, String> {
         let mut line = Vec::new();
         let mut data = Vec::new();
-        let mut heard = Instant::now();
+        let mut silent = 0;
         loop {
             let entered = system::ioctl_once(&self.cpu, request::RUN);
-            if system::has_ticked() && heard.elapsed() > limit {
-                return Ok(Stop::Silent);
+            if system::has_ticked() {
+                silent += 1;
+                // The first one may come at once.
+                if silent > system::TICKS {
+                    return Ok(Stop::Silent);
+                }
             }
             match entered {
                 Ok(()) => {}
@@ -293,7 +295,7 @@ impl Machine {
                     for &byte in &data {
                         match byte {
                             b'\n' => {
-                                heard = Instant::now();
+                                silent = 0;
                                 // Only ASCII was let in.
                                 if listener(&String::from_utf8_lossy(&line))? {
                                     return Ok(Stop::Finished);

@@ -108,7 +108,7 @@ fn run(image: Vec<u8>, limit: Duration, say: Say<'_>) -> Result<(), String> {
         image.set_first(next);
         let mut machine = kvm.machine(&image.bytes)?;
         let mut began = false;
-        let stop = machine.run(limit, &mut |line| {
+        let stop = machine.run(&mut |line| {
             let (kind, rest) = line.split_once(' ').unwrap_or((line, ""));
             match kind {
                 "nsvm-lab" | "c" | "m" | "b" => {

@@ -50,12 +50,16 @@ pub(crate) fn has_ticked() -> bool {
     TICKED.load(Ordering::Relaxed) && TICKED.swap(false, Ordering::Relaxed)
 }
 
-/// From now on a signal interrupts KVM_RUN again and again, several times within `limit`. Once a case would cost
-/// two calls a case, and a signal between two runs would be lost.
+/// So many [`tick`]s with nothing heard are silence.
+pub(crate) const TICKS: u32 = 8;
+
+/// From now on a signal interrupts KVM_RUN, [`TICKS`] times within `limit`. A timer for each case would cost two calls
+/// a case, and a signal between two runs would be lost. A clock would count the time in which a loaded machine did not
+/// let us run at all; ticks that come due then are one.
 pub(crate) fn tick(limit: Duration) -> Result<(), String> {
-    let period = (limit / 8).clamp(Duration::from_millis(10), Duration::from_millis(250));
-    let microseconds = period.subsec_micros().into();
-    let timer = [0, microseconds, 0, microseconds];
+    let period = limit / TICKS;
+    let (seconds, microseconds) = (period.as_secs() as c_long, period.subsec_micros().into());
+    let timer = [seconds, microseconds, seconds, microseconds];
     // SAFETY: the handler only stores to an atomic, which a signal handler may.
     let old = unsafe { signal(SIGALRM, ticked) };
     // SAFETY: `timer` is a struct itimerval, four longs, and outlives the call.

@@ -447,16 +447,6 @@ fn every_death_is_named_and_survived() {
 }
 
 #[test]
-fn a_death_of_the_last_case_ends_the_run() {
-    let mut payload = Payload::new();
-    payload.case(0, |case| {
-        case.raw(&[0xF4]);
-    });
-    let Some((lines, _)) = boot("last", &payload.image(), 1) else { return };
-    assert_eq!(lines[1..], ["nsvm-lab 1", "b 7 0", "k 0 hlt", "end 1"], "{lines:#?}");
-}
-
-#[test]
 fn a_payload_that_dies_at_once_is_an_error() {
     let mut payload = Payload::new();
     payload.code.truncate(24);
@@ -473,7 +463,49 @@ fn a_crash_of_the_kernel_is_seen_and_logged() {
     assert!(boot.log.contains("Kernel panic"), "{}", boot.log);
 }
 
-/// What a death costs: a fresh machine for each of these cases.
+/// Called on a machine as it is: with SVM for guests or without, there is a first line and a last one.
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn the_runner_is_a_program_too() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(init) = INIT else {
+        eprintln!("passed over: this build has no runner for KVM");
+        return;
+    };
+    let folder = Folder::new("program");
+    let mut payload = Payload::new();
+    folder.put("image", &payload.line("end 0").image());
+    folder.put("damaged", b"no image");
+    folder.put("kvm-init", init);
+    let program = folder.0.join("kvm-init");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let run = |arguments: &[&str]| {
+        let output = Command::new(&program).args(arguments).current_dir(&folder.0).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    for arguments in [&[] as &[&str], &["image", "0"], &["image", "x"], &["image", "1", "2"]] {
+        assert_eq!(run(arguments), (Some(2), String::new()), "{arguments:?}");
+    }
+    let (status, lines) = run(&["nowhere"]);
+    assert_eq!(status, Some(1));
+    assert!(lines.starts_with("e nowhere: "), "{lines}");
+    let (status, lines) = run(&["damaged"]);
+    assert_eq!(status, Some(1));
+    assert_eq!(lines.lines().last(), Some("e the image has no header of the lab"));
+    let (status, lines) = run(&["image"]);
+    assert!(lines.starts_with("v "), "{lines}");
+    let last = lines.lines().last().unwrap();
+    match status {
+        Some(0) => assert_eq!(last, "end 0"),
+        Some(1) => {
+            assert!(last.starts_with("e ") && last.to_lowercase().contains("kvm"), "{last}")
+        }
+        _ => panic!("{status:?}: {lines}"),
+    }
+    eprintln!("here: {last}");
+}
+
+/// A fresh machine for each of these cases: what a death costs. That of the last one ends the run.
 #[test]
 fn deaths_are_cheap_enough() {
     let mut payload = Payload::new();
@@ -484,6 +516,8 @@ fn deaths_are_cheap_enough() {
         });
     }
     let Some((lines, time)) = boot("cheap", &payload.image(), 5) else { return };
+    assert_eq!(lines[1..4], ["nsvm-lab 1", "b 7 0", "k 0 hlt"]);
+    assert_eq!(lines[lines.len() - 2..], ["k c7 hlt", "end c8"]);
     assert_eq!(lines.len(), 3 + 200 + 1);
     eprintln!("{:.1?} a death", time / 200);
 }
@@ -509,6 +543,7 @@ fn lines_are_fast_enough() {
         assert_eq!(lines.len(), 3 + count as usize + 1);
         assert!(lines[3..3 + count as usize].iter().all(|line| line == text));
         let rate = f64::from(count) / time.as_secs_f64();
+        assert!(name != "bell" || rate > 8192.0 / 90.0, "{rate:.0} lines a second");
         eprintln!("by the {name}: {rate:.0} lines of {} bytes in a second", text.len() + 1);
     }
 }
