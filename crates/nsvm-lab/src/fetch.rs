@@ -1,7 +1,7 @@
 //! Gets subjects from the archive that the machine's own apt uses, without installing anything.
 //!
 //! apt works in a private state: other folders, an empty list of installed packages, and sources made from the
-//! machine's own with the suite replaced. The packages are unpacked into a tree of the [store](crate::store).
+//! machine's own with the suite replaced. The packages are unpacked into a tree of the [store].
 //!
 //! ```no_run
 //! use nsvm_lab::fetch::{Request, fetch};
