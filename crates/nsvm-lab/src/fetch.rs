@@ -1,7 +1,7 @@
 //! Gets subjects from the archive that the machine's own apt uses, without installing anything.
 //!
 //! apt works in a private state: other folders, an empty list of installed packages, and sources made from the
-//! machine's own with the suite replaced. The packages are unpacked into a tree of the [store](crate::store).
+//! machine's own with the suite replaced. The packages are unpacked into a tree of the [store].
 //!
 //! ```no_run
 //! use nsvm_lab::fetch::{Request, fetch};
@@ -1054,4 +1054,136 @@ fn size_of(folder: &Path) -> u64 {
         }
     }
     size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INDEX: &str = "\
+Package: linux-image-amd64
+Version: 7.2.13-1
+Depends: linux-base-amd64 (= 7.2.13-1), linux-image-7.2.13-amd64 (= 7.2.13-1)
+
+Package: linux-image-7.2.13-amd64
+Version: 7.2.13-1
+Architecture: amd64
+Depends: dracut | linux-initramfs-tool, linux-binary-7.2.13-amd64 (= 7.2.13-1), linux-modules-7.2.13-amd64 (= 7.2.13-1)
+Size: 10
+SHA256: aa11
+
+Package: linux-binary-7.2.13-amd64
+Version: 7.2.13-1
+Size: 200
+
+Package: linux-modules-7.2.13-amd64
+Version: 7.2.13-1
+Size: 3000
+
+Package: linux-modules-7.2.13-amd64
+Version: 7.2.13-2
+Size: 50000
+
+Package: linux-image-6.19.1-amd64
+Version: 6.19.1-1
+Depends: linux-binary-6.19.1-amd64 (= 6.19.1-1), linux-modules-6.19.1-amd64 (= 6.19.1-1)
+
+Package: linux-binary-6.19.1-amd64
+Version: 6.19.1-1
+
+Package: linux-image-6.12.9-amd64
+Version: 6.12.9-1
+Depends: kmod
+Size: 7
+
+Package: linux-image-6.12.9-amd64-unsigned
+Version: 6.12.9-1
+
+Package: linux-image-6.12-amd64
+Version: 6.12.9-1
+Depends: linux-image-6.12.9-amd64 (= 6.12.9-1)
+";
+
+    fn with_archive(test: &str, check: impl Fn(&Archive)) {
+        let folder = std::env::temp_dir().join(format!("nsvm-lab-{test}-{}", std::process::id()));
+        let store = Store::open(&folder).unwrap();
+        let mut entries = Vec::new();
+        read_index(INDEX, true, &mut entries);
+        read_index("Package: bochs\nVersion: 3.0\n", false, &mut entries);
+        let part = Part::new(&store).unwrap();
+        check(&Archive { part, suites: Suites::of("trixie-backports"), entries });
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn kernels_are_found_behind_metapackages_and_only_where_whole() {
+        with_archive("kernels", |archive| {
+            let kernels = archive.kernels();
+            let found: Vec<_> = kernels.iter().map(|k| (&*k.package, &*k.version, k.size)).collect();
+            assert_eq!(
+                found,
+                [("linux-image-6.12.9-amd64", "6.12.9-1", 7), ("linux-image-7.2.13-amd64", "7.2.13-1", 3210)]
+            );
+            for (asked, got) in [
+                ("linux-image-amd64", "linux-image-7.2.13-amd64"),
+                ("linux-image-6.12-amd64", "linux-image-6.12.9-amd64"),
+                ("linux-image-6.12.9-amd64", "linux-image-6.12.9-amd64"),
+            ] {
+                assert_eq!(archive.kernel(asked).unwrap().name, got);
+            }
+            let old = archive.kernel("linux-image-6.19.1-amd64").unwrap();
+            let error = archive.kernel_parts(old).unwrap_err();
+            assert!(
+                matches!(&error, Error::Gone { needs, .. } if needs == "linux-modules-6.19.1-amd64"),
+                "{error}"
+            );
+        });
+    }
+
+    #[test]
+    fn what_a_suite_has_not_is_refused_with_what_is_near() {
+        with_archive("near", |archive| {
+            let near = |name: &str| match archive.kernel(name) {
+                Err(Error::UnknownPackage { near, .. }) => near,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(near("linux-image-7.2.12-amd64")[0], "linux-image-7.2.13-amd64");
+            assert_eq!(near("linux-image-6.12.8-amd64")[0], "linux-image-6.12.9-amd64");
+            assert_eq!(near("bochs"), ["one in trixie"]);
+            assert!(near("xen").is_empty());
+        });
+    }
+
+    #[test]
+    fn a_package_file_is_told_by_its_name() {
+        with_archive("names", |archive| {
+            let package = archive.package(Path::new("d/linux-image-7.2.13-amd64_7.2.13-1_amd64.deb"));
+            assert_eq!((&*package.name, &*package.sha256), ("linux-image-7.2.13-amd64", "aa11"));
+            assert_eq!(archive.package(Path::new("zlib1g_1%3a1.2.13_amd64.deb")).version, "1:1.2.13");
+        });
+    }
+
+    #[test]
+    fn apts_words_are_understood() {
+        let text = "Err:1 mirror://x.example/debian forky-backports Release\n\
+                    E: The repository 'mirror://x.example/debian forky-backports Release' does not have a Release file.\n\
+                    E: The repository 'mirror://x.example/security forky-security Release' does not have a Release file.";
+        assert_eq!(missing_suites(text), ["forky-backports", "forky-security"]);
+        assert!(is_full("E: You don't have enough free space in /x/archives/."));
+        assert!(is_full("tar: y: Cannot write: No space left on device"));
+        assert!(!is_full(text));
+        assert_eq!(last_lines("1\n2\n\n3\n4\n5\n6\n7\n"), "  2\n  3\n  4\n  5\n  6\n  7");
+    }
+
+    #[test]
+    fn suites_that_an_archive_lacks_are_left_out_unless_they_are_needed() {
+        let mut suites = Suites::of("trixie-backports");
+        assert!(suites.without("trixie-security") && suites.without("trixie-updates"));
+        assert!(!suites.without("trixie-updates"), "it is gone already");
+        assert!(!suites.without("trixie") && !suites.without("trixie-backports"));
+        assert_eq!((suites.main.join(" "), &suites.security), ("trixie trixie-backports".to_owned(), &None));
+        assert!(suites.own("trixie-backports") && !suites.own("trixie"));
+        let trixie = Suites::of("trixie");
+        assert!(trixie.own("trixie-security") && trixie.own("trixie-updates") && !trixie.own("sid"));
+    }
 }

@@ -7,11 +7,12 @@ use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering as Atomic};
+use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The file of a tree that says what it is. It ends with a line `end`; without it the tree is damaged.
@@ -477,30 +478,42 @@ fn holds_libraries(folder: &Path) -> bool {
     })
 }
 
-/// What the program prints, to either stream, killed when it takes too long.
+/// What the program prints first, to either stream. It is killed when it takes too long or prints without end.
 fn output_in_time(command: &mut Command, path: &Path) -> Result<String, Error> {
-    let cannot = |error| Error::CannotRun { path: path.to_owned(), error };
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(cannot)?;
-    let start = Instant::now();
-    // A program that prints more than a pipe holds stalls, and is killed: no QEMU and no Bochs does.
-    let ended = loop {
-        match child.try_wait().map_err(cannot)? {
-            Some(_) => break true,
-            None if start.elapsed() > PATIENCE => break false,
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
-    };
-    if !ended {
-        // It may have ended just now: then there is nothing to kill.
-        let _ = child.kill();
-        let _ = child.wait();
-        return Err(Error::Silent { path: path.to_owned() });
+    const ENOUGH: u64 = 1 << 16;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| Error::CannotRun { path: path.to_owned(), error })?;
+    let mut streams: Vec<Box<dyn Read + Send>> = Vec::new();
+    streams.extend(child.stdout.take().map(|stream| Box::new(stream) as _));
+    streams.extend(child.stderr.take().map(|stream| Box::new(stream) as _));
+    let mut said = vec![String::new(); streams.len()];
+    let (sender, receiver) = mpsc::channel();
+    for (index, stream) in streams.into_iter().enumerate() {
+        let sender = sender.clone();
+        // Not joined: what the program started itself may hold the stream open for ever.
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            // What was read before an error counts; nobody listens any more if it took too long.
+            let _ = stream.take(ENOUGH).read_to_end(&mut bytes);
+            let _ = sender.send((index, bytes));
+        });
     }
-    let output = child.wait_with_output().map_err(cannot)?;
-    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
-    said.push_str(&String::from_utf8_lossy(&output.stderr));
-    Ok(said)
+    let end = Instant::now() + PATIENCE;
+    let mut in_time = true;
+    for _ in 0..said.len() {
+        match receiver.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok((index, bytes)) => said[index] = String::from_utf8_lossy(&bytes).into_owned(),
+            Err(_) => in_time = false,
+        }
+    }
+    // It has ended, or there is nothing more to learn from it.
+    let _ = child.kill();
+    let _ = child.wait();
+    if in_time { Ok(said.concat()) } else { Err(Error::Silent { path: path.to_owned() }) }
 }
 
 /// The folder where fetched subjects are kept.
@@ -586,7 +599,8 @@ impl Store {
     }
 
     /// The newest subject that answers to `KIND`, `KIND@SUITE`, `KIND:VERSION` or `KIND:VERSION@SUITE`. VERSION is
-    /// the beginning of its version, or of a kernel's release or package, up to a place where a number ends.
+    /// the beginning of its version, or of a kernel's release or package, up to a place where a number ends. The suite
+    /// [`INSTALLED`] means programs of the machine itself.
     ///
     /// # Errors
     /// If there is none, with what is here of that kind.
@@ -600,7 +614,10 @@ impl Store {
             None => (front, None),
         };
         let kind: Kind = kind.parse()?;
-        let mut of_kind = self.list()?.subjects;
+        let mut of_kind = match suite {
+            Some(INSTALLED) => installed().into_iter().flatten().collect(),
+            _ => self.list()?.subjects,
+        };
         of_kind.retain(|subject| subject.kind == kind);
         let names = of_kind.iter().map(ToString::to_string).collect();
         let found = of_kind.into_iter().rev().find(|subject| {
