@@ -22,7 +22,7 @@ mod families;
 mod killers;
 mod rows;
 
-use crate::case::{Case, Set};
+use crate::case::Set;
 use builder::Builder;
 pub use killers::{KILLERS, Killer, MEANINGLESS, Meaningless, killer};
 
@@ -68,31 +68,19 @@ pub fn set(name: &str) -> Result<Set, Error> {
     families::modes(&mut builder);
     rows::pairs(&mut builder, &rows).map_err(bad)?;
     let mut set = builder.finish(name);
-    for case in &mut set.cases {
-        case.meaningless = killers::meaningless(&case.id, &page_words(&set.bases, case)).map(str::to_owned);
+    for index in 0..set.cases.len() {
+        let case = &set.cases[index];
+        let (page, tables) = (set.page(case), set.tables(case));
+        let meaningless = killers::meaningless(&case.id, &page).map(str::to_owned);
+        let walks = bases::walks_the_payload(&page, tables);
+        let case = &mut set.cases[index];
+        case.meaningless = meaningless;
+        if walks && case.cannot_run.is_none() {
+            case.cannot_run = Some("its page tables would be in the payload's own memory".to_owned());
+        }
     }
     if name == "commit" {
         set.cases.retain(|case| families::is_quick(&case.id) && !KILLERS.iter().any(|k| k.takes(&case.id)));
     }
     Ok(set)
-}
-
-/// EFER and the clean bits of a case.
-fn page_words(bases: &[crate::case::Base], case: &Case) -> killers::Words {
-    let read = |field: vmcb::layout::Field| {
-        let mut value = bases.get(case.base).map_or(0, |base| bases::read(&base.page, field));
-        for (offset, bytes) in &case.differences {
-            for (place, byte) in (*offset..).zip(bytes) {
-                if (field.offset..field.offset + field.size).contains(&place) {
-                    let shift = 8 * (place - field.offset);
-                    value = value & !(0xFF << shift) | u64::from(*byte) << shift;
-                }
-            }
-        }
-        value
-    };
-    killers::Words {
-        efer: read(vmcb::layout::vmcb_field::efer),
-        clean: read(vmcb::layout::vmcb_field::clean),
-    }
 }

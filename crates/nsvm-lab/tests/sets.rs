@@ -102,13 +102,10 @@ fn every_base_of_a_mode_is_accepted() {
 #[test]
 fn plumbing_changes_no_verdict() {
     let mut compared = 0;
+    let vmsa = |name: &str| ROWS.bases.iter().any(|base| base.name == name && base.vmsa.is_some());
     for row in &ROWS.cases {
         let case = find(&FULL, &format!("row.{}", row.id));
-        let (Some(page), None, true) =
-            (row.vmcb.complete(), &row.vmsa, FULL.bases[case.base].name == row.base)
-        else {
-            continue;
-        };
+        let (Some(page), None, false) = (row.vmcb.complete(), &row.vmsa, vmsa(&row.base)) else { continue };
         for limits in [&row.limits, &milan(), &limits("EPYC-Genoa-v2,+shstk,+avic,+x2avic,phys-bits=52")] {
             let host = row.environment();
             let (plain, plumbed) =

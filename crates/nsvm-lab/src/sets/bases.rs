@@ -4,7 +4,7 @@
 //! verdict.
 
 use crate::case::Base;
-use crate::protocol::{case_flag, memory, selector};
+use crate::protocol::{BASE, IMAGE_LIMIT, case_flag, memory, selector};
 use std::sync::LazyLock;
 use vmcb::layout::{Field, PAGE_SIZE, vmcb_field as field};
 use vmcb::{
@@ -153,7 +153,8 @@ pub(super) fn plumb(page: &mut [u8; PAGE_SIZE]) {
     put_segment(page, field::idtr, segment(0, 0, limit, table));
     put_segment(page, field::gdtr, segment(0, 0, u32::from(selector::TSS) + 7, memory::GDT));
     put_segment(page, field::ldtr, segment(0, 0x82, 0xFFFF, 0));
-    put_segment(page, field::tr, segment(selector::TSS, 0x8B, 0x67, memory::TSS));
+    // Not the busy type: QEMU 7.2 aborts on it when an event leaves virtual-8086 mode. VMRUN does not look at it.
+    put_segment(page, field::tr, segment(selector::TSS, 0x89, 0x67, memory::TSS));
     put(page, field::rip.offset, 8, rip);
     put(page, field::rsp.offset, 8, rsp);
     put(page, field::rax.offset, 8, 0);
@@ -161,14 +162,13 @@ pub(super) fn plumb(page: &mut [u8; PAGE_SIZE]) {
     put(page, field::cpl.offset, 1, cpl);
 }
 
-/// Intercepts all that L2 could do beside its VMMCALL, so that it comes back wherever it runs.
+/// Intercepts what L2 could do beside its VMMCALL, so that it comes back wherever it runs. Not accesses to control
+/// and debug registers: the first quadword stays zero, so that the VMCB is an empty table to a CR3 that points at it.
 pub(super) fn contain(page: &mut [u8; PAGE_SIZE]) {
     // Beyond these, bits of 010h are traps after the instruction, or reserved.
     const MISC2: InterceptMisc2 = InterceptMisc2::from_bits(0x7FFF);
     const MISC1: u64 = 0xFFFF_FFFF & !InterceptMisc1::NMI.bits();
     for (field, bits) in [
-        (field::intercept_cr, 0xFFFF_FFFF),
-        (field::intercept_dr, 0xFFFF_FFFF),
         (field::intercept_exceptions, 0xFFFF_FFFF),
         (field::intercept_misc1, MISC1),
         (field::intercept_misc2, MISC2.bits()),
@@ -177,16 +177,33 @@ pub(super) fn contain(page: &mut [u8; PAGE_SIZE]) {
     }
 }
 
-/// A row's VMCB that runs.
-fn base(name: String, mut page: Box<[u8; PAGE_SIZE]>) -> Base {
-    plumb(&mut page);
-    let flags = match mode(&page) {
+/// The flags that a guest in the mode of this VMCB needs.
+pub(super) fn flags(page: &[u8; PAGE_SIZE]) -> u16 {
+    match mode(page) {
         Mode::Real => case_flag::SLOT2,
         Mode::V86 => case_flag::VMLOAD,
         Mode::Protected => 0,
         Mode::Long => case_flag::SLOT8,
-    };
-    Base { name, tables: tables(&page), flags, page }
+    }
+}
+
+/// Whether a page walk of this guest starts in the payload's own memory, to which it would write accessed bits.
+pub(super) fn walks_the_payload(page: &[u8; PAGE_SIZE], tables: [u64; 4]) -> bool {
+    const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+    let inside = |entry: u64| (BASE..IMAGE_LIMIT).contains(&(entry & ADDRESS));
+    if has(page, field::nested_ctl, NestedCtl::NP_ENABLE.bits()) && inside(read(page, field::n_cr3)) {
+        return true;
+    }
+    // With nested paging what a guest names is not mapped beyond 2 MiB; but a CPU may have none and ignore the bit.
+    let cr3 = read(page, field::cr3);
+    let paging = has(page, field::cr0, Cr0::PG.bits());
+    paging && (inside(cr3) || cr3 & ADDRESS == memory::CR3 && tables[0] & 1 == 1 && inside(tables[0]))
+}
+
+/// A row's VMCB that runs.
+fn base(name: String, mut page: Box<[u8; PAGE_SIZE]>) -> Base {
+    plumb(&mut page);
+    Base { name, tables: tables(&page), flags: flags(&page), page }
 }
 
 /// All bases of the rows that have no VMSA, and of each mode one with nested paging.

@@ -1,5 +1,9 @@
 //! Cases that kill or hang a subject, and cases of which the outcome says nothing.
 
+use super::bases::read;
+use vmcb::Efer;
+use vmcb::layout::{PAGE_SIZE, vmcb_field as field};
+
 /// Cases that kill or hang a subject. Patterns: `*` is any text, `?` one character, `[ab]` and `[a-c]` one of these.
 #[derive(Clone, Copy, Debug)]
 pub struct Killer {
@@ -106,39 +110,32 @@ pub struct Meaningless {
     /// Patterns of the cases' ids, as in [`Killer`].
     pub cases: &'static str,
     /// Which of them.
-    when: fn(&Words) -> bool,
+    when: fn(&[u8; PAGE_SIZE]) -> bool,
     /// Why.
     pub reason: &'static str,
-}
-
-/// What of a VMCB can make an outcome meaningless.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Words {
-    pub(super) efer: u64,
-    pub(super) clean: u64,
 }
 
 /// The table of them.
 pub const MEANINGLESS: &[Meaningless] = &[
     Meaningless {
         cases: "*",
-        when: |words| {
-            let (lme, lma) = (vmcb::Efer::LME.bits(), vmcb::Efer::LMA.bits());
-            words.efer & lme == 0 && words.efer & lma != 0
+        when: |page| {
+            let (efer, lme, lma) = (read(page, field::efer), Efer::LME.bits(), Efer::LMA.bits());
+            efer & (lme | lma) == lma
         },
         reason: "EFER.LMA without LME: on KVM the outcome was seen to change from run to run",
     },
     Meaningless {
         // The flips of clean bits follow their base: what is cached is the same.
         cases: "row.*",
-        when: |words| words.clean != 0,
+        when: |page| read(page, field::clean) != 0,
         reason: "clean bits let the CPU use what it has cached of the case before",
     },
 ];
 
 /// Why the outcome of this case is not compared.
-pub(super) fn meaningless(id: &str, words: &Words) -> Option<&'static str> {
-    MEANINGLESS.iter().find(|row| matches(row.cases, id) && (row.when)(words)).map(|row| row.reason)
+pub(super) fn meaningless(id: &str, page: &[u8; PAGE_SIZE]) -> Option<&'static str> {
+    MEANINGLESS.iter().find(|row| matches(row.cases, id) && (row.when)(page)).map(|row| row.reason)
 }
 
 /// Whether the pattern is the whole text.

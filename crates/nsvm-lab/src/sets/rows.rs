@@ -1,11 +1,11 @@
 //! The rows of `cases/` as cases, and pairs of them.
 
-use super::bases::{contain, tables};
-use super::builder::{Builder, Write, plain};
+use super::bases::{contain, flags, plumb, tables};
+use super::builder::{Builder, Write, differences, plain};
 use crate::case::{Case, Set};
 use crate::protocol::{case_flag, memory};
 use crate::verdict;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use vmcb::layout::{PAGE_SIZE, Page};
 use vmcb::{Cpu, Limits, Phase, Policy, Rule};
 use vmcb_cases::{Item, Rows, items, number};
@@ -28,9 +28,12 @@ fn case(builder: &Builder, row: &vmcb_cases::Case) -> Result<Case, String> {
         return Ok(Case { cannot_run: Some(HAS_VMSA.to_owned()), ..plain(id, 0) });
     };
     let items = items(&row.patches).map_err(at)?;
+    let page = patched(&builder.bases()[base].page, &items);
+    // Patches may make another mode, of which handlers push words of another width.
+    let fits = |base: &usize| builder.bases()[*base].flags == flags(&page);
+    let base = Some(base).filter(fits).or((0..builder.bases().len()).find(fits)).unwrap_or(base);
     let mut case = Case { cannot_run: cannot_run(row), ..plain(id, base) };
-    let page = &builder.bases()[base].page;
-    case.differences = super::builder::differences(page, &writes(page, &items));
+    case.differences = compare(&builder.bases()[base].page, &page);
     let item = |name: &str| row.environment.get(name).map(String::as_str);
     if item("svme") == Some("0") {
         case.flags |= case_flag::SVME_OFF;
@@ -45,32 +48,32 @@ fn case(builder: &Builder, row: &vmcb_cases::Case) -> Result<Case, String> {
         item("pdptes").unwrap_or("").split(',').filter_map(|entry| number(entry).ok()).collect();
     // All zero says that the row is not about them: then they fit the mode.
     let given: Option<[u64; 4]> = entries.try_into().ok().filter(|entries| *entries != [0; 4]);
-    case.tables = given.or_else(|| {
-        let mut page = **page;
-        for (offset, bytes) in &case.differences {
-            let start = usize::from(*offset);
-            page[start..start + bytes.len()].copy_from_slice(bytes);
-        }
-        Some(tables(&page)).filter(|tables| *tables != builder.bases()[base].tables)
-    });
+    case.tables = given.or(Some(tables(&page)).filter(|tables| *tables != builder.bases()[base].tables));
     Ok(case)
 }
 
-/// What a row's patches write. They may clear intercepts that hold L2, which no rule reads: those come back.
-fn writes(base: &[u8; PAGE_SIZE], items: &[Item]) -> Vec<Write> {
+/// A base with a row's patches, and with plumbing for the mode that they make. The patches count for more, but for
+/// the intercepts that hold L2.
+fn patched(base: &[u8; PAGE_SIZE], items: &[Item]) -> [u8; PAGE_SIZE] {
+    let writes = items.iter().filter(|item| item.page == Page::Vmcb);
+    let writes =
+        writes.map(|item| Write { offset: item.offset, size: item.size, value: item.value & item.mask });
+    let bytes: Vec<_> = writes.flat_map(Write::bytes).collect();
     let mut page = *base;
-    let mut writes = Vec::new();
-    for &Item { page: of, offset, size, value, mask } in items {
-        if of == Page::Vmcb {
-            writes.push(Write { offset, size, value: value & mask });
+    for step in [plumb, contain] {
+        for (offset, byte) in &bytes {
+            page[usize::from(*offset)] = *byte;
         }
+        step(&mut page);
     }
-    for (offset, byte) in writes.iter().flat_map(|write| write.bytes()) {
-        page[usize::from(offset)] = byte;
-    }
-    contain(&mut page);
-    let changed = writes.iter().flat_map(|write| write.bytes()).map(|(offset, _)| offset);
-    changed.map(|offset| Write { offset, size: 1, value: page[usize::from(offset)].into() }).collect()
+    page
+}
+
+/// The bytes of a page that differ from the base's.
+fn compare(base: &[u8; PAGE_SIZE], page: &[u8; PAGE_SIZE]) -> Vec<(u16, Vec<u8>)> {
+    let changed = (0..).zip(page.iter().zip(base)).filter(|(_, (new, old))| new != old);
+    let writes = changed.map(|(offset, (new, _))| Write { offset, size: 1, value: (*new).into() });
+    differences(base, &writes.collect::<Vec<_>>())
 }
 
 /// Why no subject can run a row: it asks for what the payload does not make.
@@ -129,32 +132,31 @@ pub(super) fn pairs(builder: &mut Builder, rows: &Rows) -> Result<(), String> {
         broken.next().filter(|_| broken.next().is_none() && verdict.undecided().is_empty())
     };
     // The first row for each rule and base.
-    let mut singles: BTreeMap<(usize, Rule), (Vec<Write>, Case)> = BTreeMap::new();
+    let mut singles: BTreeMap<(usize, Rule), Vec<Item>> = BTreeMap::new();
     for row in &rows.cases {
         let case = case(builder, row)?;
-        if case.cannot_run.is_some() || case.flags != 0 || case.rax != memory::VMCB || case.tables.is_some() {
-            continue;
-        }
-        if let Some(rule) = alone(&case) {
-            let page = &set.bases[case.base].page;
-            let writes = writes(page, &items(&row.patches)?);
-            singles.entry((case.base, rule)).or_insert((writes, case));
+        let (Some(base), None) = (builder.find(&row.base), &case.cannot_run) else { continue };
+        if case.flags == 0 && case.rax == memory::VMCB {
+            let patches = items(&row.patches)?;
+            let page = &set.bases[base].page;
+            let differences = compare(page, &patched(page, &patches));
+            if let Some(rule) = alone(&Case { differences, ..plain(String::new(), base) }) {
+                singles.entry((base, rule)).or_insert(patches);
+            }
         }
     }
-    let mut known = std::collections::BTreeSet::new();
-    for (index, ((base, one), (writes, _))) in singles.iter().enumerate() {
-        for ((_, other), (more, _)) in
-            singles.iter().skip(index + 1).take_while(|((other_base, _), _)| other_base == base)
-        {
-            let overlap =
-                writes.iter().any(|a| more.iter().any(|b| a.offset == b.offset && a.value != b.value));
-            if overlap || one.row().outcome != other.row().outcome || known.contains(&(*one, *other)) {
+    let mut known = BTreeSet::new();
+    for (index, ((base, one), patches)) in singles.iter().enumerate() {
+        let others = singles.iter().skip(index + 1).take_while(|((of, _), _)| of == base);
+        for ((_, other), more) in others {
+            if one.row().outcome != other.row().outcome || known.contains(&(*one, *other)) {
                 continue;
             }
-            let both = [writes.as_slice(), more].concat();
-            let differences = super::builder::differences(&set.bases[*base].page, &both);
+            let page = &set.bases[*base].page;
+            let both = patched(page, &[patches.as_slice(), more].concat());
             let id = format!("pair.{}+{}", one.id(), other.id());
-            let case = Case { differences, ..plain(id, *base) };
+            let case = Case { differences: compare(page, &both), ..plain(id, *base) };
+            // Where patches overlap, the second ones win and the first rule is whole again.
             if verdict::expected(&set, &case, &limits).broken().iter().eq([*one, *other]) {
                 known.insert((*one, *other));
                 builder.push(case);
