@@ -546,7 +546,7 @@ mod tests {
 
     #[test]
     fn a_difference_needs_a_row_and_a_row_needs_a_difference() {
-        let results = results(&[
+        let run = results(&[
             ("eventinj.long64.t3#09", EVENTINJ, 0x8000_0309, "took"),
             ("eventinj.long64.t3#0e", EVENTINJ, 0x8000_030e, "took"),
             ("eventinj.long64.t3#1f", EVENTINJ, 0x8000_031f, "invalid"),
@@ -556,7 +556,7 @@ mod tests {
             "rules:evt-exc-vector-9 | qemu-tcg | 7.2 | accepts | it does not look | measured | 2026-11-22\n";
         let low = "bits:efer=0xfe | qemu-tcg | * | refuses | must be zero to it | source | 2026-11-22\n";
         let unlisted = |text: &str, subject, number| -> Vec<String> {
-            let found = list(text).unlisted(subject, version(number), &results).into_iter();
+            let found = list(text).unlisted(subject, version(number), &run).into_iter();
             found.map(|(case, _)| case.id.clone()).collect()
         };
         assert_eq!(unlisted("", "qemu-tcg", "7.2.22"), ["eventinj.long64.t3#09", "flip.long64.efer#01"]);
@@ -572,12 +572,12 @@ mod tests {
             ["eventinj.long64.t3#09"]
         );
         let list_of_both = list(both);
-        let row = list_of_both.explain("qemu-tcg", version("7.2.22"), &results[0].0, &results[0].1);
+        let row = list_of_both.explain("qemu-tcg", version("7.2.22"), &run[0].0, &run[0].1);
         assert_eq!(row.map(|row| row.line), Some(1));
-        assert!(list_of_both.explain("qemu-tcg", version("7.2.22"), &results[1].0, &results[1].1).is_none());
+        assert!(list_of_both.explain("qemu-tcg", version("7.2.22"), &run[1].0, &run[1].1).is_none());
 
         let stale = |text: &str, subject, number| -> Vec<usize> {
-            list(text).stale(subject, version(number), &results).iter().map(|row| row.line).collect()
+            list(text).stale(subject, version(number), &run).iter().map(|row| row.line).collect()
         };
         assert_eq!(stale(both, "qemu-tcg", "7.2.22"), [0; 0]);
         // Vector 31 is refused, as the rulebook has it.
@@ -588,6 +588,12 @@ mod tests {
         // No case of the run has it.
         assert_eq!(stale(&nine.replace("vector-9", "vector-2"), "qemu-tcg", "7.2.22"), [0; 0]);
         assert_eq!(stale(&both.replace("accepts", "kills"), "qemu-tcg", "7.2.22"), [1]);
+        // What was not run, or is not compared, says nothing of a row.
+        let not_run = results(&[
+            ("eventinj.long64.t3#09", EVENTINJ, 0x8000_0309, "skipped it"),
+            ("eventinj.long64.t3#09.junk", EVENTINJ, 0x8000_0309, "took"),
+        ]);
+        assert!(list(nine).stale("qemu-tcg", version("7.2.22"), &not_run).is_empty());
     }
 
     #[test]
@@ -620,6 +626,14 @@ mod tests {
         }
         let (junk, outcome) = results(&[("x.junk", EVENTINJ, 0x8000_0302, "took")]).remove(0);
         assert!(!junk.differs(&outcome));
+        // A fault keeps VMRUN from reading the VMCB.
+        let (case, _) = results(&[("x", 0x58, 0, "invalid")]).remove(0);
+        assert!(case.broken.contains(Rule::CtlAsidZero));
+        let broken = case.broken.union(RuleSet::only(Rule::PreSvmeOff));
+        let both = CaseFacts { broken, ..case };
+        for (outcome, differs) in [("fault 06 0", false), ("invalid", true), ("fault 0d 0", true)] {
+            assert_eq!(both.differs(&outcome.parse().expect("an outcome")), differs, "{outcome}");
+        }
         // Where VM_HSAVE_PA is not known on an SNP system, #GP(0) is no surprise and VMEXIT_INVALID is.
         let (legal, _) = results(&[("x", EVENTINJ, 0, "ran")]).remove(0);
         let unknown = CaseFacts { unknown: RuleSet::only(Rule::PreHsavePaZero), ..legal };

@@ -175,6 +175,34 @@ fn a_legal_guest_is_accepted_by_every_version() {
     assert_eq!(predict(&[], &page(&[]), &environment()).answer, Answer::Accepts);
 }
 
+/// Of a habit, too, it is not known whether another version has it, where the VMCB has what it is about.
+#[test]
+fn a_habit_of_an_unknown_version_matters_where_it_applies() {
+    let cpu = Cpu::parse("EPYC-Milan-v3,phys-bits=40").expect("a CPU with FlushByAsid");
+    let limits = Limits::compile(&cpu, Policy::VirtualCpu);
+    let bochs = [layer(Implementation::Bochs, "2.7", &limits)];
+    assert_eq!(answer(&bochs, &[(field::tlb_control, 3)]), Answer::Accepts);
+    assert!(matches!(answer(&bochs, &[(field::tlb_control, 2)]), Answer::Unknown { .. }));
+    // Some KVM refuses 3 on any CPU.
+    let kvm = [layer(Implementation::Kvm, "6.12", &limits)];
+    let Answer::Unknown { why } = answer(&kvm, &[(field::tlb_control, 3)]) else {
+        panic!("KVM 6.1 refuses it");
+    };
+    let last_seen =
+        "ctl-tlb-control-reserved: unknown in KVM 6.12, last seen in 6.1: differs: refuses all but 0 and 1";
+    assert!(why.len() == 1 && why[0].starts_with(last_seen), "{why:?}");
+}
+
+/// LA57 exists on this CPU, and Xen offers it to no guest.
+#[test]
+fn xen_refuses_la57_on_every_cpu() {
+    let limits = Limits::compile(&Cpu::parse("EPYC-Genoa,phys-bits=52").expect("a CPU"), Policy::VirtualCpu);
+    let la57 = [(field::cr4, 0x1020)];
+    let xen = [layer(Implementation::Xen, "git:c447b7308b13", &limits)];
+    assert_eq!(answer(&xen, &la57), refused(&["sav-cr4-mbz"], 0));
+    assert_eq!(answer(&[layer(Implementation::QemuTcg, "10.0.2", &limits)], &la57), Answer::Accepts);
+}
+
 /// One case each in which an implementation differs from the rulebook.
 #[test]
 fn variants_do_as_their_rows_say() {
@@ -341,6 +369,9 @@ fn faults_come_first() {
     assert_eq!(at(Implementation::Kvm, "6.1.55", &not_paged), refused(&["pre-not-protected"], 0));
     let unaligned = environment().with_vmcb_address(0x7010);
     assert_eq!(at(Implementation::QemuTcg, "10.0.2", &unaligned), refused(&["pre-vmcb-address"], 0));
+    let real_mode = environment().with(Host::PE.union(Host::PG).union(Host::LONG64), no);
+    assert_eq!(at(Implementation::QemuTcg, "7.2.22", &real_mode), refused(&["pre-not-protected"], 0));
+    assert_eq!(at(Implementation::QemuTcg, "7.2.22", &not_paged), refused(&["ctl-asid-zero"], 0));
     // A fix that reached a stable branch in its middle: of a version that says the branch only nothing is known.
     let unaligned_on = |version| at(Implementation::QemuTcg, version, &unaligned);
     assert_eq!(unaligned_on("7.2.22"), refused(&["pre-vmcb-address"], 0));
