@@ -22,7 +22,7 @@ mod families;
 mod killers;
 mod rows;
 
-use crate::case::Set;
+use crate::case::{Case, Set};
 use builder::Builder;
 pub use killers::{KILLERS, Killer, MEANINGLESS, Meaningless, killer};
 
@@ -79,8 +79,11 @@ pub fn set(name: &str) -> Result<Set, Error> {
             case.cannot_run = Some("its page tables would be in the payload's own memory".to_owned());
         }
     }
+    let kills = |case: &Case| KILLERS.iter().any(|killer| killer.takes(&case.id));
     if name == "commit" {
-        set.cases.retain(|case| families::is_quick(&case.id) && !KILLERS.iter().any(|k| k.takes(&case.id)));
+        set.cases.retain(|case| families::is_quick(&case.id) && !kills(case));
     }
+    // Last, so that a subject that is given up for them has been asked all else.
+    set.cases.sort_by_cached_key(kills);
     Ok(set)
 }
