@@ -1,8 +1,4 @@
 //! The generated families.
-//!
-//! `map.BASE.FIELD.wW#N`: N is 3 P + L, where the page is 2^W / 4096 - 4 + P for P from 0 to 5, and L chooses the low
-//! 12 bits: 000h, 001h, FFFh. So they hold the last legal place of a table of one, two and three pages for a CPU of
-//! that width, and the first illegal one.
 
 use super::bases::{MODES, NESTED, V86, read, tables};
 use super::builder::{Builder, Write};
@@ -154,7 +150,8 @@ pub(super) fn values(builder: &mut Builder) {
     }
 }
 
-/// Addresses around 2^W.
+/// Addresses around 2^W: the last legal places of tables of one, two and three pages for a CPU of that width, and the
+/// first illegal ones.
 pub(super) fn maps(builder: &mut Builder) {
     const WIDTHS: [u32; 8] = [32, 36, 39, 40, 43, 46, 48, 52];
     let places = |width: u32| {
