@@ -130,8 +130,8 @@ pub(crate) fn lay_out() {
     fill(memory::MSRPM, 0xFF, 2 * PAGE);
     tables();
     descriptors();
-    // VMMCALL: where the guest begins, and each handler.
-    const VMMCALL: u64 = 0xD9_010F;
+    // VMMCALL, and HLT for a guest whose VMMCALL is not intercepted: where the guest begins, and each handler.
+    const VMMCALL: u64 = 0xF4D9_010F;
     write(memory::START, VMMCALL);
     for vector in 0..256 {
         let handler = memory::STUBS + 16 * vector;

@@ -7,6 +7,7 @@ use crate::case::Set;
 use crate::image::{Image, ImageError};
 use crate::observe::Exit;
 use crate::outcome::{Outcome, Seen};
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -117,68 +118,85 @@ const MOST_BROKEN: usize = 400;
 /// How long a wait may be before the interruption is looked for.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Of the cases that are known to break the machine for one reason so many are run; the others are skipped.
+const MOST_FOR_ONE_REASON: usize = 3;
+
 /// Runs all cases of the set that can be run.
+///
+/// `killer` says why a case is known to break this machine: the first few for each reason are run, to see whether it
+/// still holds.
 ///
 /// # Errors
 /// Where the machine cannot be started or does not reach its first case, or `interrupted` becomes true.
 pub fn run(
     machine: &dyn Machine,
     set: &Set,
+    killer: &dyn Fn(&str) -> Option<&'static str>,
     folder: &Path,
     interrupted: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Run, Error> {
-    // What cannot be run does not go into the image; `numbers` leads back.
-    let numbers: Vec<_> =
-        (0..set.cases.len()).filter(|&number| set.cases[number].cannot_run.is_none()).collect();
-    let runnable = Set {
-        name: set.name.clone(),
-        bases: set.bases.clone(),
-        cases: numbers.iter().map(|&number| set.cases[number].clone()).collect(),
-    };
-    let mut image = Image::new(&runnable, machine.console())?;
     let mut run = Run::default();
-    let mut found: Vec<Option<Outcome>> = vec![None; runnable.cases.len()];
-    let mut next = 0;
+    let mut found: Vec<Option<Outcome>> = set
+        .cases
+        .iter()
+        .map(|case| case.cannot_run.clone().map(|why| Outcome::of(Seen::Skipped(why))))
+        .collect();
     let mut broken = 0;
-    while next < found.len() && broken < MOST_BROKEN {
-        image.begin_with(next as u32);
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    loop {
+        // What is left goes into the image; `numbers` leads back.
+        let numbers: Vec<_> = (0..set.cases.len()).filter(|&number| found[number].is_none()).collect();
+        if numbers.is_empty() || broken >= MOST_BROKEN {
+            break;
+        }
+        let left = Set {
+            name: set.name.clone(),
+            bases: set.bases.clone(),
+            cases: numbers.iter().map(|&number| set.cases[number].clone()).collect(),
+        };
+        let image = Image::new(&left, machine.console())?;
+        let mut outcomes = vec![None; numbers.len()];
         let mut listener =
-            Listener { set: &runnable, found: &mut found, next, run: &mut run, began: false, ended: false };
-        let why = one_boot(machine, &image, folder, interrupted, &mut listener, &mut |done, all| {
-            progress(Progress { done, all, broken });
+            Listener { set: &left, found: &mut outcomes, next: 0, run: &mut run, began: false, ended: false };
+        let before = set.cases.len() - numbers.len();
+        let why = one_boot(machine, &image, folder, interrupted, &mut listener, &mut |done| {
+            progress(Progress { done: before + done, all: set.cases.len(), broken });
         })?;
-        let (began, ended) = (listener.began, listener.ended);
-        next = listener.next;
+        let Listener { next, began, ended, .. } = listener;
+        if !began && !ended {
+            return Err(Error::Boot(why.unwrap_or_else(|| "nothing came".to_owned())));
+        }
+        if !ended && let Some(outcome) = outcomes.get_mut(next) {
+            *outcome = Some(Outcome::of(why.map_or(Seen::Hung, Seen::Killed)));
+        } else if !ended {
+            // It died behind the last case.
+            break;
+        }
+        for (&number, outcome) in numbers.iter().zip(outcomes) {
+            if let Some(Outcome { seen: Seen::Killed(_) | Seen::Hung, .. }) = outcome {
+                broken += 1;
+                if let Some(reason) = killer(&set.cases[number].id) {
+                    *reasons.entry(reason).or_default() += 1;
+                }
+            }
+            found[number] = outcome;
+        }
+        for (case, outcome) in set.cases.iter().zip(&mut found).filter(|(_, outcome)| outcome.is_none()) {
+            if let Some(reason) =
+                killer(&case.id).filter(|reason| reasons.get(reason) >= Some(&MOST_FOR_ONE_REASON))
+            {
+                *outcome =
+                    Some(Outcome::of(Seen::Skipped(format!("others like it broke the machine: {reason}"))));
+            }
+        }
         if ended {
             break;
         }
-        if !began {
-            return Err(Error::Boot(why.unwrap_or_else(|| "nothing came".to_owned())));
-        }
-        if next < found.len() {
-            found[next] = Some(Outcome::of(why.map_or(Seen::Hung, Seen::Killed)));
-            next += 1;
-            broken += 1;
-        }
     }
-    let mut outcomes: Vec<_> = set
-        .cases
-        .iter()
-        .map(|case| {
-            let why = case
-                .cannot_run
-                .clone()
-                .unwrap_or_else(|| format!("{MOST_BROKEN} cases before it broke the machine"));
-            Outcome::of(Seen::Skipped(why))
-        })
-        .collect();
-    for (&number, outcome) in numbers.iter().zip(found) {
-        if let Some(outcome) = outcome {
-            outcomes[number] = outcome;
-        }
-    }
-    run.outcomes = outcomes;
+    progress(Progress { done: set.cases.len(), all: set.cases.len(), broken });
+    let rest = || Outcome::of(Seen::Skipped(format!("{broken} cases before it broke the machine")));
+    run.outcomes = found.into_iter().map(|outcome| outcome.unwrap_or_else(rest)).collect();
     Ok(run)
 }
 
@@ -282,7 +300,7 @@ fn one_boot(
     folder: &Path,
     interrupted: &AtomicBool,
     listener: &mut Listener<'_>,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(usize),
 ) -> Result<Option<String>, Error> {
     listener.run.starts += 1;
     let mut command = machine.prepare(image, folder)?;
@@ -306,7 +324,7 @@ fn one_boot(
                     return Ok(None);
                 }
                 if listener.next.is_multiple_of(64) {
-                    progress(listener.next, listener.found.len());
+                    progress(listener.next);
                 }
             }
             Err(RecvTimeoutError::Timeout) => {

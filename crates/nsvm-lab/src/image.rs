@@ -1,7 +1,7 @@
 //! The payload with its cases, in each form that something boots.
 
 use crate::case::Set;
-use crate::protocol::{BASE, BLOB_FIRST, BLOB_HEAD, BLOB_MAGIC, HEADER, HEADER_MAGIC, IMAGE_LIMIT};
+use crate::protocol::{BASE, BLOB_HEAD, BLOB_MAGIC, HEADER, HEADER_MAGIC, IMAGE_LIMIT};
 
 /// The payload as it was compiled; nothing where this build has none.
 #[cfg(has_payload)]
@@ -30,8 +30,6 @@ pub enum ImageError {
 #[derive(Clone)]
 pub struct Image {
     bytes: Vec<u8>,
-    /// Offset of the blob of cases.
-    blob: usize,
 }
 
 impl Image {
@@ -54,19 +52,13 @@ impl Image {
         if BASE + bytes.len() as u64 > IMAGE_LIMIT {
             return Err(ImageError::TooLarge(bytes.len()));
         }
-        Ok(Self { bytes, blob })
+        Ok(Self { bytes })
     }
 
     /// The flat image.
     #[must_use]
     pub fn flat(&self) -> &[u8] {
         &self.bytes
-    }
-
-    /// Cases before this one are passed over.
-    pub fn begin_with(&mut self, first: u32) {
-        let at = self.blob + BLOB_FIRST;
-        self.bytes[at..at + 4].copy_from_slice(&first.to_le_bytes());
     }
 
     /// An ELF64 file with a PVH entry: what QEMU's `-kernel` takes.

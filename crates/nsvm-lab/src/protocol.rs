@@ -123,9 +123,9 @@ pub mod memory {
     pub const IVT: u64 = 0x1_6000;
     /// A 32-bit TSS: SS0 is [`DATA`](super::selector::DATA), ESP0 is [`STACK_TOP`].
     pub const TSS: u64 = 0x1_7000;
-    /// 256 handlers of 16 bytes: each does VMMCALL at once.
+    /// 256 handlers of 16 bytes: each does VMMCALL at once, and HLT if it comes back.
     pub const STUBS: u64 = 0x1_8000;
-    /// Where the guest begins: VMMCALL.
+    /// Where the guest begins: VMMCALL and HLT.
     pub const START: u64 = 0x1_9000;
     /// The guest's stack ends here; it has 4 KiB.
     pub const STACK_TOP: u64 = 0x1_BF00;

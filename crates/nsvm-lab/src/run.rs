@@ -5,7 +5,7 @@ use crate::driver::{self, Error, Progress};
 use crate::outcome::{Outcome, Seen};
 use crate::results::{Head, Section, Shards};
 use crate::subject::{Answers, Ready};
-use crate::verdict;
+use crate::{sets, verdict};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -93,7 +93,9 @@ fn ask(
         }
         Answers::Machine(machine) => {
             let folder = Folder::new()?;
-            let run = driver::run(machine.as_ref(), set, folder.path(), interrupted, progress)?;
+            let killer =
+                |id: &str| sets::killer(&head.subject, &head.version, id).map(|killer| killer.reason);
+            let run = driver::run(machine.as_ref(), set, &killer, folder.path(), interrupted, progress)?;
             head.cpuid = run.cpuid;
             head.msrs = run.msrs;
             head.notes = run.notes;

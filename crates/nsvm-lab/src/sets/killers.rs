@@ -79,12 +79,6 @@ pub const KILLERS: &[Killer] = &[
     },
     Killer {
         subject: "kvm",
-        versions: "6.*",
-        cases: &["flip.*.intercept_misc2#1"],
-        reason: "KVM takes L2's VMMCALL for a call to itself, and L2 runs on into memory that is none of ours",
-    },
-    Killer {
-        subject: "kvm",
         versions: "7.*",
         cases: &["map.*.rax.*", "row.pre-vmcb-address.limit*", "row.unknown.vmcb-address-any-cpu"],
         reason: "KVM of Linux 7 stops with an internal error when the VMCB is outside RAM",
