@@ -172,18 +172,19 @@ fn predicted(layers: &[Layer<'_>], set: &Set, case: &Case, outcome: &Outcome) ->
 }
 
 /// Who answered, where it can be told.
+///
+/// A nested hypervisor that refuses by itself leaves the save area alone, or prints its condition. Where neither is so it
+/// had accepted, and what it ran on refused the VMCB that it had built.
 fn layer(section: &Section, outcome: &Outcome) -> Option<String> {
     let below = section.head.below.as_deref().and_then(|below| below.split(' ').next());
-    let told = !section.head.notes.iter().any(|note| note.contains("tracepoint"));
     match (&outcome.seen, below) {
         (Seen::Skipped(_), _) => None,
         (_, None) => Some(section.head.subject.clone()),
-        (Seen::Invalid | Seen::Invalid32, Some(below)) => match &outcome.by {
-            Some(_) => Some(section.head.subject.clone()),
-            None => told.then(|| below.to_owned()),
-        },
+        (Seen::Invalid | Seen::Invalid32, Some(below)) if outcome.by.is_none() && outcome.left.save => {
+            Some(below.to_owned())
+        }
         // Faults of VMRUN in L1 are the hypervisor's doing.
-        (Seen::Fault { .. }, Some(_)) => Some(section.head.subject.clone()),
+        (Seen::Invalid | Seen::Invalid32 | Seen::Fault { .. }, Some(_)) => Some(section.head.subject.clone()),
         _ => None,
     }
 }

@@ -274,7 +274,7 @@ mod tests {
         for token in [
             "invalid",
             "invalid32, exitinfo2, exitintinfo, eventinj, save",
-            "invalid by: !(save->efer & EFER_SVME), by: itself",
+            "invalid by: control->asid == 0, by: itself",
             "fault 0d 0",
             "ran",
             "took",
