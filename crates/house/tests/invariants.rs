@@ -122,7 +122,10 @@ fn unsafe_code_runs_on_subjects_only() {
         let text = read(format!("{below}/main.rs"));
         assert!(text.contains("UNSAFETY: "), "{below} does not say why it has unsafe code");
         let files = sources(below);
-        assert!(!offences(&files, &["unsafe "]).is_empty(), "{below} has none any more: take it off the list");
+        assert!(
+            !offences(&files, &["unsafe "]).is_empty(),
+            "{below} has none any more: take it off the list"
+        );
     }
 }
 
@@ -131,7 +134,9 @@ fn unsafe_code_runs_on_subjects_only() {
 fn each_dependency_has_a_reason_in_the_architecture() {
     let architecture = read("ARCHITECTURE.md");
     let mut names = BTreeSet::new();
-    for manifest in ["vmcb-dump", "vmcb-cases", "vmcb-peers", "nsvm-lab", "nsvm", "house"].map(|name| format!("crates/{name}/Cargo.toml")) {
+    for manifest in ["vmcb-dump", "vmcb-cases", "vmcb-peers", "nsvm-lab", "nsvm", "house"]
+        .map(|name| format!("crates/{name}/Cargo.toml"))
+    {
         names.extend(dependencies(&read(manifest)));
     }
     names.extend(dependencies(&read("crates/vmcb/Cargo.toml")));

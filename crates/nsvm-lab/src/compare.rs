@@ -5,7 +5,7 @@ use crate::expected::{self, CaseFacts};
 use crate::outcome::{Answer, Outcome, Seen};
 use crate::report::{Agreement, CaseReport, Expected, Row};
 use crate::results::{Results, Section};
-use crate::verdict;
+use crate::{sets, verdict};
 use std::collections::BTreeMap;
 use vmcb::{Cpu, Decision, Limits, Policy, Verdict};
 use vmcb_peers::{Answer as Predicted, Implementation, Layer, Version, predict};
@@ -43,6 +43,30 @@ pub fn compare(set: &Set, results: &Results, list: &expected::Expected, whole: b
         one_section(set, &cases, section, list, whole, &mut comparison);
     }
     comparison
+}
+
+/// Compares results of any sets, each section with its own set. Rows of the list are held to be stale only by sections
+/// that are whole.
+///
+/// # Errors
+/// A section's set is not one of this build's.
+pub fn compare_all(results: Results, list: &expected::Expected) -> Result<Comparison, sets::Error> {
+    let mut by_set: BTreeMap<String, Results> = BTreeMap::new();
+    for section in results.sections {
+        by_set.entry(section.head.set.clone()).or_default().sections.push(section);
+    }
+    let mut all = Comparison::default();
+    for (name, found) in by_set {
+        let set = sets::set(&name)?;
+        let whole = found.sections.iter().all(|section| section.outcomes.len() == set.cases.len());
+        let one = compare(&set, &found, list, whole);
+        all.rows.extend(one.rows);
+        all.unlisted.extend(one.unlisted);
+        all.stale.extend(one.stale);
+        all.predicted.extend(one.predicted);
+        all.unknown += one.unknown;
+    }
+    Ok(all)
 }
 
 fn one_section(
@@ -91,7 +115,7 @@ fn one_section(
         }
         row.cases.push(CaseReport {
             id: id.clone(),
-            rules: judged.broken().union(judged.undecided()).iter().map(|rule| rule.id()).collect(),
+            rules: concerned(&judged),
             expected: expected(&judged),
             outcome: outcome.clone(),
             agreement,
@@ -107,6 +131,18 @@ fn one_section(
     }
     comparison.predicted.push((right, wrong));
     comparison.rows.push(row);
+}
+
+/// The rules that a case is about: those that are met, else those that are not decided. Where VMRUN reads a page that
+/// is not ours most rules are not decided, and the case is about none of them.
+fn concerned(verdict: &Verdict) -> Vec<&'static str> {
+    const MOST: usize = 4;
+    let met = verdict.broken().union(verdict.unstated());
+    let rules = if met.is_empty() { verdict.unknown() } else { met };
+    if rules.len() > MOST && met.is_empty() {
+        return Vec::new();
+    }
+    rules.iter().map(|rule| rule.id()).collect()
 }
 
 fn expected(verdict: &Verdict) -> Expected {
