@@ -78,3 +78,23 @@ pub(crate) fn file(name: &str, bytes: &[u8]) -> String {
 
 /// What decides everything for a guest without SEV.
 pub(crate) const MILAN: &str = "EPYC-Milan,phys-bits=48,lmsle-unsupported=off";
+
+/// The kept results, each with its file's name.
+pub(crate) fn results() -> Vec<(String, nsvm_lab::results::Results)> {
+    let mut folders = vec![root().join("results")];
+    let mut results = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("results/ is there") {
+            let path = entry.expect("it can be listed").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "txt") {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let text = std::fs::read(&path).expect("a result file can be read");
+                let parsed = nsvm_lab::results::Results::parse(&name, &text).expect("a result file is whole");
+                results.push((name, parsed));
+            }
+        }
+    }
+    results
+}
