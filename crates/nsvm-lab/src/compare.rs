@@ -136,9 +136,11 @@ fn agreement(verdict: &Verdict, facts: &CaseFacts, outcome: &Outcome) -> Agreeme
     }
 }
 
-/// The number with which the version begins; results of a subject whose version cannot be read are explained by no row.
+/// Kernels are named `6.1.0-56-amd64 (6.1.192-2)`: the package in brackets says which release it is, the name may not.
+/// Results of a subject whose version cannot be read are explained by no row.
 fn version(text: &str) -> Option<Version> {
-    text.split(' ').next()?.parse().ok()
+    let package = text.split_once(" (").and_then(|(_, rest)| rest.strip_suffix(')')?.parse().ok());
+    package.or_else(|| text.split(' ').next()?.parse().ok())
 }
 
 /// The layers from the top, where all are implementations that predictions exist for.

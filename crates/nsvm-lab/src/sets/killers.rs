@@ -25,8 +25,8 @@ impl Killer {
     }
 }
 
-/// The known killers. Versions are those that were tried: Bochs 2.7, 3.0 and 3.1, QEMU 7.2.22 and 11.1.3, KVM of
-/// Linux 6.1.192, 6.12.73, 6.12.118 and 7.2.13 on QEMU.
+/// The known killers. Versions are those that were tried: Bochs 2.7, 3.0 and 3.1, QEMU 7.2.22, 10.0.2, 10.0.13, 11.1.2
+/// and 11.1.3, KVM of Linux 6.1.170, 6.1.192, 6.12.95, 6.12.118, 6.16.12, 6.18.15, 7.2.13 and 7.3.4 on QEMU.
 pub const KILLERS: &[Killer] = &[
     Killer {
         subject: "bochs",
@@ -82,6 +82,12 @@ pub const KILLERS: &[Killer] = &[
         versions: "7.*",
         cases: &["map.*.rax.*", "row.pre-vmcb-address.limit*", "row.unknown.vmcb-address-any-cpu"],
         reason: "KVM of Linux 7 stops with an internal error when the VMCB is outside RAM",
+    },
+    Killer {
+        subject: "kvm",
+        versions: "6.1[.68]*",
+        cases: &["flip.*.intercept_misc2#1"],
+        reason: "VMMCALL is not intercepted and KVM executes it as a hypercall, after which the guest is not heard of",
     },
     Killer {
         subject: "qemu-tcg",
@@ -193,5 +199,12 @@ mod tests {
         assert!(killer("bochs", "3.1", "flip.np-real.rflags#11").is_none());
         assert!(killer("bochs", "3.1", "flip.np64.cr0#0").is_some());
         assert!(killer("qemu-tcg", "7.2.22", "flip.np64.cr0#0").is_none());
+        let vmmcall = "flip.long64.intercept_misc2#1";
+        for kernel in ["6.1.0-56-amd64 (6.1.192-2)", "6.16.12+deb13-amd64", "6.18.15+deb13-amd64"] {
+            assert!(killer("kvm", kernel, vmmcall).is_some(), "{kernel}");
+        }
+        for kernel in ["6.12.118+deb13-amd64", "7.2.13+deb14-amd64"] {
+            assert!(killer("kvm", kernel, vmmcall).is_none(), "{kernel}");
+        }
     }
 }
