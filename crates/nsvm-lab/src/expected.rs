@@ -128,6 +128,8 @@ pub struct Row {
     pub why: String,
     /// Whether it was run; otherwise it was read in the source.
     pub measured: bool,
+    /// Whether it was seen in some runs only: then it is never stale.
+    pub sometimes: bool,
     /// The day of it, `2026-11-22`.
     pub date: String,
     matchers: Vec<Matcher>,
@@ -274,7 +276,7 @@ impl Expected {
     }
 
     /// The rows that speak of this subject and version and of a case of this run, and explain no difference in it.
-    /// Cases that were skipped or are not compared do not count.
+    /// Cases that were skipped or are not compared do not count, nor do rows of what comes out only sometimes.
     #[must_use]
     pub fn stale(&self, subject: &str, version: Version, results: &[(CaseFacts, Outcome)]) -> Vec<&Row> {
         let stale = self.rows.iter().filter(|row| {
@@ -282,7 +284,8 @@ impl Expected {
                 case.compared && outcome.answer() != Answer::Skipped && row.matches(case)
             });
             let mut spoken_of = spoken_of.peekable();
-            row.applies(subject, version)
+            !row.sometimes
+                && row.applies(subject, version)
                 && spoken_of.peek().is_some()
                 && !spoken_of.any(|(case, outcome)| case.differs(outcome) && row.says(outcome))
         });
@@ -305,10 +308,11 @@ fn parse_row(line: usize, text: &str) -> Result<Row, String> {
     if why.is_empty() || why.ends_with('.') {
         return Err("why: expected one sentence without a full stop".into());
     }
-    let measured = match evidence {
-        "measured" => true,
-        "source" => false,
-        _ => return Err(format!("evidence `{evidence}`; expected `measured` or `source`")),
+    let (measured, sometimes) = match evidence {
+        "measured" => (true, false),
+        "sometimes" => (true, true),
+        "source" => (false, false),
+        _ => return Err(format!("evidence `{evidence}`; expected `measured`, `sometimes` or `source`")),
     };
     if !is_date(date) {
         return Err(format!("date `{date}`; expected YYYY-MM-DD"));
@@ -318,6 +322,7 @@ fn parse_row(line: usize, text: &str) -> Result<Row, String> {
         cases: cases.to_owned(),
         why: why.to_owned(),
         measured,
+        sometimes,
         date: date.to_owned(),
         matchers,
         subjects: Globs::parse(subject)?,

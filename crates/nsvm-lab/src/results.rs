@@ -651,6 +651,8 @@ pub struct SectionDiff {
     pub answers: BTreeMap<(String, String), BTreeSet<String>>,
     /// Cases whose answer is the same and whose outcome is not, by the old token and the new one.
     pub details: BTreeMap<(String, String), BTreeSet<String>>,
+    /// How many cases differ whose outcome is known to change from run to run.
+    pub unstable: usize,
     /// How many cases have the same outcome in both.
     pub same: usize,
 }
@@ -736,7 +738,19 @@ impl Diff {
 }
 
 impl SectionDiff {
-    /// Whether every case has the same outcome in both.
+    /// Counts the cases that differ and are named unstable, and lists them no more.
+    pub fn set_aside(&mut self, is_unstable: impl Fn(&str) -> bool) {
+        for changed in [&mut self.answers, &mut self.details] {
+            changed.retain(|_, ids| {
+                let before = ids.len();
+                ids.retain(|id| !is_unstable(id));
+                self.unstable += before - ids.len();
+                !ids.is_empty()
+            });
+        }
+    }
+
+    /// Whether every case has the same outcome in both, but for those that were [set aside](Self::set_aside).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.only_old.is_empty()
@@ -791,6 +805,9 @@ impl fmt::Display for SectionDiff {
                 writeln!(f, "  only in the {what} results: {} cases", ids.len())?;
                 write_ids(f, "    ", ids)?;
             }
+        }
+        if self.unstable > 0 {
+            writeln!(f, "  {} cases named unstable differ", self.unstable)?;
         }
         writeln!(f, "  the same: {} cases", self.same)
     }

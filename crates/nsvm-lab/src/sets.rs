@@ -24,7 +24,7 @@ mod rows;
 
 use crate::case::{Case, Set};
 use builder::Builder;
-pub use killers::{KILLERS, Killer, MEANINGLESS, Meaningless, killer};
+pub use killers::{KILLERS, Killer, MEANINGLESS, Meaningless, UNSTABLE, Unstable, killer, unstable};
 
 /// The sets' names.
 const NAMES: [&str; 2] = ["commit", "full"];

@@ -14,6 +14,7 @@ pub struct Layer<'a> {
     version: Version,
     limits: &'a Limits,
     checks: Vec<Known>,
+    memory: Option<u64>,
 }
 
 /// What is known of one rule or habit in a version.
@@ -56,7 +57,14 @@ impl<'a> Layer<'a> {
     #[must_use]
     pub fn new(implementation: Implementation, version: Version, limits: &'a Limits) -> Self {
         let checks = ids().map(|id| Known::new(implementation, version, id)).collect();
-        Self { implementation, version, limits, checks }
+        Self { implementation, version, limits, checks, memory: None }
+    }
+
+    /// The same where the CPU that it offers has RAM from address 0 to this one, in bytes, and nowhere else. Without
+    /// this every address is taken to be RAM.
+    #[must_use]
+    pub fn with_memory(self, bytes: u64) -> Self {
+        Self { memory: Some(bytes), ..self }
     }
 
     /// Whose it is.
@@ -144,7 +152,7 @@ pub fn predict(stack: &[Layer<'_>], page: &[u8; PAGE_SIZE], environment: &Enviro
                 break;
             }
         };
-        let facts = Facts::new(seen, layer.limits, environment);
+        let facts = Facts::new(seen, layer.limits, environment).with_memory(layer.memory);
         let Found { faults, refuses, stops, unknown } = layer.ask(&facts, above.is_some());
         let by = if faults.is_empty() { refuses } else { faults };
         if !by.is_empty() {

@@ -22,6 +22,7 @@ pub struct Facts<'a> {
     view: View<'a>,
     verdict: Verdict,
     limits: &'a Limits,
+    memory: Option<u64>,
 }
 
 impl<'a> Facts<'a> {
@@ -31,7 +32,13 @@ impl<'a> Facts<'a> {
         let view = View::complete(page, limits, environment);
         // The straight-line check is enough where nothing is broken.
         let verdict = vmcb::check(page, limits, environment);
-        Self { vmcb: Vmcb::new(page), view, verdict, limits }
+        Self { vmcb: Vmcb::new(page), view, verdict, limits, memory: None }
+    }
+
+    /// The same where the CPU has RAM from address 0 to this one, in bytes; where that is not said, all is RAM.
+    #[must_use]
+    pub fn with_memory(self, memory: Option<u64>) -> Self {
+        Self { memory, ..self }
     }
 
     /// Whether the rule's conditions are met, whatever the manual says of the outcome; `None` where that is not
@@ -92,6 +99,11 @@ impl<'a> Facts<'a> {
     /// Whether an address has a bit at or above MAXPHYADDR. The C-bit is none of a peer's business.
     fn too_wide(&self, address: u64) -> Option<bool> {
         at_least(address, self.cpu().phys_bits(), 0)
+    }
+
+    /// Whether some byte from the address on is no RAM.
+    fn beyond_memory(&self, address: u64, bytes: u64) -> bool {
+        self.memory.is_some_and(|memory| address.saturating_add(bytes) > memory)
     }
 
     /// Whether an exception with this vector is injected.
@@ -182,6 +194,12 @@ pub fn msrpm_first_page(facts: &Facts<'_>) -> Option<bool> {
 /// The first page of the I/O permission map lies above the address width; the others are not looked at.
 pub fn iopm_first_page(facts: &Facts<'_>) -> Option<bool> {
     facts.too_wide(facts.read(field::iopm_base_pa) & !PAGE_OFFSET)
+}
+
+/// The rulebook's rule, or a map that is not RAM: it is read while VMRUN is emulated.
+pub fn kvm_msrpm(facts: &Facts<'_>) -> Option<bool> {
+    let map = facts.read(field::msrpm_base_pa) & !PAGE_OFFSET;
+    or(facts.meets(Rule::CtlMsrpmBeyondMaxphyaddr), Some(facts.beyond_memory(map, 0x2000)))
 }
 
 /// The MSR permission map does not end *below* the address width: the last legal page is refused too.
@@ -332,16 +350,34 @@ pub fn xen_cr3(facts: &Facts<'_>) -> Option<bool> {
     and(Some(facts.efer(Efer::LMA) && facts.cr0(Cr0::PG)), bad)
 }
 
-/// A PDPTE is reserved, paging with PAE is on, EFER.LMA is clear: LMA is taken from the VMCB, not computed.
+/// A PDPTE is reserved or is no RAM, paging with PAE is on, EFER.LMA is clear: LMA is taken from the VMCB, not
+/// computed, and CR3 with all its bits.
 pub fn kvm_pdptes(facts: &Facts<'_>) -> Option<bool> {
     let legacy = facts.cr0(Cr0::PG) && facts.cr4(Cr4::PAE) && !facts.efer(Efer::LMA);
-    and(and(Some(legacy), not(facts.nested_paging())), facts.test(Test::PdpteReserved))
+    let unread = facts.beyond_memory(facts.read(field::cr3) & !0x1F, 0x20);
+    and(and(Some(legacy), not(facts.nested_paging())), or(Some(unread), facts.test(Test::PdpteReserved)))
 }
 
 /// A PDPTE is reserved in legacy PAE mode, and the byte at 090h is zero.
 pub fn bochs_pdptes(facts: &Facts<'_>) -> Option<bool> {
     let legacy = facts.cr0(Cr0::PG) && facts.cr4(Cr4::PAE) && !facts.efer(Efer::LME);
     and(and(Some(legacy), not(bochs_nested_paging(facts))), facts.test(Test::PdpteReserved))
+}
+
+/// KVM: VME to OSXMMEXCPT always, the others that AMD defines with the virtual CPU's feature.
+pub fn kvm_cr4(facts: &Facts<'_>) -> Option<bool> {
+    let by_feature = [
+        (Cr4::UMIP.bits(), Feature::Umip),
+        (Cr4::LA57.bits(), Feature::La57),
+        (Cr4::FSGSBASE.bits(), Feature::Fsgsbase),
+        (Cr4::PCIDE.bits(), Feature::Pcid),
+        (Cr4::OSXSAVE.bits(), Feature::Xsave),
+        (Cr4::SMEP.bits(), Feature::Smep),
+        (Cr4::SMAP.bits(), Feature::Smap),
+        (Cr4::PKE.bits(), Feature::Pku),
+        (Cr4::CET.bits(), Feature::Shstk),
+    ];
+    has_refused_bit(facts.vmcb.cr4().bits(), 0x7FF, &by_feature, 0, facts.cpu())
 }
 
 /// The rulebook's rule, or PCIDE in a guest that is not in long mode.

@@ -138,7 +138,7 @@ fn vectors_that_kvm_refuses() {
 #[test]
 fn old_kvm_answers_as_the_cpu_below() {
     let limits = limits();
-    for version in ["6.1.55", "6.12.94+deb13-amd64"] {
+    for version in ["6.1.55", "6.12.95+deb12-amd64", "6.18.15"] {
         let stack =
             [layer(Implementation::Kvm, version, &limits), layer(Implementation::QemuTcg, "10.0.2", &limits)];
         assert_eq!(refused_vectors(&stack, &[]), vectors(&[2..=2, 31..=255]), "{version}");
@@ -156,8 +156,8 @@ fn old_kvm_answers_as_the_cpu_below() {
     assert_eq!(
         why,
         [
-            "evt-exc-vector-9: unknown in KVM 6.18.1, last seen in 6.1 6.12: no check: EVENTINJ is handed to the CPU \
-          below, which answers"
+            "evt-exc-vector-9: unknown in KVM 6.18.1, last seen in 6.1.170 6.1.192 6.12.95 6.12.118 6.16.12 6.18.15: no \
+          check: EVENTINJ is handed to the CPU below, which answers"
         ]
     );
 }
@@ -180,7 +180,7 @@ fn a_legal_guest_is_accepted_by_every_version() {
 fn a_habit_of_an_unknown_version_matters_where_it_applies() {
     let cpu = Cpu::parse("EPYC-Milan-v3,phys-bits=40").expect("a CPU with FlushByAsid");
     let limits = Limits::compile(&cpu, Policy::VirtualCpu);
-    let bochs = [layer(Implementation::Bochs, "2.7", &limits)];
+    let bochs = [layer(Implementation::Bochs, "2.6", &limits)];
     assert_eq!(answer(&bochs, &[(field::tlb_control, 3)]), Answer::Accepts);
     assert!(matches!(answer(&bochs, &[(field::tlb_control, 2)]), Answer::Unknown { .. }));
     // Some KVM refuses 3 on any CPU.
@@ -265,13 +265,14 @@ fn variants_do_as_their_rows_say() {
         (&kvm, &[(field::cr3, TOP)], one("sav-cr3-mbz-long")),
         (&qemu, &[(field::cr3, TOP)], one("sav-cr3-mbz-long")),
         (&vbox, &[(field::cr3, TOP)], accepts.clone()),
-        (&bochs, &[(field::cr3, TOP)], Answer::Stops { by: vec!["sav-cr3-mbz-long"], layer: 0 }),
+        (&bochs, &[(field::cr3, TOP)], accepts.clone()),
         (&qemu, &[(field::efer, 0x1000), (field::cr0, 0x11), (field::cr3, TOP)], one("sav-cr3-high-legacy")),
         (&kvm, &[(field::efer, 0x1000), (field::cr0, 0x11), (field::cr3, TOP)], one("sav-cr3-high-legacy")),
         (&xen, &[(field::efer, 0x1000), (field::cr0, 0x11), (field::cr3, TOP)], accepts.clone()),
         (&xen, &[(field::cr3, 0x3001)], one("sav-cr3-mbz-long")),
         (&xen, &[(field::cr3, 0x3018)], accepts.clone()),
         (&qemu, &[(field::cr4, 0x2_0020)], accepts.clone()),
+        (&kvm, &[(field::cr4, 0x80_0020)], one("sav-cr4-mbz")),
         (&bochs, &[(field::cr4, 0x2_0020)], accepts.clone()),
         (&bochs, &[(field::efer, 0x1000), (field::cr0, 0x11), (field::cr4, 0x2_0000)], one("sav-cr4-mbz")),
         (&qemu, &[(field::cr4, 0x80_0020)], one("sav-cr4-mbz")),
@@ -348,6 +349,36 @@ fn the_layer_below_refuses_vmcb02() {
     let stack = [layer(Implementation::Xen, "git:c447b7308b13", &limits), below()];
     assert!(matches!(answer(&stack, &[]), Answer::Unknown { .. }));
     assert_eq!(answer(&stack, &[(field::dr6, 1 << 32)]), refused(&["sav-dr6-high"], 0));
+}
+
+/// What KVM reads while it emulates VMRUN must be RAM; of a layer whose RAM is not told everything is.
+#[test]
+fn kvm_refuses_what_it_cannot_read() {
+    const RAM: u64 = 64 << 20;
+    let limits = limits();
+    let below = || layer(Implementation::QemuTcg, "7.2.22", &limits);
+    let kvm = || layer(Implementation::Kvm, "7.2.13", &limits);
+    let told = [kvm().with_memory(RAM), below()];
+    let untold = [kvm(), below()];
+    let last = [(field::msrpm_base_pa, RAM - 0x2000)];
+    let beyond = [(field::msrpm_base_pa, RAM - 0x1000)];
+    assert_eq!(answer(&told, &last), Answer::Accepts);
+    assert_eq!(answer(&told, &beyond), refused(&["ctl-msrpm-beyond-maxphyaddr"], 0));
+    assert_eq!(answer(&untold, &beyond), Answer::Accepts);
+    let pae = [(field::efer, 0x1000), (field::cs, 0x0c9b_0000), (field::cr3, 1 << 32 | 0x3000)];
+    let none = environment().with_pdptes([0; 4]);
+    assert_eq!(predict(&told, &page(&pae), &none).answer, refused(&["sav-pdpte-reserved"], 0));
+    assert_eq!(predict(&untold, &page(&pae), &none).answer, Answer::Accepts);
+}
+
+/// The same branch answers in two ways: a check came with an update.
+#[test]
+fn kvm_6_1_learnt_to_look_at_n_cr3() {
+    let limits = limits();
+    let high = [(field::nested_ctl, 1), (field::n_cr3, 1 << 40)];
+    let of = |version| answer(&[layer(Implementation::Kvm, version, &limits)], &high);
+    assert_eq!(of("6.1.170"), Answer::Accepts);
+    assert_eq!(of("6.1.192"), refused(&["ctl-ncr3-mbz"], 0));
 }
 
 /// Faults come before the VMCB is read.
