@@ -117,6 +117,7 @@ pub fn import(set: &Set, text: &str, machine: &str) -> Result<Section, String> {
     let head = Head {
         subject: "hardware".to_owned(),
         version: machine.to_owned(),
+        cpu: "its own".to_owned(),
         date: crate::store::now(),
         set: set.name.clone(),
         cases: set.cases.len(),
