@@ -3,12 +3,13 @@
 use crate::case::{Case, Set};
 use crate::expected::{self, CaseFacts};
 use crate::outcome::{Answer, Outcome, Seen};
-use crate::report::{Agreement, CaseReport, Expected, Row};
 use crate::protocol::memory;
-use crate::results::{Head, Results, Section};
+use crate::report::{Agreement, CaseReport, Expected, Row};
+use crate::results::{Head, Results, Section, answer_name, compress};
 use crate::sets::{self, killer};
 use crate::verdict;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use vmcb::{Cpu, Decision, Limits, Policy, Verdict};
 use vmcb_peers::{Answer as Predicted, Implementation, Layer, Version, predict};
 
@@ -17,8 +18,8 @@ use vmcb_peers::{Answer as Predicted, Implementation, Layer, Version, predict};
 pub struct Comparison {
     /// For the report: one for each section.
     pub rows: Vec<Row>,
-    /// Differences that no row of the list explains, a line each.
-    pub unlisted: Vec<String>,
+    /// Differences that no row of the list explains, those of one sort together.
+    pub unlisted: Vec<Unlisted>,
     /// Rows of the list that explained nothing, a line each.
     pub stale: Vec<String>,
     /// Of the predicted answers, how many came out and how many did not, by section.
@@ -32,6 +33,66 @@ impl Comparison {
     #[must_use]
     pub fn is_as_listed(&self) -> bool {
         self.unlisted.is_empty() && self.stale.is_empty()
+    }
+}
+
+/// Differences of one subject that no row of the list explains: the same answer, and the same rules broken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unlisted {
+    /// Who differs.
+    pub subject: String,
+    /// What it did, in people's words.
+    pub answer: String,
+    /// Its outcomes as the results have them.
+    pub outcomes: BTreeSet<String>,
+    /// The rules by which the rulebook refuses these; none where it accepts them.
+    pub rules: Vec<&'static str>,
+    /// The cases.
+    pub ids: BTreeSet<String>,
+}
+
+impl fmt::Display for Unlisted {
+    /// `qemu-tcg 7.2.22: accepted (ran), where the rulebook refuses by sav-cr4-mbz: 38 cases`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// As many outcomes are named.
+        const MOST: usize = 3;
+        write!(f, "{}: {}", self.subject, self.answer)?;
+        let outcomes: Vec<_> = self.outcomes.iter().map(String::as_str).take(MOST).collect();
+        let more = if self.outcomes.len() > MOST { "; ..." } else { "" };
+        write!(f, " (`{}`{more})", outcomes.join("`; `"))?;
+        match &self.rules[..] {
+            [] => write!(f, ", where the rulebook accepts")?,
+            rules => write!(f, ", where the rulebook refuses by {}", rules.join(", "))?,
+        }
+        let cases = self.ids.len();
+        write!(f, ": {cases} case{}", if cases == 1 { "" } else { "s" })
+    }
+}
+
+impl Unlisted {
+    /// The cases in few words. Families with the same members share one: `flip.{long64,pae}.cr4#0,11`.
+    #[must_use]
+    pub fn cases(&self) -> Vec<String> {
+        // What stands around the second part of a stem, and the numbers: to those second parts.
+        let mut families: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+        let mut others = Vec::new();
+        for group in compress(self.ids.iter().map(String::as_str)) {
+            let split = group.split_once('#').and_then(|(stem, numbers)| {
+                let (first, rest) = stem.split_once('.')?;
+                let (base, rest) = rest.split_once('.').unwrap_or((rest, ""));
+                let end = if rest.is_empty() { format!("#{numbers}") } else { format!(".{rest}#{numbers}") };
+                Some(((first.to_owned(), end), base.to_owned()))
+            });
+            match split {
+                Some((around, base)) => families.entry(around).or_default().push(base),
+                None => others.push(group),
+            }
+        }
+        let families = families.into_iter().map(|((first, end), bases)| match &bases[..] {
+            [base] => format!("{first}.{base}{end}"),
+            _ => format!("{first}.{{{}}}{end}", bases.join(",")),
+        });
+        families.chain(others).collect()
     }
 }
 
@@ -89,6 +150,7 @@ fn one_section(
     let mut row = Row { head: head.clone(), cases: Vec::with_capacity(section.outcomes.len()) };
     let mut facts = Vec::with_capacity(section.outcomes.len());
     let (mut right, mut wrong) = (0, 0);
+    let mut unlisted: BTreeMap<(Vec<&'static str>, String), Unlisted> = BTreeMap::new();
     for (id, outcome) in &section.outcomes {
         let Some(case) = cases.get(id.as_str()) else {
             comparison.unknown += 1;
@@ -100,14 +162,16 @@ fn one_section(
         let explained = version.and_then(|version| list.explain(&head.subject, version, &fact, outcome));
         if fact.differs(outcome) && explained.is_none() {
             let rules: Vec<_> = fact.broken.iter().map(|rule| rule.id()).collect();
-            let says = if rules.is_empty() {
-                "accepts it".to_owned()
-            } else {
-                format!("refuses it by {}", rules.join(", "))
-            };
-            comparison
-                .unlisted
-                .push(format!("{}: {id}: {outcome}; the rulebook {says}", section.head.label()));
+            let answer = answer_name(outcome.answer());
+            let group = unlisted.entry((rules.clone(), answer.clone())).or_insert_with(|| Unlisted {
+                subject: section.head.label(),
+                answer,
+                outcomes: BTreeSet::new(),
+                rules,
+                ids: BTreeSet::new(),
+            });
+            group.outcomes.insert(outcome.to_string());
+            group.ids.insert(id.clone());
         }
         let prediction = layers.as_deref().and_then(|layers| predicted(head, layers, set, case, outcome));
         match prediction {
@@ -131,6 +195,7 @@ fn one_section(
         let stale = list.stale(&head.subject, version, &facts);
         comparison.stale.extend(stale.into_iter().map(|row| format!("{}: {row}", section.head.label())));
     }
+    comparison.unlisted.extend(unlisted.into_values());
     comparison.predicted.push((right, wrong));
     comparison.rows.push(row);
 }
@@ -200,13 +265,7 @@ fn layers<'a>(section: &Section, limits: &'a Limits) -> Option<Vec<Layer<'a>>> {
 }
 
 /// Whether what is predicted came out; nothing where nothing is predicted or the case was not run.
-fn predicted(
-    head: &Head,
-    layers: &[Layer<'_>],
-    set: &Set,
-    case: &Case,
-    outcome: &Outcome,
-) -> Option<bool> {
+fn predicted(head: &Head, layers: &[Layer<'_>], set: &Set, case: &Case, outcome: &Outcome) -> Option<bool> {
     let environment = verdict::environment(set, case);
     let answer = outcome.answer();
     if answer == Answer::Skipped || case.meaningless.is_some() {

@@ -9,8 +9,10 @@ use crate::observe::Exit;
 use crate::outcome::{Outcome, Seen};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
@@ -303,8 +305,9 @@ fn one_boot(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Option<String>, Error> {
     listener.run.starts += 1;
-    let mut command = machine.prepare(image, folder)?;
+    let command = machine.prepare(image, folder)?;
     let program = command.get_program().to_string_lossy().into_owned();
+    let mut command = dies_with_us(command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = Reaped(command.spawn().map_err(|error| Error::Start { program, error })?);
     let output = lines(child.0.stdout.take());
@@ -346,6 +349,39 @@ fn one_boot(
             }
         }
     }
+}
+
+/// The same command, ended by the kernel should we be killed: a machine that hangs would else run for ever.
+///
+/// `setpriv` (util-linux) asks for that, since doing it in a child of ours would need unsafe code. Where there is none
+/// the command stays as it is. The kernel looks at the thread that started the child: it must live as long as the run.
+fn dies_with_us(command: Command) -> Command {
+    static SETPRIV: OnceLock<bool> = OnceLock::new();
+    let can = || {
+        let mut probe = Command::new("setpriv");
+        probe.args(["--pdeathsig", "KILL", "true"]);
+        probe.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        probe.status().is_ok_and(|status| status.success())
+    };
+    let mut command = if *SETPRIV.get_or_init(can) {
+        let mut bound = Command::new("setpriv");
+        bound.args(["--pdeathsig", "KILL"]).arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => bound.env(name, value),
+                None => bound.env_remove(name),
+            };
+        }
+        if let Some(folder) = command.get_current_dir() {
+            bound.current_dir(folder);
+        }
+        bound
+    } else {
+        command
+    };
+    // Ctrl-C is for us: a machine that it ended would look like one that a case killed.
+    command.process_group(0);
+    command
 }
 
 /// A child that does not outlive us.

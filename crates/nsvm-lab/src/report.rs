@@ -171,6 +171,8 @@ pub struct Report {
     lines: Vec<Line>,
     totals: Vec<Counts>,
     unmeasured: Vec<Unmeasured>,
+    /// Only a part of a set was run.
+    part: bool,
 }
 
 /// One rule, and how many of its cases did what on each subject.
@@ -257,7 +259,7 @@ impl Report {
             });
         let unmeasured = unmeasured.collect();
         let lines = by_rule.into_values().collect();
-        Self { lines, totals, unmeasured, rows }
+        Self { lines, totals, unmeasured, part: false, rows }
     }
 
     /// The subjects, in the order of the columns.
@@ -277,6 +279,14 @@ impl Report {
     pub fn counts(&self, rule: Option<&str>, subject: usize) -> Counts {
         let line = self.lines.iter().find(|line| line.rule == rule);
         line.and_then(|line| line.counts.get(subject)).copied().unwrap_or_default()
+    }
+
+    /// Without the list of rules that no subject could exercise, which says nothing where a part of a set was run.
+    #[must_use]
+    pub fn of_a_part(mut self) -> Self {
+        self.unmeasured.clear();
+        self.part = true;
+        self
     }
 
     /// Rules that no subject could exercise: without a case, or with skipped ones only.
@@ -356,13 +366,14 @@ impl Report {
         subjects.iter().map(|&subject| self.rows[subject].head.label()).collect::<Vec<_>>().join("; ")
     }
 
-    /// For a terminal of 100 columns; many subjects take several tables.
+    /// For a terminal of so many columns, at least 40; many subjects take several tables.
     #[must_use]
-    pub fn terminal(&self, colour: bool) -> String {
+    pub fn terminal(&self, colour: bool, columns: usize) -> String {
+        let columns = columns.max(40);
         let mut out = String::new();
         let name =
             self.lines.iter().map(|line| line.name().len()).max().unwrap_or_default().max("skipped".len());
-        let across = ((WIDTH - 1 - COUNT).saturating_sub(name) / CELL).max(1);
+        let across = ((columns - 1 - COUNT).saturating_sub(name) / CELL).max(1);
         let headings: Vec<[String; 2]> = (0..self.rows.len()).map(|subject| self.heading(subject)).collect();
         let all: Vec<usize> = (0..self.rows.len()).collect();
         for part in all.chunks(across) {
@@ -404,13 +415,14 @@ impl Report {
             let [first, second] = &headings[subject];
             // A short name needs no key of its own.
             let heading = if second.is_empty() { format!("{first} ") } else { String::new() };
-            wrap(&mut out, &heading, &about(&row.head));
+            wrap(&mut out, columns, &heading, &about(&row.head));
         }
         out.push('\n');
         let meanings: Vec<_> = Agreement::ALL.map(|a| format!("{} {}", a.sign(), a.meaning())).into();
-        wrap(&mut out, "", &format!("{}. · no case.", meanings.join("; ")));
+        wrap(&mut out, columns, "", &format!("{}. · no case.", meanings.join("; ")));
         wrap(
             &mut out,
+            columns,
             "",
             "A cell shows the number of differing cases, else of agreeing ones; ! behind it: others broke. \
              A case that breaks several rules counts for each.",
@@ -418,7 +430,7 @@ impl Report {
         if !self.unmeasured.is_empty() {
             let _ = writeln!(out, "\nNot measured on any subject ({} rules):", self.unmeasured.len());
             for (why, rules) in self.unmeasured_by_reason() {
-                wrap(&mut out, "  ", &format!("{why}: {}", rules.join(", ")));
+                wrap(&mut out, columns, "  ", &format!("{why}: {}", rules.join(", ")));
             }
         }
         out
@@ -549,8 +561,6 @@ fn place(rule: Option<&'static str>) -> (usize, &'static str) {
     }
 }
 
-/// Columns of a terminal.
-const WIDTH: usize = 100;
 /// Columns of the number of cases.
 const COUNT: usize = 6;
 /// Columns of a cell, with the blank before it: `≠ 8192 !`.
@@ -578,15 +588,15 @@ fn end(out: &mut String) {
     out.push('\n');
 }
 
-/// A paragraph of at most [`WIDTH`] columns; further lines are indented like what follows `lead`.
-fn wrap(out: &mut String, lead: &str, words: &str) {
+/// A paragraph of at most so many columns; further lines are indented like what follows `lead`.
+fn wrap(out: &mut String, columns: usize, lead: &str, words: &str) {
     let indent = if lead.is_empty() { 0 } else { 4 };
     out.push_str(lead);
     let mut at = lead.chars().count();
     let mut first = true;
     for word in words.split(' ') {
         let length = word.chars().count();
-        if !first && at + 1 + length > WIDTH {
+        if !first && at + 1 + length > columns {
             out.push('\n');
             out.push_str(&" ".repeat(indent));
             at = indent;
@@ -603,7 +613,12 @@ fn wrap(out: &mut String, lead: &str, words: &str) {
 
 /// All that a head says of who it is, in one line.
 fn about(head: &Head) -> String {
-    let mut about = format!("{}; CPU {}; set {}; {}", head.label(), head.cpu, head.set, head.date);
+    let label = head.label();
+    let mut about = label.clone();
+    if !head.cpu.is_empty() && !label.ends_with(&format!(", cpu {}", head.cpu)) {
+        let _ = write!(about, "; CPU {}", head.cpu);
+    }
+    let _ = write!(about, "; set {}; {}", head.set, head.date);
     if let Some(shards) = &head.shard {
         let _ = write!(about, "; shard {shards}");
     }

@@ -167,12 +167,16 @@ pub struct Contradiction {
 type Key = (String, String, Option<String>, String, String);
 
 impl Head {
-    /// `kvm 6.12.48 on qemu-tcg 7.2.22, cpu max`: who it is, in one line.
+    /// `kvm 6.12.48 on qemu-tcg 7.2.22, cpu max`: who it is, in one line. The CPU model is told where it is not the
+    /// one that the subject has anyway: `qemu-tcg 7.2.22, cpu EPYC-v4`.
     #[must_use]
     pub fn label(&self) -> String {
         let mut label = format!("{} {}", self.subject, self.version);
         if let Some(below) = &self.below {
             let _ = write!(label, " on {below}");
+        }
+        if crate::subject::default_cpu(&self.subject).is_some_and(|cpu| cpu != self.cpu) {
+            let _ = write!(label, ", cpu {}", self.cpu);
         }
         label
     }

@@ -117,6 +117,7 @@ pub fn import(set: &Set, text: &str, machine: &str) -> Result<Section, String> {
     let head = Head {
         subject: "hardware".to_owned(),
         version: machine.to_owned(),
+        cpu: "its own".to_owned(),
         date: crate::store::now(),
         set: set.name.clone(),
         cases: set.cases.len(),
@@ -169,12 +170,20 @@ fn model(cpu: &vmcb::Cpu, set: &Set) -> Vec<Outcome> {
 struct Folder(PathBuf);
 
 impl Folder {
+    /// A new one that nobody else can write to: programs are started from it.
     fn new() -> Result<Self, Error> {
+        use std::os::unix::fs::DirBuilderExt as _;
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("nsvm-lab-{}-{count}", std::process::id()));
-        std::fs::create_dir_all(&path).map_err(Error::file(&path))?;
-        Ok(Self(path))
+        loop {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("nsvm-lab-{}-{count}", std::process::id()));
+            match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                // Left by a process of the same number, or put there by somebody else.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && count < 10_000 => {}
+                Err(error) => return Err(Error::file(&path)(error)),
+            }
+        }
     }
 
     fn path(&self) -> &Path {

@@ -15,6 +15,22 @@ pub const DEFAULT: [&str; 5] = ["model", "qemu", "bochs", "kvm@bookworm", "kvm@s
 /// The virtual CPU of the model, where none is named: the physical address width is that of QEMU's CPUs.
 pub const MODEL_CPU: &str = "EPYC-Milan-v3,phys-bits=40";
 
+/// The CPU model of QEMU where none is named.
+const QEMU_CPU: &str = "max";
+/// The CPU model of Bochs where none is named.
+const BOCHS_CPU: &str = "ryzen";
+
+/// The CPU model that a subject has where none is named: `max` of `qemu-tcg`. Nothing where none can be named.
+#[must_use]
+pub fn default_cpu(subject: &str) -> Option<&'static str> {
+    match subject {
+        "model" => Some(MODEL_CPU),
+        "qemu-tcg" => Some(QEMU_CPU),
+        "bochs" => Some(BOCHS_CPU),
+        _ => None,
+    }
+}
+
 /// A subject as people name it.
 ///
 /// | text | is |
@@ -67,6 +83,14 @@ impl Spec {
             Who::HostKvm => "kvm-host",
         };
         sort == name || sort == self.text
+    }
+}
+
+impl Spec {
+    /// Whether it is something of this very machine or build: not having it is a mistake in the name, not a lack.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.who == Who::Model || matches!(self.which, Which::Path(_))
     }
 }
 
@@ -171,7 +195,7 @@ impl Finder<'_> {
             }
             Who::Qemu => {
                 let qemu = self.subject(Kind::Qemu, &spec.which)?;
-                let cpu = spec.cpu.clone().unwrap_or_else(|| "max".to_owned());
+                let cpu = spec.cpu.clone().unwrap_or_else(|| QEMU_CPU.to_owned());
                 head.subject = "qemu-tcg".to_owned();
                 head.version = version(&qemu)?;
                 head.cpu.clone_from(&cpu);
@@ -183,7 +207,7 @@ impl Finder<'_> {
             }
             Who::Bochs => {
                 let bochs = self.subject(Kind::Bochs, &spec.which)?;
-                let cpu = spec.cpu.clone().unwrap_or_else(|| "ryzen".to_owned());
+                let cpu = spec.cpu.clone().unwrap_or_else(|| BOCHS_CPU.to_owned());
                 head.subject = "bochs".to_owned();
                 head.version = version(&bochs)?;
                 head.cpu.clone_from(&cpu);
@@ -224,7 +248,7 @@ impl Finder<'_> {
                 let qemu = self.subject(Kind::Qemu, &Which::Any)?;
                 head.subject = "kvm".to_owned();
                 head.version = release;
-                head.cpu = "max".to_owned();
+                head.cpu = QEMU_CPU.to_owned();
                 head.below = Some(format!("qemu-tcg {}, cpu max", version(&qemu)?));
                 Answers::Machine(Box::new(Kvm { start: Box::new(move || qemu.command()), kernel, modules }))
             }

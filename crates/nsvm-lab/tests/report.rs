@@ -65,7 +65,7 @@ fn small() -> Report {
 #[test]
 fn the_table_counts_rules_by_subjects() {
     let report = small();
-    let text = report.terminal(false);
+    let text = report.terminal(false, 100);
     let table = text.split("Not measured").next().expect("the table comes first");
     assert_eq!(
         table.trim_start(),
@@ -127,14 +127,14 @@ fn a_terminal_of_100_columns_shows_six_subjects_in_one_table() {
         rows.extend(sample::rows(1, 2));
         rows.truncate(subjects);
         let report = Report::new(rows);
-        let text = report.terminal(false);
+        let text = report.terminal(false, 100);
         for line in text.lines() {
             assert!(line.chars().count() <= 100 && !line.ends_with(' '), "{line}");
         }
         assert_eq!(text.lines().filter(|line| line.starts_with("rule ")).count(), tables);
         // Subjects that are called the same have numbers.
         assert_eq!(text.contains("[1]"), subjects > 6);
-        let colours = report.terminal(true);
+        let colours = report.terminal(true, 100);
         assert!(colours.contains("\u{1b}[31m≠") || colours.contains("\u{1b}[1m\u{1b}[31m≠"), "{colours}");
         assert_eq!(stripped(&colours), text);
         assert!(!text.contains('\u{1b}'));
@@ -269,7 +269,7 @@ fn a_page_for_six_subjects_is_below_three_megabytes() {
 fn a_report_of_nothing_is_a_report() {
     let report = Report::new(Vec::new());
     assert!(report.html().contains("No case of this set injects an event."));
-    assert!(report.terminal(false).contains("no case") && report.markdown().contains("None."));
+    assert!(report.terminal(false, 100).contains("no case") && report.markdown().contains("None."));
     let report = Report::new(vec![row("a", "1", &[])]);
     assert!(report.html().ends_with("</html>\n"));
 }

@@ -393,8 +393,8 @@ pub(crate) struct LabRun {
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<String>,
     /// How many subjects run at the same time; as many as there are processors without it
-    #[arg(long, value_name = "N")]
-    pub(crate) jobs: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
     /// Write the results as text, for `nsvm lab diff`, `merge` and `report`
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<std::path::PathBuf>,

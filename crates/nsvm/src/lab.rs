@@ -1,11 +1,11 @@
 //! `nsvm lab`: the same cases on several implementations of VMRUN. The work is done in `nsvm-lab`; here are
 //! arguments, files and what is printed.
 
-use crate::Status;
 use crate::cli::{Form, Lab, LabReport, LabRun, LabShow};
 use crate::error::Error;
+use crate::{Status, near};
 use nsvm_lab::case::Set;
-use nsvm_lab::compare::{Comparison, compare};
+use nsvm_lab::compare::{Comparison, compare, compare_all};
 use nsvm_lab::driver::{self, Progress};
 use nsvm_lab::expected::{self, Expected, Globs};
 use nsvm_lab::fetch::{Fetcher, Request};
@@ -15,18 +15,23 @@ use nsvm_lab::report::Report;
 use nsvm_lab::results::{self, Results, Shards};
 use nsvm_lab::run::{self, Questions};
 use nsvm_lab::store::{self, Store};
-use nsvm_lab::subject::{DEFAULT, Finder, Ready, Spec};
+use nsvm_lab::subject::{DEFAULT, Finder, Ready, Spec, Unavailable};
 use nsvm_lab::{sets, store::Subject};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt::Display;
+use std::fs::File;
 use std::io::{IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The longest list of unlisted differences that is printed; the rest is counted.
-const MOST_PRINTED: usize = 40;
+/// As many groups of unlisted differences are printed, and as many lines of cases for each; the rest is counted.
+const MOST_GROUPS: usize = 20;
+const MOST_FAMILIES: usize = 8;
+/// Columns of what is printed, at most: wider tables and lines are hard to follow.
+const WIDTH: usize = 100;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -55,12 +60,88 @@ fn in_file(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
     |error| Error::Input { file: path.display().to_string(), message: error.to_string() }
 }
 
+fn not_written(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
+    |error| Error::Input {
+        file: path.display().to_string(),
+        message: format!("it cannot be written: {error}"),
+    }
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(in_file(path))
 }
 
 fn write(path: &Path, text: &[u8]) -> Result<(), Error> {
-    std::fs::write(path, text).map_err(in_file(path))
+    Output::open(path)?.write(text)
+}
+
+/// A file to be written: whole, or not at all. The text goes into another file beside it, which then takes its name.
+struct Output {
+    path: PathBuf,
+    /// The other file, until it has the name; nothing where `path` is a pipe or a device.
+    beside: Option<PathBuf>,
+    file: File,
+}
+
+impl Output {
+    /// Before the work whose outcome goes there: what cannot be written is told at once.
+    fn open(path: &Path) -> Result<Self, Error> {
+        // What is a link is followed, so that the file changes and not the link.
+        let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        // /dev/stdout may be a link to a file that others hold open: that one must not be replaced.
+        let device = ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder));
+        if device || std::fs::metadata(&target).is_ok_and(|is| !is.is_file()) {
+            let file = File::options().write(true).open(path).map_err(not_written(path))?;
+            return Ok(Self { path: path.to_owned(), beside: None, file });
+        }
+        let name = target.file_name().ok_or_else(|| Error::Input {
+            file: path.display().to_string(),
+            message: "this is no name of a file".to_owned(),
+        })?;
+        let mut beside = OsString::from(".");
+        beside.push(name);
+        beside.push(format!(".{}", std::process::id()));
+        let beside = target.with_file_name(beside);
+        let file = File::create(&beside).map_err(not_written(path))?;
+        Ok(Self { path: target, beside: Some(beside), file })
+    }
+
+    fn write(mut self, text: &[u8]) -> Result<(), Error> {
+        self.file.write_all(text).map_err(not_written(&self.path))?;
+        if let Some(beside) = &self.beside {
+            // Some file systems tell only now that there was no room.
+            self.file.sync_all().map_err(not_written(&self.path))?;
+            std::fs::rename(beside, &self.path).map_err(not_written(&self.path))?;
+            self.beside = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if let Some(beside) = &self.beside {
+            let _ = std::fs::remove_file(beside);
+        }
+    }
+}
+
+/// Files that were asked for, opened.
+struct Outputs {
+    results: Option<Output>,
+    html: Option<Output>,
+    markdown: Option<Output>,
+}
+
+impl Outputs {
+    fn open(results: Option<&Path>, show: &LabShow) -> Result<Self, Error> {
+        let open = |path: Option<&Path>| path.map(Output::open).transpose();
+        Ok(Self {
+            results: open(results)?,
+            html: open(show.html.as_deref())?,
+            markdown: open(show.markdown.as_deref())?,
+        })
+    }
 }
 
 fn read_results(path: &Path) -> Result<Results, Error> {
@@ -73,10 +154,14 @@ fn open_store() -> Result<Store, Error> {
 
 /// The set, or the part of it whose ids match.
 fn set_of(name: &str, only: Option<&str>) -> Result<Set, Error> {
-    let mut set = sets::set(name).map_err(failed)?;
+    let mut set = sets::set(name).map_err(|error| {
+        let near = near::help(name, sets::names().iter().map(|&name| name.to_owned()));
+        Error::usage(error.to_string(), near)
+    })?;
     if let Some(only) = only {
         let globs = Globs::parse(only).map_err(failed)?;
-        set.cases.retain(|case| globs.matches(&case.id));
+        // A family's name stands for all of it.
+        set.cases.retain(|case| globs.matches(&case.id) || globs.matches(results::split_id(&case.id).0));
         if set.cases.is_empty() {
             return Err(Error::usage(
                 format!("--only: no case of the set {name} matches `{only}`"),
@@ -110,6 +195,15 @@ fn expected_list(path: Option<&Path>) -> Result<Expected, Error> {
     parsed.map_err(|errors| failed(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
 }
 
+fn spec_of(name: &str) -> Result<Spec, Error> {
+    name.parse().map_err(|error: Unavailable| {
+        let sort = name.split(['@', '=', ':']).next().unwrap_or(name);
+        let known = ["model", "qemu", "bochs", "kvm", "kvm-host"];
+        let near = (!known.contains(&sort)).then(|| near::help(sort, known.map(str::to_owned))).flatten();
+        Error::usage(error.to_string(), near)
+    })
+}
+
 fn run_subjects(arguments: &LabRun, out: &mut dyn Write) -> Result<Status, Error> {
     let whole = set_of(&arguments.set, arguments.only.as_deref())?;
     let shard = arguments.shard.as_deref().map(shard_of).transpose()?;
@@ -119,7 +213,7 @@ fn run_subjects(arguments: &LabRun, out: &mut dyn Write) -> Result<Status, Error
     } else {
         arguments.subjects.iter().map(String::as_str).collect()
     };
-    let specs: Vec<Spec> = names.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(failed)?;
+    let specs: Vec<Spec> = names.iter().map(|name| spec_of(name)).collect::<Result<_, _>>()?;
     for wanted in &arguments.require {
         if !specs.iter().any(|spec| spec.is(wanted)) {
             return Err(failed(format!(
@@ -128,6 +222,7 @@ fn run_subjects(arguments: &LabRun, out: &mut dyn Write) -> Result<Status, Error
             )));
         }
     }
+    let mut outputs = Outputs::open(arguments.output.as_deref(), &arguments.show)?;
     // A second signal ends us at once.
     ctrlc::set_handler(|| {
         if INTERRUPTED.swap(true, Ordering::Relaxed) {
@@ -142,9 +237,11 @@ fn run_subjects(arguments: &LabRun, out: &mut dyn Write) -> Result<Status, Error
         Finder { store: &store, may_fetch: !arguments.offline, progress: &mut tell, fetcher: None };
     let mut ready: Vec<Ready> = Vec::new();
     let mut missing = Vec::new();
+    let mut broken = Vec::new();
     for spec in &specs {
         match finder.find(spec) {
             Ok(subject) => ready.push(subject),
+            Err(why) if spec.is_exact() => broken.push(format!("{spec}: {why}")),
             Err(why) => missing.push((spec, why)),
         }
         if INTERRUPTED.load(Ordering::Relaxed) {
@@ -161,14 +258,15 @@ fn run_subjects(arguments: &LabRun, out: &mut dyn Write) -> Result<Status, Error
         all: whole.cases.len(),
         shard: shard.map(|(number, of)| Shards::one(number, of)),
     };
-    let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let jobs = arguments
+        .jobs
+        .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let bars = Bars::new(ready.iter().map(|subject| subject.head.label()).collect());
     let done =
         run::run(&ready, &questions, jobs, &INTERRUPTED, &|number, progress| bars.update(number, progress));
     bars.end();
 
     let mut found = Results::default();
-    let mut broken = Vec::new();
     for (subject, result) in ready.iter().zip(done) {
         match result {
             Ok(section) => found.sections.push(section),
@@ -176,12 +274,12 @@ fn run_subjects(arguments: &LabRun, out: &mut dyn Write) -> Result<Status, Error
             Err(error) => broken.push(format!("{}: {error}", subject.head.label())),
         }
     }
-    if let Some(path) = &arguments.output {
-        write(path, found.to_text().map_err(failed)?.as_bytes())?;
+    if let Some(output) = outputs.results.take() {
+        output.write(found.to_text().map_err(failed)?.as_bytes())?;
     }
     let all = arguments.only.is_none() && shard.is_none();
     let comparison = compare(&set, &found, &list, all);
-    let mut status = show(comparison, &arguments.show, out)?;
+    let mut status = show(comparison, all, outputs, out)?;
     for (spec, why) in &missing {
         writeln!(out, "skipped: {spec}: {why}")?;
     }
@@ -202,38 +300,72 @@ fn run_subjects(arguments: &LabRun, out: &mut dyn Write) -> Result<Status, Error
         writeln!(out, "error: {spec} is required")?;
         status = status.and(Status::Failed);
     }
+    if found.sections.is_empty() && broken.is_empty() {
+        writeln!(out, "error: nothing was run")?;
+        status = status.and(Status::Failed);
+    }
     Ok(status)
 }
 
-/// Prints the table, and what is not as listed; writes the files that were asked for.
-fn show(comparison: Comparison, arguments: &LabShow, out: &mut dyn Write) -> Result<Status, Error> {
+/// Prints the table, and what is not as listed; writes the files that were asked for. `all`: whole sets were run.
+fn show(comparison: Comparison, all: bool, outputs: Outputs, out: &mut dyn Write) -> Result<Status, Error> {
     let colour = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
+    let columns =
+        terminal_size::terminal_size_of(std::io::stdout()).map_or(WIDTH, |(columns, _)| columns.0.into());
     let as_listed = comparison.is_as_listed();
     let Comparison { rows, unlisted, stale, predicted, unknown } = comparison;
     let labels: Vec<_> = rows.iter().map(|row| row.head.label()).collect();
     let report = Report::new(rows);
-    write!(out, "{}", report.terminal(colour))?;
+    let report = if all { report } else { report.of_a_part() };
+    if !labels.is_empty() {
+        writeln!(out, "{}", report.terminal(colour, columns.min(WIDTH)))?;
+    }
     for (label, (right, wrong)) in labels.iter().zip(predicted) {
         if right + wrong > 0 {
-            writeln!(out, "predicted for {label}: {right} came out, {wrong} did not")?;
+            writeln!(
+                out,
+                "{label}: of {} answers {right} were predicted, {wrong} predicted otherwise",
+                right + wrong
+            )?;
         }
     }
     if unknown > 0 {
         writeln!(out, "note: {unknown} outcomes are of cases that this build does not have")?;
     }
-    for (what, lines) in [("unlisted difference", &unlisted), ("stale entry of the list", &stale)] {
-        for line in lines.iter().take(MOST_PRINTED) {
-            writeln!(out, "error: {what}: {line}")?;
+    if !unlisted.is_empty() {
+        let cases: usize = unlisted.iter().map(|group| group.ids.len()).sum();
+        writeln!(out, "error: {cases} differences from the rulebook are not in the list of expected ones")?;
+        for group in unlisted.iter().take(MOST_GROUPS) {
+            writeln!(out, "  {group}")?;
+            let families = group.cases();
+            for ids in families.iter().take(MOST_FAMILIES) {
+                writeln!(out, "    {ids}")?;
+            }
+            if families.len() > MOST_FAMILIES {
+                writeln!(out, "    and {} families more", families.len() - MOST_FAMILIES)?;
+            }
         }
-        if lines.len() > MOST_PRINTED {
-            writeln!(out, "error: {what}: {} more", lines.len() - MOST_PRINTED)?;
+        if unlisted.len() > MOST_GROUPS {
+            writeln!(out, "  and {} more of such groups; --html FILE has all", unlisted.len() - MOST_GROUPS)?;
         }
+        writeln!(
+            out,
+            "  = help: where the subject is known to do so, add a row to {}; its head says how",
+            expected::FILE
+        )?;
     }
-    if let Some(path) = &arguments.markdown {
-        write(path, report.markdown().as_bytes())?;
+    if !stale.is_empty() {
+        writeln!(out, "error: rows of the list of which nothing came out any more: {}", stale.len())?;
+        for line in &stale {
+            writeln!(out, "  {line}")?;
+        }
+        writeln!(out, "  = help: remove the row, or its subject or version, from {}", expected::FILE)?;
     }
-    if let Some(path) = &arguments.html {
-        write(path, report.html().as_bytes())?;
+    if let Some(output) = outputs.markdown {
+        output.write(report.markdown().as_bytes())?;
+    }
+    if let Some(output) = outputs.html {
+        output.write(report.html().as_bytes())?;
     }
     Ok(if as_listed { Status::Fine } else { Status::Refused })
 }
@@ -242,25 +374,15 @@ fn report_files(arguments: &LabReport, out: &mut dyn Write) -> Result<Status, Er
     let list = expected_list(arguments.show.expected.as_deref())?;
     let parts = arguments.files.iter().map(|path| Ok((path.display().to_string(), read_results(path)?)));
     let merged = results::merge(parts.collect::<Result<Vec<_>, Error>>()?).map_err(failed)?;
-    let mut by_set: BTreeMap<String, Results> = BTreeMap::new();
-    for section in merged.sections {
+    let outputs = Outputs::open(None, &arguments.show)?;
+    for section in &merged.sections {
         if let Some(missing) = section.missing() {
             writeln!(out, "note: {}: {missing}", section.head.label())?;
         }
-        by_set.entry(section.head.set.clone()).or_default().sections.push(section);
     }
-    let mut all = Comparison::default();
-    for (name, found) in by_set {
-        let set = sets::set(&name).map_err(failed)?;
-        let whole = found.sections.iter().all(|section| section.outcomes.len() == set.cases.len());
-        let one = compare(&set, &found, &list, whole);
-        all.rows.extend(one.rows);
-        all.unlisted.extend(one.unlisted);
-        all.stale.extend(one.stale);
-        all.predicted.extend(one.predicted);
-        all.unknown += one.unknown;
-    }
-    show(all, &arguments.show, out)
+    let whole = merged.sections.iter().all(|section| section.missing().is_none());
+    let all = compare_all(merged, &list).map_err(failed)?;
+    show(all, whole, outputs, out)
 }
 
 fn fetch(what: &[String], out: &mut dyn Write) -> Result<Status, Error> {
@@ -451,8 +573,11 @@ impl Bars {
     fn new(labels: Vec<String>) -> Self {
         let now = Instant::now();
         let last = vec![None; labels.len()];
+        // Lines are redrawn where the cursor can be moved.
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        let terminal = std::io::stderr().is_terminal() && !dumb;
         let state = Mutex::new(State { labels, last, drawn: 0, when: now });
-        Self { state, began: now, terminal: std::io::stderr().is_terminal() }
+        Self { state, began: now, terminal }
     }
 
     fn line(&self, label: &str, progress: Option<Progress>) -> String {
@@ -481,15 +606,17 @@ impl Bars {
     }
 
     fn draw(&self, state: &mut State) {
-        let mut text = String::new();
+        // A line wider than the terminal must be cut: one that goes on in the next would spoil what is redrawn.
+        let mut text = "\x1b[?7l".to_owned();
         if state.drawn > 0 {
             text.push_str(&format!("\x1b[{}A", state.drawn));
         }
         for (label, progress) in state.labels.iter().zip(&state.last) {
             text.push_str("\r\x1b[K");
-            text.extend(self.line(label, *progress).chars().take(100));
+            text.push_str(&self.line(label, *progress));
             text.push('\n');
         }
+        text.push_str("\x1b[?7h");
         state.drawn = state.labels.len();
         state.when = Instant::now();
         eprint!("{text}");

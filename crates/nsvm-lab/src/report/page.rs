@@ -462,7 +462,9 @@ impl Page<'_> {
 
     fn unmeasured(&mut self) {
         put!(self, "<section id=\"unmeasured\">\n<h2>Rules not measured on any subject</h2>\n");
-        if self.report.unmeasured.is_empty() {
+        if self.report.part {
+            put!(self, "<p>Not listed: only a part of a set was run.</p>\n");
+        } else if self.report.unmeasured.is_empty() {
             put!(self, "<p>None.</p>\n");
         } else {
             put!(self, "<dl>\n");
