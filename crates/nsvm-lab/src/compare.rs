@@ -3,8 +3,8 @@
 use crate::case::{Case, Set};
 use crate::expected::{self, CaseFacts};
 use crate::outcome::{Answer, Outcome, Seen};
-use crate::report::{Agreement, CaseReport, Expected, Row};
 use crate::protocol::memory;
+use crate::report::{Agreement, CaseReport, Expected, Row};
 use crate::results::{Head, Results, Section};
 use crate::sets::killer;
 use crate::verdict;
@@ -164,13 +164,7 @@ fn layers<'a>(section: &Section, limits: &'a Limits) -> Option<Vec<Layer<'a>>> {
 }
 
 /// Whether what is predicted came out; nothing where nothing is predicted or the case was not run.
-fn predicted(
-    head: &Head,
-    layers: &[Layer<'_>],
-    set: &Set,
-    case: &Case,
-    outcome: &Outcome,
-) -> Option<bool> {
+fn predicted(head: &Head, layers: &[Layer<'_>], set: &Set, case: &Case, outcome: &Outcome) -> Option<bool> {
     let environment = verdict::environment(set, case);
     let answer = outcome.answer();
     if answer == Answer::Skipped || case.meaningless.is_some() {
