@@ -588,6 +588,7 @@ mod tests {
         // Vector 31 is refused, as the rulebook has it.
         let reserved = nine.replace("vector-9", "vector-reserved");
         assert_eq!(stale(&reserved, "qemu-tcg", "7.2.22"), [1]);
+        assert_eq!(stale(&reserved.replace("measured", "sometimes"), "qemu-tcg", "7.2.22"), [0; 0]);
         assert_eq!(stale(&reserved, "qemu-tcg", "10.0.2"), [0; 0], "it does not apply");
         assert_eq!(stale(&reserved, "kvm", "7.2.22"), [0; 0], "it does not apply");
         // No case of the run has it.

@@ -384,6 +384,12 @@ qemu-tcg 1 -> qemu-tcg 2
   the same: 8167 cases
 "
     );
+    // What is named unstable is counted and not listed.
+    let mut aside = found.clone();
+    aside.set_aside(|id| id.starts_with("eventinj."));
+    assert_eq!((aside.unstable, aside.answers.len(), aside.details.len()), (24, 0, 0));
+    assert!(aside.to_string().contains("\n  24 cases named unstable differ\n"), "{aside}");
+    assert!(!aside.is_empty(), "cases that one side lacks are still there");
     // Other versions are other subjects, unless the caller says what to compare.
     let (old, new) = (Results { sections: vec![old] }, Results { sections: vec![new] });
     let found = diff(&old, &new);
