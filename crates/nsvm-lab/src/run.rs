@@ -96,14 +96,22 @@ fn ask(
             let killer =
                 |id: &str| sets::killer(&head.subject, &head.version, id).map(|killer| killer.reason);
             let run = driver::run(machine.as_ref(), set, &killer, folder.path(), interrupted, progress)?;
-            head.cpuid = run.cpuid;
-            head.msrs = run.msrs;
-            head.notes = run.notes;
+            learn(&mut head, &run);
             run.outcomes
         }
     };
     let outcomes = set.cases.iter().map(|case| case.id.clone()).zip(outcomes).collect();
     Ok(Section { head, outcomes })
+}
+
+/// What the machine said of itself, in the order in which merged results have it.
+fn learn(head: &mut Head, run: &driver::Run) {
+    head.cpuid.clone_from(&run.cpuid);
+    head.cpuid.sort_by_key(|entry| (entry.leaf, entry.subleaf));
+    head.msrs.clone_from(&run.msrs);
+    head.msrs.sort_unstable();
+    head.notes.clone_from(&run.notes);
+    head.notes.sort();
 }
 
 /// Results from the lines that the payload wrote on a machine that we cannot drive: hardware.
@@ -114,18 +122,16 @@ pub fn import(set: &Set, text: &str, machine: &str) -> Result<Section, String> {
     let runnable: Vec<_> = set.cases.iter().filter(|case| case.cannot_run.is_none()).cloned().collect();
     let part = Set { name: set.name.clone(), bases: set.bases.clone(), cases: runnable };
     let run = driver::listen(&part, text.lines()).map_err(|error| error.to_string())?;
-    let head = Head {
+    let mut head = Head {
         subject: "hardware".to_owned(),
         version: machine.to_owned(),
         cpu: "its own".to_owned(),
         date: crate::store::now(),
         set: set.name.clone(),
         cases: set.cases.len(),
-        cpuid: run.cpuid,
-        msrs: run.msrs,
-        notes: run.notes,
         ..Head::default()
     };
+    learn(&mut head, &run);
     let mut outcomes: BTreeMap<_, _> =
         part.cases.iter().map(|case| case.id.clone()).zip(run.outcomes).collect();
     for case in &set.cases {

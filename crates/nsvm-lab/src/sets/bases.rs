@@ -110,6 +110,9 @@ const DATA_RING3: u16 = 0xF3;
 /// G and D of a flat segment.
 const FLAT: u16 = 0xC00;
 
+/// TLB_CONTROL: the whole TLB is flushed.
+const FLUSH_ALL: u64 = 1;
+
 /// Makes a VMCB run.
 pub(super) fn plumb(page: &mut [u8; PAGE_SIZE]) {
     contain(page);
@@ -158,6 +161,10 @@ pub(super) fn plumb(page: &mut [u8; PAGE_SIZE]) {
     put(page, field::rip.offset, 8, rip);
     put(page, field::rsp.offset, 8, rsp);
     put(page, field::rax.offset, 8, 0);
+    // Cases share an ASID and not their tables: what one left in the TLB must not decide what the next one does.
+    if read(page, field::tlb_control) == 0 {
+        put(page, field::tlb_control.offset, 1, FLUSH_ALL);
+    }
     let cpl = if mode == Mode::V86 { 3 } else { 0 };
     put(page, field::cpl.offset, 1, cpl);
 }
