@@ -6,7 +6,7 @@ use crate::outcome::{Answer, Outcome, Seen};
 use crate::protocol::memory;
 use crate::report::{Agreement, CaseReport, Expected, Row};
 use crate::results::{Head, Results, Section};
-use crate::sets::killer;
+use crate::sets::{killer, unstable};
 use crate::verdict;
 use std::collections::BTreeMap;
 use vmcb::{Cpu, Decision, Limits, Policy, Verdict};
@@ -167,7 +167,8 @@ fn layers<'a>(section: &Section, limits: &'a Limits) -> Option<Vec<Layer<'a>>> {
 fn predicted(head: &Head, layers: &[Layer<'_>], set: &Set, case: &Case, outcome: &Outcome) -> Option<bool> {
     let environment = verdict::environment(set, case);
     let answer = outcome.answer();
-    if answer == Answer::Skipped || case.meaningless.is_some() {
+    let unstable = unstable(&head.subject, &head.version, &case.id).is_some();
+    if answer == Answer::Skipped || case.meaningless.is_some() || unstable {
         return None;
     }
     let is_fault = |id: &&str| id.starts_with("pre-");
