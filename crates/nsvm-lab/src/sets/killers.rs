@@ -124,7 +124,7 @@ pub fn killer(subject: &str, version: &str, case: &str) -> Option<&'static Kille
 }
 
 /// Cases of one subject whose outcome changes from run to run, or with the cases before it. It is compared, and the list
-/// of expected differences has a row for it; two runs of the subject may differ in it, and it is not predicted.
+/// of expected differences has a row for it; two runs of the subject may differ in it, and from what is predicted.
 #[derive(Clone, Copy, Debug)]
 pub struct Unstable {
     /// The subject.
