@@ -436,28 +436,33 @@ fn available(what: &[String], out: &mut dyn Write) -> Result<Status, Error> {
 }
 
 fn list(out: &mut dyn Write) -> Result<Status, Error> {
-    let line = |out: &mut dyn Write, subject: &Subject, place: &Path| {
-        writeln!(out, "{:<50} {}", subject.to_string(), place.display())
-    };
     for found in store::installed() {
         match found {
             Ok(subject) => {
                 let program = subject.program().unwrap_or_default();
-                line(out, &subject, &program)?;
+                writeln!(out, "{} {}, installed: {}", subject.kind, subject.version, program.display())?;
             }
             Err(error) => writeln!(out, "unusable: {error}")?,
         }
     }
-    let store = open_store()?;
+    let root = Store::default_root().map_err(failed)?;
+    let store = Store::open(&root).map_err(failed)?;
     let listing = store.list().map_err(failed)?;
-    for subject in &listing.subjects {
-        line(out, subject, &subject.root)?;
+    writeln!(out, "{}:", root.display())?;
+    if listing.subjects.is_empty() {
+        writeln!(out, "  nothing is fetched; `nsvm lab fetch qemu@trixie kernel@sid` gets some")?;
+    }
+    let row =
+        |subject: &Subject| [subject.kind.name().to_owned(), subject.version.clone(), subject.suite.clone()];
+    let rows: Vec<_> = listing.subjects.iter().map(row).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
+    let (versions, suites) = (width(1), width(2));
+    for (subject, [kind, version, suite]) in listing.subjects.iter().zip(&rows) {
+        let size = format!("{} MB", subject.size >> 20);
+        writeln!(out, "  {kind:<6}  {version:<versions$}  {suite:<suites$}  {size:>7}")?;
     }
     for (path, error) in &listing.damaged {
         writeln!(out, "damaged: {}: {error}", path.display())?;
-    }
-    if listing.subjects.is_empty() {
-        writeln!(out, "nothing is fetched; `nsvm lab fetch qemu@trixie kernel@sid` gets some")?;
     }
     Ok(Status::Fine)
 }
@@ -557,15 +562,22 @@ fn import(
 /// A line of progress for each subject: redrawn on a terminal, else one when it ends.
 struct Bars {
     state: Mutex<State>,
-    began: Instant,
     terminal: bool,
 }
 
 struct State {
     labels: Vec<String>,
-    last: Vec<Option<Progress>>,
+    last: Vec<Option<Bar>>,
     drawn: usize,
     when: Instant,
+}
+
+/// How far a subject is, since when, and when it was told.
+#[derive(Clone, Copy)]
+struct Bar {
+    progress: Progress,
+    began: Instant,
+    told: Instant,
 }
 
 impl Bars {
@@ -576,43 +588,45 @@ impl Bars {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         let terminal = std::io::stderr().is_terminal() && !dumb;
         let state = Mutex::new(State { labels, last, drawn: 0, when: now });
-        Self { state, began: now, terminal }
+        Self { state, terminal }
     }
 
-    fn line(&self, label: &str, progress: Option<Progress>) -> String {
-        match progress {
-            None => format!("{label}: waiting"),
-            Some(Progress { done, all, broken }) => {
-                let broken = if broken > 0 { format!(", {broken} broke it") } else { String::new() };
-                format!("{label}: {done} of {all} cases{broken}, {} s", self.began.elapsed().as_secs())
-            }
-        }
+    fn line(label: &str, bar: Option<Bar>) -> String {
+        let Some(Bar { progress: Progress { done, all, broken }, began, told }) = bar else {
+            return format!("{label}: waiting");
+        };
+        let until = if done >= all { told } else { Instant::now() };
+        let seconds = until.duration_since(began).as_secs();
+        let broken = if broken > 0 { format!(", {broken} broke it") } else { String::new() };
+        format!("{label}: {done} of {all} cases{broken}, {seconds} s")
     }
 
     fn update(&self, number: usize, progress: Progress) {
         let Ok(mut state) = self.state.lock() else { return };
-        if let Some(place) = state.last.get_mut(number) {
-            *place = Some(progress);
-        }
+        let State { labels, last, when, .. } = &mut *state;
+        let (Some(label), Some(place)) = (labels.get(number), last.get_mut(number)) else { return };
+        let told = Instant::now();
+        let began = place.map_or(told, |bar| bar.began);
+        *place = Some(Bar { progress, began, told });
         let finished = progress.done >= progress.all;
-        if self.terminal {
-            if finished || state.when.elapsed() > Duration::from_millis(100) {
-                self.draw(&mut state);
+        if !self.terminal {
+            if finished {
+                eprintln!("{}", Self::line(label, *place));
             }
-        } else if finished && let Some(label) = state.labels.get(number) {
-            eprintln!("{}", self.line(label, Some(progress)));
+        } else if finished || when.elapsed() > Duration::from_millis(100) {
+            Self::draw(&mut state);
         }
     }
 
-    fn draw(&self, state: &mut State) {
+    fn draw(state: &mut State) {
         // A line wider than the terminal must be cut: one that goes on in the next would spoil what is redrawn.
         let mut text = "\x1b[?7l".to_owned();
         if state.drawn > 0 {
             text.push_str(&format!("\x1b[{}A", state.drawn));
         }
-        for (label, progress) in state.labels.iter().zip(&state.last) {
+        for (label, bar) in state.labels.iter().zip(&state.last) {
             text.push_str("\r\x1b[K");
-            text.push_str(&self.line(label, *progress));
+            text.push_str(&Self::line(label, *bar));
             text.push('\n');
         }
         text.push_str("\x1b[?7h");
@@ -625,7 +639,7 @@ impl Bars {
         if self.terminal
             && let Ok(mut state) = self.state.lock()
         {
-            self.draw(&mut state);
+            Self::draw(&mut state);
         }
     }
 }
