@@ -307,26 +307,43 @@ fn run_subjects(arguments: &LabRun, out: &mut dyn Write) -> Result<Status, Error
     Ok(status)
 }
 
+/// The text, indented, in lines that break behind blanks and commas only.
+fn folded(indent: usize, text: &str, columns: usize) -> String {
+    let mut out = " ".repeat(indent);
+    let mut at = indent;
+    for word in text.split_inclusive([' ', ',']) {
+        let length = word.trim_end().chars().count();
+        if at + length > columns && at > indent {
+            out.truncate(out.trim_end().len());
+            at = indent + 2;
+            out.push('\n');
+            out.push_str(&" ".repeat(at));
+        }
+        out.push_str(word);
+        at += word.chars().count();
+    }
+    out.truncate(out.trim_end().len());
+    out.push('\n');
+    out
+}
+
 /// Prints the table, and what is not as listed; writes the files that were asked for. `all`: whole sets were run.
 fn show(comparison: Comparison, all: bool, outputs: Outputs, out: &mut dyn Write) -> Result<Status, Error> {
     let colour = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
-    let columns =
-        terminal_size::terminal_size_of(std::io::stdout()).map_or(WIDTH, |(columns, _)| columns.0.into());
+    let columns = terminal_size::terminal_size_of(std::io::stdout())
+        .map_or(WIDTH, |(columns, _)| usize::from(columns.0).min(WIDTH));
     let as_listed = comparison.is_as_listed();
     let Comparison { rows, unlisted, stale, predicted, unknown } = comparison;
     let labels: Vec<_> = rows.iter().map(|row| row.head.label()).collect();
     let report = Report::new(rows);
     let report = if all { report } else { report.of_a_part() };
     if !labels.is_empty() {
-        writeln!(out, "{}", report.terminal(colour, columns.min(WIDTH)))?;
+        writeln!(out, "{}", report.terminal(colour, columns))?;
     }
     for (label, (right, wrong)) in labels.iter().zip(predicted) {
         if right + wrong > 0 {
-            writeln!(
-                out,
-                "{label}: of {} answers {right} were predicted, {wrong} predicted otherwise",
-                right + wrong
-            )?;
+            let text = format!("{label}: {right} of {} predicted answers came out", right + wrong);
+            write!(out, "{}", folded(0, &text, columns))?;
         }
     }
     if unknown > 0 {
@@ -335,31 +352,36 @@ fn show(comparison: Comparison, all: bool, outputs: Outputs, out: &mut dyn Write
     if !unlisted.is_empty() {
         let cases: usize = unlisted.iter().map(|group| group.ids.len()).sum();
         writeln!(out, "error: {cases} differences from the rulebook are not in the list of expected ones")?;
+        let mut subject = None;
         for group in unlisted.iter().take(MOST_GROUPS) {
-            writeln!(out, "  {group}")?;
+            if subject.replace(&group.subject) != Some(&group.subject) {
+                writeln!(out, "  {}", group.subject)?;
+            }
+            write!(out, "{}", folded(4, &group.to_string(), columns))?;
             let families = group.cases();
             for ids in families.iter().take(MOST_FAMILIES) {
-                writeln!(out, "    {ids}")?;
+                write!(out, "{}", folded(6, ids, columns))?;
             }
             if families.len() > MOST_FAMILIES {
-                writeln!(out, "    and {} families more", families.len() - MOST_FAMILIES)?;
+                writeln!(out, "      and {} lines more", families.len() - MOST_FAMILIES)?;
             }
         }
         if unlisted.len() > MOST_GROUPS {
             writeln!(out, "  and {} more of such groups; --html FILE has all", unlisted.len() - MOST_GROUPS)?;
         }
-        writeln!(
-            out,
-            "  = help: where the subject is known to do so, add a row to {}; its head says how",
+        let help = format!(
+            "= help: where a subject is known to do so, add a row to {}; its head says how",
             expected::FILE
-        )?;
+        );
+        write!(out, "{}", folded(2, &help, columns))?;
     }
     if !stale.is_empty() {
         writeln!(out, "error: rows of the list of which nothing came out any more: {}", stale.len())?;
         for line in &stale {
-            writeln!(out, "  {line}")?;
+            write!(out, "{}", folded(2, line, columns))?;
         }
-        writeln!(out, "  = help: remove the row, or its subject or version, from {}", expected::FILE)?;
+        let help = format!("= help: remove the row, or its subject or version, from {}", expected::FILE);
+        write!(out, "{}", folded(2, &help, columns))?;
     }
     if let Some(output) = outputs.markdown {
         output.write(report.markdown().as_bytes())?;
@@ -452,14 +474,17 @@ fn list(out: &mut dyn Write) -> Result<Status, Error> {
     if listing.subjects.is_empty() {
         writeln!(out, "  nothing is fetched; `nsvm lab fetch qemu@trixie kernel@sid` gets some")?;
     }
-    let row =
-        |subject: &Subject| [subject.kind.name().to_owned(), subject.version.clone(), subject.suite.clone()];
-    let rows: Vec<_> = listing.subjects.iter().map(row).collect();
+    let columns = |subject: &Subject| {
+        let release = subject.release().unwrap_or_default().to_owned();
+        [subject.kind.name().to_owned(), subject.version.clone(), subject.suite.clone(), release]
+    };
+    let rows: Vec<_> = listing.subjects.iter().map(columns).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
     let (versions, suites) = (width(1), width(2));
-    for (subject, [kind, version, suite]) in listing.subjects.iter().zip(&rows) {
+    for (subject, [kind, version, suite, release]) in listing.subjects.iter().zip(&rows) {
         let size = format!("{} MB", subject.size >> 20);
-        writeln!(out, "  {kind:<6}  {version:<versions$}  {suite:<suites$}  {size:>7}")?;
+        let line = format!("  {kind:<6}  {version:<versions$}  {suite:<suites$}  {size:>7}  {release}");
+        writeln!(out, "{}", line.trim_end())?;
     }
     for (path, error) in &listing.damaged {
         writeln!(out, "damaged: {}: {error}", path.display())?;
