@@ -363,7 +363,7 @@ fn show(comparison: Comparison, all: bool, outputs: Outputs, out: &mut dyn Write
                 write!(out, "{}", folded(6, ids, columns))?;
             }
             if families.len() > MOST_FAMILIES {
-                writeln!(out, "      and {} lines more", families.len() - MOST_FAMILIES)?;
+                writeln!(out, "      and more: {} of such lines", families.len() - MOST_FAMILIES)?;
             }
         }
         if unlisted.len() > MOST_GROUPS {
