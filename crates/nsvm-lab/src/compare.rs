@@ -251,3 +251,48 @@ fn layer(section: &Section, outcome: &Outcome) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unlisted_differences_take_few_words() {
+        let ids = [
+            "flip.long64.cr4#0",
+            "flip.long64.cr4#1",
+            "flip.np64.cr4#0",
+            "flip.np64.cr4#1",
+            "flip.pae.cr4#0",
+            "eventinj.long64#1612",
+            "eventinj.v86#1612",
+            "pair.a+b",
+            "row.x",
+        ];
+        let mut unlisted = Unlisted {
+            subject: "bochs 2.7".to_owned(),
+            answer: "accepted".to_owned(),
+            outcomes: BTreeSet::from(["ran".to_owned()]),
+            rules: vec!["sav-cr4-mbz"],
+            ids: ids.map(str::to_owned).into(),
+        };
+        assert_eq!(
+            unlisted.cases(),
+            [
+                "eventinj.{long64,v86}#1612",
+                "flip.pae.cr4#0",
+                "flip.{long64,np64}.cr4#0-1",
+                "pair.a+b",
+                "row.x"
+            ]
+        );
+        assert_eq!(
+            unlisted.to_string(),
+            "accepted (`ran`), where the rulebook refuses by sav-cr4-mbz: 9 cases"
+        );
+        unlisted.outcomes.insert("took".to_owned());
+        unlisted.rules.clear();
+        unlisted.ids = BTreeSet::from(["row.x".to_owned()]);
+        assert_eq!(unlisted.to_string(), "accepted, where the rulebook accepts: 1 case");
+    }
+}
