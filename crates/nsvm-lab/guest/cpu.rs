@@ -244,6 +244,13 @@ guarded_vmrun:
     xor edi, edi
     xor ebp, ebp
     vmrun rax
+    // QEMU 7.2 leaves CR0.PG of L1 clear behind a guest with LME and neither PG nor PAE, and takes nested paging for
+    // off from then on. Writing CR0 once more mends it; elsewhere PG is set and nothing is done.
+    mov rax, cr0
+    bts rax, 31
+    jc 2f
+    mov cr0, rax
+2:
     xor eax, eax
 
 leave_guard:

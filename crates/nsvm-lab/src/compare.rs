@@ -52,14 +52,13 @@ pub struct Unlisted {
 }
 
 impl fmt::Display for Unlisted {
-    /// `qemu-tcg 7.2.22: accepted (ran), where the rulebook refuses by sav-cr4-mbz: 38 cases`
+    /// All but the subject: `accepted, where the rulebook refuses by sav-cr4-mbz: 38 cases`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// As many outcomes are named.
-        const MOST: usize = 3;
-        write!(f, "{}: {}", self.subject, self.answer)?;
-        let outcomes: Vec<_> = self.outcomes.iter().map(String::as_str).take(MOST).collect();
-        let more = if self.outcomes.len() > MOST { "; ..." } else { "" };
-        write!(f, " (`{}`{more})", outcomes.join("`; `"))?;
+        f.write_str(&self.answer)?;
+        // Several say too little of each case to be of use.
+        if self.outcomes.len() == 1 {
+            write!(f, " (`{}`)", self.outcomes.iter().map(String::as_str).collect::<String>())?;
+        }
         match &self.rules[..] {
             [] => write!(f, ", where the rulebook accepts")?,
             rules => write!(f, ", where the rulebook refuses by {}", rules.join(", "))?,
@@ -327,5 +326,45 @@ mod tests {
     fn the_memory_of_the_virtual_machine_is_what_init_gives_it() {
         assert_eq!(KVM_MEMORY, 64 << 20);
         assert!(include_str!("../init/machine.rs").contains("const MEMORY: usize = 64 << 20;"));
+    }
+
+    #[test]
+    fn unlisted_differences_take_few_words() {
+        let ids = [
+            "flip.long64.cr4#0",
+            "flip.long64.cr4#1",
+            "flip.np64.cr4#0",
+            "flip.np64.cr4#1",
+            "flip.pae.cr4#0",
+            "eventinj.long64#1612",
+            "eventinj.v86#1612",
+            "pair.a+b",
+            "row.x",
+        ];
+        let mut unlisted = Unlisted {
+            subject: "bochs 2.7".to_owned(),
+            answer: "accepted".to_owned(),
+            outcomes: BTreeSet::from(["ran".to_owned()]),
+            rules: vec!["sav-cr4-mbz"],
+            ids: ids.map(str::to_owned).into(),
+        };
+        assert_eq!(
+            unlisted.cases(),
+            [
+                "eventinj.{long64,v86}#1612",
+                "flip.pae.cr4#0",
+                "flip.{long64,np64}.cr4#0-1",
+                "pair.a+b",
+                "row.x"
+            ]
+        );
+        assert_eq!(
+            unlisted.to_string(),
+            "accepted (`ran`), where the rulebook refuses by sav-cr4-mbz: 9 cases"
+        );
+        unlisted.outcomes.insert("took".to_owned());
+        unlisted.rules.clear();
+        unlisted.ids = BTreeSet::from(["row.x".to_owned()]);
+        assert_eq!(unlisted.to_string(), "accepted, where the rulebook accepts: 1 case");
     }
 }

@@ -59,6 +59,7 @@ pub fn run(
                     let result = if interrupted.load(Ordering::Relaxed) {
                         Err(Error::Interrupted)
                     } else {
+                        progress(number, Progress { done: 0, all: questions.set.cases.len(), broken: 0 });
                         ask(subject, questions, interrupted, &mut |done| progress(number, done))
                     };
                     if let Ok(mut place) = place.lock() {

@@ -300,7 +300,7 @@ EXAMPLES:
         /// commit or full
         #[arg(long, default_value = "commit", value_name = "NAME")]
         set: String,
-        /// Only cases whose id matches; `*` is any text, patterns are separated by commas
+        /// Only cases whose id, or family, matches; `*` is any text, patterns are separated by commas
         #[arg(long, value_name = "GLOB")]
         only: Option<String>,
     },
@@ -372,7 +372,9 @@ EXAMPLES:
 EXIT STATUS:
   0  every difference is listed as expected (crates/nsvm-lab/expected.txt, or --expected)
   1  a difference is not listed, or a listed one did not come out any more
-  3  bad usage, a required subject is missing, or a subject that is there could not be run")]
+  3  bad usage, a required subject is missing, a subject that is there could not be run, nothing was run,
+     or the run was interrupted
+A second Ctrl-C ends it at once: 130. Files are written whole or not at all.")]
 pub(crate) struct LabRun {
     /// Who is asked
     #[arg(value_name = "SUBJECT")]
@@ -380,7 +382,7 @@ pub(crate) struct LabRun {
     /// commit (fast, nothing that kills a machine) or full
     #[arg(long, default_value = "commit", value_name = "NAME")]
     pub(crate) set: String,
-    /// Only cases whose id matches; `*` is any text, patterns are separated by commas
+    /// Only cases whose id, or family, matches; `*` is any text, patterns are separated by commas
     #[arg(long, value_name = "GLOB")]
     pub(crate) only: Option<String>,
     /// Subjects that must not be missing, separated by commas: model, qemu, bochs, kvm

@@ -307,26 +307,43 @@ fn run_subjects(arguments: &LabRun, out: &mut dyn Write) -> Result<Status, Error
     Ok(status)
 }
 
+/// The text, indented, in lines that break behind blanks and commas only.
+fn folded(indent: usize, text: &str, columns: usize) -> String {
+    let mut out = " ".repeat(indent);
+    let mut at = indent;
+    for word in text.split_inclusive([' ', ',']) {
+        let length = word.trim_end().chars().count();
+        if at + length > columns && at > indent {
+            out.truncate(out.trim_end().len());
+            at = indent + 2;
+            out.push('\n');
+            out.push_str(&" ".repeat(at));
+        }
+        out.push_str(word);
+        at += word.chars().count();
+    }
+    out.truncate(out.trim_end().len());
+    out.push('\n');
+    out
+}
+
 /// Prints the table, and what is not as listed; writes the files that were asked for. `all`: whole sets were run.
 fn show(comparison: Comparison, all: bool, outputs: Outputs, out: &mut dyn Write) -> Result<Status, Error> {
     let colour = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
-    let columns =
-        terminal_size::terminal_size_of(std::io::stdout()).map_or(WIDTH, |(columns, _)| columns.0.into());
+    let columns = terminal_size::terminal_size_of(std::io::stdout())
+        .map_or(WIDTH, |(columns, _)| usize::from(columns.0).min(WIDTH));
     let as_listed = comparison.is_as_listed();
     let Comparison { rows, unlisted, stale, predicted, unknown } = comparison;
     let labels: Vec<_> = rows.iter().map(|row| row.head.label()).collect();
     let report = Report::new(rows);
     let report = if all { report } else { report.of_a_part() };
     if !labels.is_empty() {
-        writeln!(out, "{}", report.terminal(colour, columns.min(WIDTH)))?;
+        writeln!(out, "{}", report.terminal(colour, columns))?;
     }
     for (label, (right, wrong)) in labels.iter().zip(predicted) {
         if right + wrong > 0 {
-            writeln!(
-                out,
-                "{label}: of {} answers {right} were predicted, {wrong} predicted otherwise",
-                right + wrong
-            )?;
+            let text = format!("{label}: {right} of {} predicted answers came out", right + wrong);
+            write!(out, "{}", folded(0, &text, columns))?;
         }
     }
     if unknown > 0 {
@@ -335,31 +352,36 @@ fn show(comparison: Comparison, all: bool, outputs: Outputs, out: &mut dyn Write
     if !unlisted.is_empty() {
         let cases: usize = unlisted.iter().map(|group| group.ids.len()).sum();
         writeln!(out, "error: {cases} differences from the rulebook are not in the list of expected ones")?;
+        let mut subject = None;
         for group in unlisted.iter().take(MOST_GROUPS) {
-            writeln!(out, "  {group}")?;
+            if subject.replace(&group.subject) != Some(&group.subject) {
+                writeln!(out, "  {}", group.subject)?;
+            }
+            write!(out, "{}", folded(4, &group.to_string(), columns))?;
             let families = group.cases();
             for ids in families.iter().take(MOST_FAMILIES) {
-                writeln!(out, "    {ids}")?;
+                write!(out, "{}", folded(6, ids, columns))?;
             }
             if families.len() > MOST_FAMILIES {
-                writeln!(out, "    and {} families more", families.len() - MOST_FAMILIES)?;
+                writeln!(out, "      and more: {} of such lines", families.len() - MOST_FAMILIES)?;
             }
         }
         if unlisted.len() > MOST_GROUPS {
             writeln!(out, "  and {} more of such groups; --html FILE has all", unlisted.len() - MOST_GROUPS)?;
         }
-        writeln!(
-            out,
-            "  = help: where the subject is known to do so, add a row to {}; its head says how",
+        let help = format!(
+            "= help: where a subject is known to do so, add a row to {}; its head says how",
             expected::FILE
-        )?;
+        );
+        write!(out, "{}", folded(2, &help, columns))?;
     }
     if !stale.is_empty() {
         writeln!(out, "error: rows of the list of which nothing came out any more: {}", stale.len())?;
         for line in &stale {
-            writeln!(out, "  {line}")?;
+            write!(out, "{}", folded(2, line, columns))?;
         }
-        writeln!(out, "  = help: remove the row, or its subject or version, from {}", expected::FILE)?;
+        let help = format!("= help: remove the row, or its subject or version, from {}", expected::FILE);
+        write!(out, "{}", folded(2, &help, columns))?;
     }
     if let Some(output) = outputs.markdown {
         output.write(report.markdown().as_bytes())?;
@@ -423,28 +445,36 @@ fn available(what: &[String], out: &mut dyn Write) -> Result<Status, Error> {
 }
 
 fn list(out: &mut dyn Write) -> Result<Status, Error> {
-    let line = |out: &mut dyn Write, subject: &Subject, place: &Path| {
-        writeln!(out, "{:<50} {}", subject.to_string(), place.display())
-    };
     for found in store::installed() {
         match found {
             Ok(subject) => {
                 let program = subject.program().unwrap_or_default();
-                line(out, &subject, &program)?;
+                writeln!(out, "{} {}, installed: {}", subject.kind, subject.version, program.display())?;
             }
             Err(error) => writeln!(out, "unusable: {error}")?,
         }
     }
-    let store = open_store()?;
+    let root = Store::default_root().map_err(failed)?;
+    let store = Store::open(&root).map_err(failed)?;
     let listing = store.list().map_err(failed)?;
-    for subject in &listing.subjects {
-        line(out, subject, &subject.root)?;
+    writeln!(out, "{}:", root.display())?;
+    if listing.subjects.is_empty() {
+        writeln!(out, "  nothing is fetched; `nsvm lab fetch qemu@trixie kernel@sid` gets some")?;
+    }
+    let columns = |subject: &Subject| {
+        let release = subject.release().unwrap_or_default().to_owned();
+        [subject.kind.name().to_owned(), subject.version.clone(), subject.suite.clone(), release]
+    };
+    let rows: Vec<_> = listing.subjects.iter().map(columns).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
+    let (versions, suites) = (width(1), width(2));
+    for (subject, [kind, version, suite, release]) in listing.subjects.iter().zip(&rows) {
+        let size = format!("{} MB", subject.size >> 20);
+        let line = format!("  {kind:<6}  {version:<versions$}  {suite:<suites$}  {size:>7}  {release}");
+        writeln!(out, "{}", line.trim_end())?;
     }
     for (path, error) in &listing.damaged {
         writeln!(out, "damaged: {}: {error}", path.display())?;
-    }
-    if listing.subjects.is_empty() {
-        writeln!(out, "nothing is fetched; `nsvm lab fetch qemu@trixie kernel@sid` gets some")?;
     }
     Ok(Status::Fine)
 }
@@ -558,15 +588,22 @@ fn import(
 /// A line of progress for each subject: redrawn on a terminal, else one when it ends.
 struct Bars {
     state: Mutex<State>,
-    began: Instant,
     terminal: bool,
 }
 
 struct State {
     labels: Vec<String>,
-    last: Vec<Option<Progress>>,
+    last: Vec<Option<Bar>>,
     drawn: usize,
     when: Instant,
+}
+
+/// How far a subject is, since when, and when it was told.
+#[derive(Clone, Copy)]
+struct Bar {
+    progress: Progress,
+    began: Instant,
+    told: Instant,
 }
 
 impl Bars {
@@ -577,43 +614,45 @@ impl Bars {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         let terminal = std::io::stderr().is_terminal() && !dumb;
         let state = Mutex::new(State { labels, last, drawn: 0, when: now });
-        Self { state, began: now, terminal }
+        Self { state, terminal }
     }
 
-    fn line(&self, label: &str, progress: Option<Progress>) -> String {
-        match progress {
-            None => format!("{label}: waiting"),
-            Some(Progress { done, all, broken }) => {
-                let broken = if broken > 0 { format!(", {broken} broke it") } else { String::new() };
-                format!("{label}: {done} of {all} cases{broken}, {} s", self.began.elapsed().as_secs())
-            }
-        }
+    fn line(label: &str, bar: Option<Bar>) -> String {
+        let Some(Bar { progress: Progress { done, all, broken }, began, told }) = bar else {
+            return format!("{label}: waiting");
+        };
+        let until = if done >= all { told } else { Instant::now() };
+        let seconds = until.duration_since(began).as_secs();
+        let broken = if broken > 0 { format!(", {broken} broke it") } else { String::new() };
+        format!("{label}: {done} of {all} cases{broken}, {seconds} s")
     }
 
     fn update(&self, number: usize, progress: Progress) {
         let Ok(mut state) = self.state.lock() else { return };
-        if let Some(place) = state.last.get_mut(number) {
-            *place = Some(progress);
-        }
+        let State { labels, last, when, .. } = &mut *state;
+        let (Some(label), Some(place)) = (labels.get(number), last.get_mut(number)) else { return };
+        let told = Instant::now();
+        let began = place.map_or(told, |bar| bar.began);
+        *place = Some(Bar { progress, began, told });
         let finished = progress.done >= progress.all;
-        if self.terminal {
-            if finished || state.when.elapsed() > Duration::from_millis(100) {
-                self.draw(&mut state);
+        if !self.terminal {
+            if finished {
+                eprintln!("{}", Self::line(label, *place));
             }
-        } else if finished && let Some(label) = state.labels.get(number) {
-            eprintln!("{}", self.line(label, Some(progress)));
+        } else if finished || when.elapsed() > Duration::from_millis(100) {
+            Self::draw(&mut state);
         }
     }
 
-    fn draw(&self, state: &mut State) {
+    fn draw(state: &mut State) {
         // A line wider than the terminal must be cut: one that goes on in the next would spoil what is redrawn.
         let mut text = "\x1b[?7l".to_owned();
         if state.drawn > 0 {
             text.push_str(&format!("\x1b[{}A", state.drawn));
         }
-        for (label, progress) in state.labels.iter().zip(&state.last) {
+        for (label, bar) in state.labels.iter().zip(&state.last) {
             text.push_str("\r\x1b[K");
-            text.push_str(&self.line(label, *progress));
+            text.push_str(&Self::line(label, *bar));
             text.push('\n');
         }
         text.push_str("\x1b[?7h");
@@ -626,7 +665,7 @@ impl Bars {
         if self.terminal
             && let Ok(mut state) = self.state.lock()
         {
-            self.draw(&mut state);
+            Self::draw(&mut state);
         }
     }
 }

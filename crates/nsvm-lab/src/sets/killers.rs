@@ -102,6 +102,8 @@ pub const KILLERS: &[Killer] = &[
         cases: &[
             "flip.real.efer#8",
             "flip.np-real.efer#8",
+            "mode.*.lme#[0-3]",
+            "mode.*.lme#1[0-389ab]",
             "row.evt-br-in-64-bit-mode.real-with-l",
             "row.sav-efer-long-mode-unsupported.lme",
             "row.sav-efer-long-mode-unsupported.lme.ok-cpu",
