@@ -345,7 +345,7 @@ mod tests {
             subject: "bochs 2.7".to_owned(),
             answer: "accepted".to_owned(),
             outcomes: BTreeSet::from(["ran".to_owned()]),
-            rules: vec!["sav-cr4-mbz"],
+            rules: vec![vmcb::Rule::SavCr4Mbz.id()],
             ids: ids.map(str::to_owned).into(),
         };
         assert_eq!(

@@ -4,6 +4,7 @@
 //! [`Expected::unlisted`] differences and [`Expected::stale`] rows.
 
 use crate::case::{Case, Set};
+use crate::glob::Globs;
 use crate::outcome::{Answer, Outcome, Seen};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -391,101 +392,6 @@ fn is_date(text: &str) -> bool {
         && number(day, 2).is_some_and(|day| (1..=31).contains(&day))
 }
 
-/// Patterns of which one must match, with braces written out.
-#[derive(Clone, Debug)]
-pub struct Globs(Vec<String>);
-
-/// More patterns than this in one column are a mistake.
-const MOST_PATTERNS: usize = 256;
-
-impl Globs {
-    /// From patterns separated by commas.
-    ///
-    /// # Errors
-    /// Says what is wrong with them.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let mut patterns = vec![String::new()];
-        // The patterns before `start` are finished.
-        let mut start = 0;
-        let mut rest = text;
-        while let Some(c) = rest.chars().next() {
-            rest = &rest[c.len_utf8()..];
-            match c {
-                ',' => {
-                    start = patterns.len();
-                    patterns.push(String::new());
-                }
-                '{' => {
-                    let (inside, after) =
-                        rest.split_once('}').ok_or_else(|| format!("`{text}`: a brace is not closed"))?;
-                    if inside.contains('{') {
-                        return Err(format!("`{text}`: braces within braces"));
-                    }
-                    let begun = patterns.split_off(start);
-                    let choices = inside.split(',');
-                    patterns.extend(
-                        choices.flat_map(|choice| begun.iter().map(move |begun| format!("{begun}{choice}"))),
-                    );
-                    rest = after;
-                }
-                '}' => return Err(format!("`{text}`: a brace is not opened")),
-                c => patterns[start..].iter_mut().for_each(|pattern| pattern.push(c)),
-            }
-            if patterns.len() > MOST_PATTERNS {
-                return Err(format!("`{text}`: more than {MOST_PATTERNS} patterns"));
-            }
-        }
-        if patterns.iter().any(String::is_empty) {
-            return Err(format!("`{text}`: an empty pattern"));
-        }
-        Ok(Self(patterns))
-    }
-
-    /// Whether one of them matches the whole text.
-    #[must_use]
-    pub fn matches(&self, text: &str) -> bool {
-        self.0.iter().any(|pattern| glob(pattern.as_bytes(), text.as_bytes()))
-    }
-
-    /// A pattern that names nothing is misspelt.
-    fn each_names_one_of<I: Iterator<Item = &'static str>>(
-        &self,
-        names: impl Fn() -> I,
-        what: &str,
-    ) -> Result<(), String> {
-        match self.0.iter().find(|pattern| !names().any(|name| glob(pattern.as_bytes(), name.as_bytes()))) {
-            Some(pattern) => Err(format!("`{pattern}` names no {what}")),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Whether a pattern with `*` and `?` matches the whole text.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    // Where the last `*` stands, and the text up to which it reaches so far.
-    let mut star = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(&c) if c == b'?' || c == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => {
-                let Some((at, reach)) = star else { return false };
-                star = Some((at, reach + 1));
-                p = at + 1;
-                t = reach + 1;
-            }
-        }
-    }
-    pattern[p..].iter().all(|&c| c == b'*')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -757,7 +663,7 @@ mod tests {
             ("*ab*ab", "ab", false),
             ("", "a", false),
         ] {
-            assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), matches, "{pattern} {text}");
+            assert_eq!(crate::glob::matches(pattern, text), matches, "{pattern} {text}");
         }
     }
 }

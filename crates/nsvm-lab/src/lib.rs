@@ -6,6 +6,7 @@ pub mod compare;
 pub mod driver;
 pub mod expected;
 pub mod fetch;
+pub mod glob;
 pub mod image;
 pub mod kvm;
 pub mod machine;
