@@ -672,9 +672,7 @@ pub(crate) const fn needs_sev(rule: usize) -> bool {
         | Mode::SEV_ES.bits()
         | Mode::SNP.bits()
         | Mode::RESTRICTED.bits()
-        | Mode::ALTERNATE.bits()
-        | Mode::BUSY_CHECKED.bits()
-        | Mode::VMSA_EVENTS.bits();
+        | Mode::ALTERNATE.bits();
     let mut index = 0;
     while index < ROWS[rule].when.len() {
         if let Literal::Is { word, value, .. } = ROWS[rule].when[index] {
@@ -710,5 +708,25 @@ mod tests {
         assert!(names.into_iter().eq(expected));
         let letters: BTreeSet<_> = Rule::ALL.iter().map(|rule| rule.row().class.letter()).collect();
         assert!(letters.into_iter().eq(['A', 'D', 'R', 'T']));
+    }
+
+    #[test]
+    fn a_set_has_as_many_rules_as_it_lists() {
+        assert_eq!(RuleSet::EMPTY.len(), 0);
+        assert_eq!(RuleSet::ALL.len(), Rule::ALL.len());
+        let two = RuleSet::only(Rule::PreCpl).union(RuleSet::only(Rule::SnpSecureAvicPage));
+        assert_eq!((two.len(), two.iter().count()), (2, 2));
+    }
+
+    /// The pass for plain guests leaves exactly these out: one too many would be a rule that is never asked.
+    #[test]
+    fn rules_that_need_sev_are_named() {
+        let of_group = |id: &str| ["sev-", "seves-", "snp-"].iter().any(|group| id.starts_with(group));
+        let others = ["sav-u-cet-reserved-seves", "evt-seves-soft-or-bp-of", "evt-restricted-injection"];
+        for (rule, row) in ROWS.iter().enumerate() {
+            // The backing page of any guest with AVIC must be the hypervisor's where SNP is on.
+            let expected = others.contains(&row.id) || of_group(row.id) && row.id != "snp-avic-backing-rmp";
+            assert_eq!(needs_sev(rule), expected, "{}", row.id);
+        }
     }
 }
