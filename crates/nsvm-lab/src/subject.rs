@@ -38,6 +38,7 @@ pub fn default_cpu(subject: &str) -> Option<&'static str> {
 /// | `model`, `model:CPU` | the rulebook itself, for a CPU in QEMU's spelling |
 /// | `qemu`, `bochs` | the installed one, else the newest fetched |
 /// | `qemu@trixie`, `bochs@3.1`, `kvm@6.12`, `kvm@sid` | a fetched one, by suite or version |
+/// | `kvm@linux-image-6.1.0-56-amd64@bookworm` | the kernel of this package of Debian |
 /// | `qemu=PATH`, `bochs=PATH` | this program |
 /// | `kvm=VMLINUZ,MODULES` | this kernel, with its folder `lib/modules/VERSION`, in QEMU |
 /// | `qemu:CPU`, `bochs@3.1:CPU` | with this CPU model; `max` and `ryzen` without it |
@@ -303,7 +304,9 @@ impl Finder<'_> {
         suite: &str,
         missing: crate::store::Error,
     ) -> Result<Subject, Unavailable> {
-        let request: Request = match format!("{}@{suite}", kind.name()).parse() {
+        // `PACKAGE@SUITE` names a package, anything else is a suite.
+        let separator = if suite.contains('@') { ':' } else { '@' };
+        let request: Request = match format!("{}{separator}{suite}", kind.name()).parse() {
             Ok(request) if self.may_fetch => request,
             _ => return Err(Unavailable::because(missing)),
         };

@@ -359,6 +359,7 @@ SUBJECTS:
   qemu=PATH, bochs=PATH       this program
   qemu:EPYC-v4                with this CPU model; also qemu@trixie:EPYC-Genoa, qemu:qemu64,+svm
   kvm@bookworm, kvm@6.12      KVM of this Debian kernel, in QEMU's emulation
+  kvm@PACKAGE@SUITE           the same, by the name of its package: linux-image-6.1.0-56-amd64@bookworm
   kvm=VMLINUZ,MODULES         KVM of this kernel; MODULES is its folder lib/modules/VERSION
   kvm-host                    KVM of this machine
   Without any: model qemu bochs kvm@bookworm kvm@sid, that is, KVM before and after it checked EVENTINJ.

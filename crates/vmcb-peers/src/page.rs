@@ -3,6 +3,39 @@
 use crate::table::{Check, Evidence, Implementation, Row, TABLE, ids};
 use std::fmt::Write as _;
 
+/// What was read in sources, or noted of earlier runs, and came out otherwise; the table has what came out.
+const CORRECTED: &[(&str, &str)] = &[
+    (
+        "Linux before 2026 has no check of N_CR3 and of CS.L with CS.D",
+        "6.1.192, 6.12.90, 6.12.95 and 6.12.118 have both, as backports; 6.1.170, 6.12.73, 6.16.12 and 6.18.15 have not",
+    ),
+    ("older KVM refuses every TLB_CONTROL but 0 and 1", "6.1.170 and 6.1.192 accept every value"),
+    (
+        "KVM 6.12 runs L2 again and again when its CR3 points outside RAM",
+        "not so on 6.12.73, 6.12.90, 6.12.95 and 6.12.118: L2 ends with a page fault or a nested page fault",
+    ),
+    (
+        "KVM refuses the last legal page of the MSR permission map, since it cannot be read there",
+        "so it does with every map outside the RAM of L1, by VMEXIT_INVALID and without a word in the trace",
+    ),
+    (
+        "KVM checks CR4 as the rulebook does",
+        "CR4.VME and CR4.PVI, among bits 10:0, are accepted without their features",
+    ),
+    (
+        "KVM accepts EFER.LMSLE where nesting is on",
+        "so it does, and QEMU below refuses it: L1 sees VMEXIT_INVALID",
+    ),
+    (
+        "Bochs panics on high bits of CR3",
+        "bits 52 to 63 do nothing, 40 to 44 and 48 end in a page fault, 45 to 47 kill it by a memory fault of its own",
+    ),
+    (
+        "QEMU hangs on LME without LMA where paging is on",
+        "there L2 runs; it hangs or resets where EFER.LME is set without paging, in 7.2.22 to 11.1.3",
+    ),
+];
+
 /// `docs/peers.md`: rules by implementations, then what differs, in Markdown.
 #[must_use]
 pub fn page() -> String {
@@ -46,6 +79,13 @@ pub fn page() -> String {
                 evidence(row.evidence)
             );
         }
+    }
+    page.push_str(
+        "\n## Where measurement corrected what was read\n\nMeasured on 2026-11-24; `results/` has the runs.\n\n\
+         | was read | came out |\n| --- | --- |\n",
+    );
+    for (read, came_out) in CORRECTED {
+        let _ = writeln!(page, "| {read} | {came_out} |");
     }
     page
 }
