@@ -12,6 +12,8 @@ use std::str::FromStr;
 /// What is asked when nobody is named: the model, both emulators, and KVM before and after it got its check of
 /// EVENTINJ.
 pub const DEFAULT: [&str; 5] = ["model", "qemu", "bochs", "kvm@bookworm", "kvm@sid"];
+/// KVM of this machine.
+pub const HOST: &str = "kvm-host";
 /// The virtual CPU of the model, where none is named: the physical address width is that of QEMU's CPUs.
 pub const MODEL_CPU: &str = "EPYC-Milan-v3,phys-bits=40";
 
@@ -81,7 +83,7 @@ impl Spec {
             Who::Qemu => "qemu",
             Who::Bochs => "bochs",
             Who::Kvm => "kvm",
-            Who::HostKvm => "kvm-host",
+            Who::HostKvm => HOST,
         };
         sort == name || sort == self.text
     }
@@ -118,7 +120,7 @@ impl FromStr for Spec {
             "qemu" => Who::Qemu,
             "bochs" => Who::Bochs,
             "kvm" => Who::Kvm,
-            "kvm-host" => Who::HostKvm,
+            HOST => Who::HostKvm,
             _ => {
                 return Err(Unavailable(format!(
                     "`{text}`: no subject is called `{name}`; there are model, qemu, bochs, kvm and kvm-host"

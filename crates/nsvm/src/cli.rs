@@ -389,6 +389,9 @@ pub(crate) struct LabRun {
     /// Subjects that must not be missing, separated by commas: model, qemu, bochs, kvm
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) require: Vec<String>,
+    /// Ask KVM of this machine too: the subject kvm-host
+    #[arg(long)]
+    pub(crate) host: bool,
     /// Fetch nothing
     #[arg(long)]
     pub(crate) offline: bool,

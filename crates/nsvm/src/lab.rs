@@ -16,7 +16,7 @@ use nsvm_lab::report::Report;
 use nsvm_lab::results::{self, Results, Shards};
 use nsvm_lab::run::{self, Questions};
 use nsvm_lab::store::{self, Store};
-use nsvm_lab::subject::{DEFAULT, Finder, Ready, Spec, Unavailable};
+use nsvm_lab::subject::{DEFAULT, Finder, HOST, Ready, Spec, Unavailable};
 use nsvm_lab::{sets, store::Subject};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -209,11 +209,12 @@ fn run_subjects(arguments: &LabRun, out: &mut dyn Write) -> Result<Status, Error
     let whole = set_of(&arguments.set, arguments.only.as_deref())?;
     let shard = arguments.shard.as_deref().map(shard_of).transpose()?;
     let list = expected_list(arguments.show.expected.as_deref())?;
-    let names: Vec<&str> = if arguments.subjects.is_empty() {
-        DEFAULT.to_vec()
-    } else {
-        arguments.subjects.iter().map(String::as_str).collect()
-    };
+    let mut names: Vec<&str> = arguments.subjects.iter().map(String::as_str).collect();
+    if arguments.host {
+        names.push(HOST);
+    } else if names.is_empty() {
+        names.extend(DEFAULT);
+    }
     let specs: Vec<Spec> = names.iter().map(|name| spec_of(name)).collect::<Result<_, _>>()?;
     for wanted in &arguments.require {
         if !specs.iter().any(|spec| spec.is(wanted)) {
