@@ -211,19 +211,11 @@ fn concerned(verdict: &Verdict) -> Vec<&'static str> {
     rules.iter().map(|rule| rule.id()).collect()
 }
 
-fn expected(verdict: &Verdict) -> Expected {
-    match verdict.decision() {
-        Decision::Accepted => Expected::Accept,
-        Decision::Undecided => Expected::Undecided,
-        Decision::Refused => {
-            // A fault keeps VMRUN from reading the VMCB.
-            let mut outcomes: Vec<_> = verdict.broken().iter().map(|rule| rule.row().outcome).collect();
-            let is_fault = |outcome: &vmcb::Outcome| {
-                matches!(outcome, vmcb::Outcome::InvalidOpcode | vmcb::Outcome::GeneralProtection)
-            };
-            outcomes.sort_by_key(|outcome| !is_fault(outcome));
-            outcomes.first().map_or(Expected::Undecided, |&outcome| Expected::Refuse(outcome))
-        }
+fn expected(judged: &Verdict) -> Expected {
+    match verdict::refusal(judged) {
+        Some(outcome) => Expected::Refuse(outcome),
+        None if judged.is_accepted() => Expected::Accept,
+        None => Expected::Undecided,
     }
 }
 

@@ -438,3 +438,77 @@ fn lines(from: Option<impl Read + Send + 'static>) -> Receiver<String> {
     }
     receiver
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::memory;
+    use crate::sets;
+
+    /// A shell that plays the payload; it knows how often it was started.
+    struct Shell(&'static str);
+
+    impl Machine for Shell {
+        fn prepare(&self, _: &Image, folder: &Path) -> Result<Command, Error> {
+            let mut command = Command::new("sh");
+            command
+                .arg("-c")
+                .arg(format!("echo >>starts; n=$(wc -l <starts); {}", self.0))
+                .current_dir(folder);
+            Ok(command)
+        }
+
+        fn case_limit(&self) -> Duration {
+            Duration::from_secs(1)
+        }
+    }
+
+    fn play(name: &str, script: &'static str) -> Result<Run, Error> {
+        let mut set = sets::set("commit").expect("the set");
+        set.cases.retain(|case| case.rax == memory::VMCB && case.cannot_run.is_none());
+        set.cases.truncate(6);
+        let killer = set.cases[5].id.clone();
+        let folder = std::env::temp_dir().join(format!("nsvm-lab-driver-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let known = |id: &str| (id == killer).then_some("it is known for it");
+        let run = run(&Shell(script), &set, &known, &folder, &AtomicBool::new(false), &mut |_| ());
+        let _ = std::fs::remove_dir_all(folder);
+        run
+    }
+
+    #[test]
+    fn a_run_goes_on_behind_what_breaks_the_machine() {
+        // Each start counts the cases that are left from 0; the last line of the first comes twice.
+        let run = play(
+            "goes-on",
+            "echo noise; echo 'b 6 0'; x='ffffffffffffffff 0 0 0 0 0 0 0 0 0 0'
+             case $n in
+             1) echo \"x 0 $x\"; echo 't 0 because'; echo \"x 0 $x\"; echo 'dead of it' >&2 ;;
+             2) echo 'f 0 6 0'; exec sleep 100 ;;
+             *) echo 'k 0 internal error'; echo \"x 1 $x\"; echo 'end 2' ;;
+             esac",
+        )
+        .expect("results");
+        let tokens: Vec<_> = run.outcomes.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            tokens,
+            [
+                "invalid by: because",
+                "killed dead of it",
+                "fault 06 0",
+                "hung",
+                "killed internal error",
+                "invalid"
+            ]
+        );
+        assert_eq!(run.starts, 3);
+    }
+
+    #[test]
+    fn a_machine_that_never_begins_is_an_error_with_its_words() {
+        let error = play("never", "echo 'no such machine' >&2; exit 1").expect_err("nothing began");
+        assert!(error.to_string().contains("no such machine"), "{error}");
+        let error = play("no-svm", "echo 'e this CPU has no SVM'").expect_err("nothing began");
+        assert!(error.to_string().contains("no SVM"), "{error}");
+    }
+}

@@ -124,3 +124,57 @@ impl Exit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sets;
+
+    /// The token of a case of the set on which VMRUN left these numbers.
+    fn token(set: &Set, id: &str, exit: Exit) -> String {
+        let case = set.cases.iter().find(|case| case.id == id).expect(id);
+        exit.outcome(set, case).to_string()
+    }
+
+    fn vmmcall(rip: u64, slots: u64, words: [u64; 2]) -> Exit {
+        Exit::parse(&format!("81 0 0 0 0 {rip:x} 0 {slots:x} {:x} {:x} 0", words[0], words[1]))
+            .expect("a line")
+    }
+
+    #[test]
+    fn what_arrived_is_told_by_handler_and_stack() {
+        let set = sets::set("full").expect("the set");
+        let stub = |vector: u64| memory::STUBS + 16 * vector;
+        // #GP with an error code: V, TYPE 3, vector 13, EV.
+        let gp = "eventinj.long64#161b";
+        let case = set.cases.iter().find(|case| case.id == gp).expect(gp);
+        let code = Vmcb::new(&set.page(case)).read(field::eventinj) >> 32;
+        assert_eq!(token(&set, gp, vmmcall(memory::START, 0, [0, 0])), "ran");
+        assert_eq!(token(&set, gp, vmmcall(stub(13), 6, [code, memory::START])), "took, error");
+        assert_eq!(token(&set, gp, vmmcall(stub(13), 6, [7, memory::START])), "took, error=7");
+        assert_eq!(token(&set, gp, vmmcall(stub(13), 5, [memory::START, 8])), "took");
+        assert_eq!(token(&set, gp, vmmcall(stub(14), 5, [memory::START + 3, 8])), "took 0e, return=19003");
+        // Between two handlers: nothing of ours.
+        assert_eq!(token(&set, gp, vmmcall(stub(13) + 1, 5, [0, 0])), "exit 81");
+        // In real mode the handler's offset counts, out of virtual-8086 mode four more segments are pushed.
+        assert_eq!(token(&set, "eventinj.real#161a", vmmcall(0xD0, 3, [0, 0])), "took");
+        assert_eq!(token(&set, "eventinj.v86#161a", vmmcall(stub(13), 9, [0, 0])), "took");
+        assert_eq!(token(&set, "eventinj.v86#161b", vmmcall(stub(13), 10, [code, 0])), "took, error");
+    }
+
+    #[test]
+    fn refusals_keep_their_width_and_what_they_left() {
+        let set = sets::set("full").expect("the set");
+        let seen = |line: &str| token(&set, "eventinj.long64#1604", Exit::parse(line).expect(line));
+        assert_eq!(seen("ffffffffffffffff 0 0 0 80000302 0 0 0 0 0 0"), "invalid");
+        assert_eq!(
+            seen("ffffffff 1 2 80000302 0 0 0 0 0 0 1"),
+            "invalid32, exitinfo1, exitinfo2, exitintinfo, eventinj, save"
+        );
+        assert_eq!(seen("fffffffffffffffe 0 0 0 80000302 0 0 0 0 0 0"), "busy");
+        assert_eq!(seen("4e 0 0 80000b0e 0 0 0 0 0 0 0"), "exit 4e, during");
+        for wrong in ["", "81", "81 0 0 0 0 0 0 0 0 0", "81 0 0 0 0 0 0 0 0 0 0 0", "x 0 0 0 0 0 0 0 0 0 0"] {
+            assert_eq!(Exit::parse(wrong), None, "{wrong}");
+        }
+    }
+}

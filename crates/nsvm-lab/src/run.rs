@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use vmcb::{Decision, Limits, Policy};
+use vmcb::{Limits, Policy};
 
 /// The cases of shard `number` of `of`, counted from 1: every `of`-th one, so that each shard has some of each kind.
 #[must_use]
@@ -151,23 +151,15 @@ fn model(cpu: &vmcb::Cpu, set: &Set) -> Vec<Outcome> {
             return Seen::Skipped(why.clone());
         }
         let verdict = verdict::expected(set, case, &limits);
-        match verdict.decision() {
-            Decision::Accepted => Seen::Ran,
-            Decision::Undecided => Seen::Skipped("the rulebook does not decide it".to_owned()),
-            Decision::Refused => {
-                // Which of several outcomes comes first the manual does not say: a fault comes before the VMCB is read.
-                let outcomes = || verdict.broken().iter().map(|rule| rule.row().outcome);
-                match outcomes().min_by_key(|outcome| *outcome as u8 != vmcb::Outcome::InvalidOpcode as u8) {
-                    Some(vmcb::Outcome::InvalidOpcode) => Seen::Fault { vector: 6, error: 0 },
-                    _ if outcomes().any(|outcome| outcome == vmcb::Outcome::GeneralProtection) => {
-                        Seen::Fault { vector: 13, error: 0 }
-                    }
-                    Some(vmcb::Outcome::Busy) => Seen::Busy,
-                    Some(vmcb::Outcome::IdleRequired) => Seen::IdleRequired,
-                    Some(vmcb::Outcome::InvalidPmc) => Seen::InvalidPmc,
-                    _ => Seen::Invalid,
-                }
-            }
+        match verdict::refusal(&verdict) {
+            None if verdict.is_accepted() => Seen::Ran,
+            None => Seen::Skipped("the rulebook does not decide it".to_owned()),
+            Some(vmcb::Outcome::InvalidOpcode) => Seen::Fault { vector: 6, error: 0 },
+            Some(vmcb::Outcome::GeneralProtection) => Seen::Fault { vector: 13, error: 0 },
+            Some(vmcb::Outcome::Busy) => Seen::Busy,
+            Some(vmcb::Outcome::IdleRequired) => Seen::IdleRequired,
+            Some(vmcb::Outcome::InvalidPmc) => Seen::InvalidPmc,
+            Some(_) => Seen::Invalid,
         }
     };
     set.cases.iter().map(|case| Outcome::of(answer(case))).collect()

@@ -4,8 +4,8 @@ use crate::case::{Case, Set};
 use crate::protocol::{case_flag, memory};
 use vmcb::layout::vmcb_field as field;
 use vmcb::{
-    Answer, Cpu, CpuidEntry, Environment, Host, Input, KnownPage, Limits, Phase, Policy, Verdict, check,
-    judge,
+    Answer, Cpu, CpuidEntry, Environment, Host, Input, KnownPage, Limits, Outcome, Phase, Policy, Verdict,
+    check, judge,
 };
 
 /// The limits of a CPU described by what its CPUID said in the payload.
@@ -25,6 +25,19 @@ pub fn expected(set: &Set, case: &Case, limits: &Limits) -> Verdict {
     } else {
         judge(&KnownPage::nothing(), Phase::Before, limits, &environment)
     }
+}
+
+/// How VMRUN refuses by this verdict; nothing where it does not refuse.
+///
+/// A fault comes before the VMCB is read, #UD before #GP(0); of other outcomes the manual states no order.
+#[must_use]
+pub fn refusal(verdict: &Verdict) -> Option<Outcome> {
+    let rank = |outcome: &Outcome| match outcome {
+        Outcome::InvalidOpcode => 0,
+        Outcome::GeneralProtection => 1,
+        _ => 2,
+    };
+    verdict.broken().iter().map(|rule| rule.row().outcome).min_by_key(rank)
 }
 
 /// A 64-bit host at CPL 0 that has enabled SVM and nothing else.
