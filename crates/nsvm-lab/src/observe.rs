@@ -4,7 +4,7 @@ use crate::case::{Case, Set};
 use crate::outcome::{ErrorCode, Left, Outcome, Seen};
 use crate::protocol::{case_flag, memory};
 use vmcb::layout::{PAGE_SIZE, vmcb_field as field};
-use vmcb::{Event, Vmcb};
+use vmcb::{Event, EventType, Vmcb};
 
 /// The numbers of a line `x CASE ...`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,8 +98,13 @@ impl Exit {
         let Some(vector) = handler.map(|offset| (offset / 16) as u8) else {
             return Seen::Exit { code: self.code, during: self.int_info & Event::V != 0 };
         };
-        let event = vmcb.read(field::eventinj);
-        let injected = (event & Event::V != 0).then_some(if event >> 8 & 7 == 2 { 2 } else { event as u8 });
+        let event = Event::from_bits(vmcb.read(field::eventinj));
+        // VECTOR is ignored for an NMI, which is vector 2.
+        let injected = match event.event_type() {
+            _ if !event.valid() => None,
+            EventType::NMI => Some(2),
+            _ => Some(event.vector().number()),
+        };
         let frame = if flags & case_flag::SLOT8 != 0 {
             5
         } else if flags & case_flag::VMLOAD != 0 {
@@ -115,11 +120,9 @@ impl Exit {
         };
         Seen::Took {
             other: Some(vector).filter(|&vector| injected != Some(vector)),
-            error: error.map(
-                |code| {
-                    if code == event >> 32 { ErrorCode::Injected } else { ErrorCode::Other(code) }
-                },
-            ),
+            error: error.map(|code| {
+                if code == event.error_code().into() { ErrorCode::Injected } else { ErrorCode::Other(code) }
+            }),
             elsewhere: Some(back).filter(|&back| back != begin),
         }
     }
