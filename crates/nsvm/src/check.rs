@@ -18,7 +18,7 @@ use vmcb::{
     Cpu, Environment, ExitCode, Feature, KnownPage, Limits, Literal, Outcome, Phase, Policy, Rule, RuleSet,
     Source, Test, View, Vmsa, Word,
 };
-use vmcb_dump::{Found, Kind, Place, Reader};
+use vmcb_dump::{Found, Kind, Place, Reader, Refusal, Refuser};
 
 pub(crate) fn run(arguments: &cli::Check, out: &mut dyn Write) -> Result<Status, Error> {
     let question = Question::new(arguments)?;
@@ -203,7 +203,7 @@ impl<'a> Case<'a> {
 
     fn judge(&self) -> Report {
         // A line that says only why KVM refused shows no VMCB to judge.
-        let shown = self.found.kind != Kind::KvmTraceFailed || !self.found.vmcb.is_empty();
+        let shown = !self.only_reasons() || !self.found.vmcb.is_empty();
         let judged = self.view.judge();
         let (broken, unstated, unknown) = if shown {
             (judged.broken(), judged.unstated(), judged.unknown())
@@ -216,7 +216,9 @@ impl<'a> Case<'a> {
         for rule in broken.iter() {
             findings.push(self.finding(rule, Standing::Broken, inferred.contains(rule)));
         }
-        self.kvm_refusal(&mut findings);
+        for refusal in &self.found.refusals {
+            self.refusal(refusal, &mut findings);
+        }
         for rule in unstated.iter() {
             findings.push(self.finding(rule, Standing::Required, false));
         }
@@ -279,13 +281,13 @@ impl<'a> Case<'a> {
         machine: Option<Decision>,
         missing: Vec<Missing>,
     ) -> Verdict {
-        let refusal = self.found.refused_by_kvm.as_ref();
+        let refusal = self.found.refusals.first();
         let undecided = !unstated.is_empty() || !unknown.is_empty();
         let unexplained = machine == Some(Decision::Refused) && broken.is_empty();
         let (decision, by) = if !broken.is_empty() {
             (Decision::Refused, By::Rules)
-        } else if refusal.is_some() {
-            (Decision::Refused, By::Kvm)
+        } else if let Some(refusal) = refusal {
+            (Decision::Refused, By::of(refusal.by))
         } else if machine == Some(Decision::Accepted) && !self.question.cpu_given {
             (Decision::Accepted, By::ExitCode)
         } else if undecided || unexplained {
@@ -319,11 +321,14 @@ impl<'a> Case<'a> {
             assumed: self.question.host.assumed(),
             text: String::new(),
         };
-        if let (By::Kvm, Some(refusal)) = (by, refusal) {
-            verdict.broken = match refusal.rules {
-                [rule] => vec![(*rule).to_owned()],
-                _ => Vec::new(),
-            };
+        if matches!(by, By::Kvm | By::Xen) {
+            for refusal in &self.found.refusals {
+                if let [rule] = refusal.rules
+                    && !verdict.broken.iter().any(|id| id == rule)
+                {
+                    verdict.broken.push((*rule).to_owned());
+                }
+            }
         }
         verdict.text = self.verdict_text(&verdict);
         verdict
@@ -333,12 +338,22 @@ impl<'a> Case<'a> {
     fn verdict_text(&self, verdict: &Verdict) -> String {
         let open = verdict.undecided.len() + verdict.required.len();
         match (verdict.decision, verdict.by) {
-            (Decision::Refused, By::Kvm) => {
-                let rules = self.found.refused_by_kvm.as_ref().map_or(&[][..], |refusal| refusal.rules);
-                match rules {
-                    [] => "refused by KVM, for a condition that stands for no rule of the manual".into(),
-                    [rule] => format!("refused by KVM: {rule}"),
-                    several => format!("refused by KVM: one of {}", several.join(", ")),
+            (Decision::Refused, By::Kvm | By::Xen) => {
+                let who = self.found.refusals.first().map_or(String::new(), |refusal| refusal.by.to_string());
+                let mut reasons: Vec<String> = Vec::new();
+                for refusal in &self.found.refusals {
+                    let reason = match refusal.rules {
+                        [] => continue,
+                        [rule] => (*rule).to_owned(),
+                        several => format!("one of {}", several.join(", ")),
+                    };
+                    if !reasons.contains(&reason) {
+                        reasons.push(reason);
+                    }
+                }
+                match &reasons[..] {
+                    [] => format!("refused by {who}, for a condition that stands for no rule of the manual"),
+                    reasons => format!("refused by {who}: {}", reasons.join("; ")),
                 }
             }
             (Decision::Refused, _) => {
@@ -496,10 +511,8 @@ impl<'a> Case<'a> {
         if standing == Standing::Required {
             notes.push("required, outcome not stated: the manual does not say what VMRUN does".to_owned());
         }
-        if let Some(refusal) = &self.found.refused_by_kvm
-            && refusal.rules.contains(&row.id)
-        {
-            notes.push(format!("KVM refused it for this condition: {}", refusal.condition));
+        for refusal in self.found.refusals.iter().filter(|refusal| refusal.rules.contains(&row.id)) {
+            notes.push(format!("{} refused it for this condition: {}", refusal.by, refusal.condition));
         }
         if !row.remark.is_empty() {
             notes.push(row.remark.to_owned());
@@ -525,34 +538,40 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// What KVM itself said, unless a finding says it already.
-    fn kvm_refusal(&self, findings: &mut Vec<Finding>) {
-        let Some(refusal) = &self.found.refused_by_kvm else {
-            return;
-        };
+    /// Whether the input shows why an implementation refused and nothing of the VMCB.
+    fn only_reasons(&self) -> bool {
+        matches!(self.found.kind, Kind::KvmTraceFailed | Kind::XenChecks)
+    }
+
+    /// What an implementation itself said, unless a finding says it already.
+    fn refusal(&self, refusal: &Refusal, findings: &mut Vec<Finding>) {
         let said = |finding: &Finding| finding.candidates.iter().any(|id| refusal.rules.contains(&&**id));
         if findings.iter().any(said) {
             return;
         }
         let candidates: Vec<String> = refusal.rules.iter().map(|id| (*id).to_owned()).collect();
-        let mut notes = vec![
-            "this line shows the condition that KVM found, and none of the VMCB's values; kvm_nested_vmenter \
-             and a dump of the VMCB show them"
-                .to_owned(),
-        ];
+        let note = match (refusal.by, self.found.kind) {
+            (Refuser::Kvm, Kind::KvmTraceFailed) => {
+                "this line shows the condition that KVM found, and none of the VMCB's values; kvm_nested_vmenter \
+                 and a dump of the VMCB show them"
+            }
+            (Refuser::Kvm, _) => {
+                "KVM checked this after kvm_nested_vmenter, on values that its lines do not show"
+            }
+            (_, Kind::XenChecks) => {
+                "this line shows what Xen found, and of the VMCB only what it names; a dump of the VMCB shows the rest"
+            }
+            _ => "Xen found this; what the dump shows of the VMCB does not decide it",
+        };
+        let mut notes = vec![note.to_owned()];
         let certain = match refusal.rules {
             [id] => Rule::from_id(id),
             _ => None,
         };
-        if self.found.kind != Kind::KvmTraceFailed {
-            notes = vec![
-                "KVM checked this after kvm_nested_vmenter, on values that its lines do not show".to_owned(),
-            ];
-        }
         if let [id] = refusal.rules
             && let Some(habit) = explain::habit(id)
         {
-            notes.push(format!("no rule of the manual, but a habit of KVM: {}", habit.text));
+            notes.push(format!("no rule of the manual, but a habit of {}: {}", refusal.by, habit.text));
         }
         for id in refusal.rules.iter().filter(|_| refusal.rules.len() > 1) {
             if let Some(rule) = Rule::from_id(id) {
@@ -572,10 +591,10 @@ impl<'a> Case<'a> {
         };
         findings.push(Finding {
             vmcb: self.vmcb,
-            standing: Standing::RefusedByKvm,
+            standing: Standing::refused_by(refusal.by),
             rule: certain.map(|rule| rule.id().to_owned()),
             candidates,
-            title: format!("KVM refused: {}", refusal.condition),
+            title: format!("{} refused: {}", refusal.by, refusal.condition),
             class: row.map(|row| row.class.letter()),
             outcome: Some(Outcome::Invalid.name()),
             manual: MANUAL,
@@ -878,7 +897,7 @@ impl<'a> Case<'a> {
     /// Notes of the rulebook.
     fn notes(&self) -> Vec<Note> {
         let mut notes = Vec::new();
-        if self.found.kind == Kind::KvmTraceFailed {
+        if self.only_reasons() {
             return notes;
         }
         self.view.notes(&mut |note| {
@@ -1079,6 +1098,12 @@ fn form(kind: Kind) -> &'static str {
         Kind::KvmDump => "kvm-dump",
         Kind::KvmTraceEnter => "kvm-trace-enter",
         Kind::KvmTraceFailed => "kvm-trace-failed",
+        Kind::KvmTraceExit => "kvm-trace-exit",
+        Kind::KvmNestedState => "kvm-nested-state",
+        Kind::XenDump => "xen-dump",
+        Kind::XenChecks => "xen-checks",
+        Kind::QemuRegisters => "qemu-registers",
+        Kind::QemuLog => "qemu-log",
         _ => "other",
     }
 }

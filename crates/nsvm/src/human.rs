@@ -66,7 +66,7 @@ impl<'a> Printer<'a> {
 
     fn finding(&mut self, finding: &Finding, found: &Found) -> Result<(), Error> {
         let level = match finding.standing {
-            Standing::Broken | Standing::RefusedByKvm => Level::ERROR,
+            Standing::Broken | Standing::RefusedByKvm | Standing::RefusedByXen => Level::ERROR,
             Standing::Required => Level::WARNING,
         };
         let mut title = level.primary_title(finding.title.as_str());

@@ -3,7 +3,7 @@
 //! Every key is always there. `schema/nsvm.schema.json` in the repository describes them.
 
 use serde::Serialize;
-use vmcb_dump::{Found, Place};
+use vmcb_dump::{Found, Place, Refuser};
 
 /// The manual whose sections are cited.
 pub(crate) const MANUAL: &str = "AMD APM vol. 2";
@@ -71,6 +71,17 @@ pub(crate) enum Standing {
     Required,
     /// KVM said that it refused.
     RefusedByKvm,
+    /// Xen said that it refused.
+    RefusedByXen,
+}
+
+impl Standing {
+    pub(crate) fn refused_by(refuser: Refuser) -> Self {
+        match refuser {
+            Refuser::Xen => Self::RefusedByXen,
+            _ => Self::RefusedByKvm,
+        }
+    }
 }
 
 #[derive(Serialize, Debug)]
@@ -90,7 +101,7 @@ pub(crate) struct Finding {
     pub(crate) section: Option<&'static str>,
     /// Judged on EXITINTINFO in the place of EVENTINJ.
     pub(crate) inferred: bool,
-    /// KVM's own words.
+    /// The own words of KVM or Xen.
     pub(crate) condition: Option<String>,
     pub(crate) place: Option<At>,
     pub(crate) fields: Vec<Field>,
@@ -207,13 +218,24 @@ pub(crate) enum By {
     ExitCode,
     /// KVM's own message.
     Kvm,
+    /// Xen's own message.
+    Xen,
+}
+
+impl By {
+    pub(crate) fn of(refuser: Refuser) -> Self {
+        match refuser {
+            Refuser::Xen => Self::Xen,
+            _ => Self::Kvm,
+        }
+    }
 }
 
 #[derive(Serialize, Debug)]
 pub(crate) struct Verdict {
     pub(crate) vmcb: u64,
     pub(crate) place: At,
-    /// `raw-page`, `hex-dump`, `kvm-dump`, `kvm-trace-enter`, `kvm-trace-failed`.
+    /// `raw-page`, `hex-dump`, `kvm-dump` and so on: the schema lists them.
     pub(crate) form: &'static str,
     pub(crate) phase: &'static str,
     pub(crate) decision: Decision,

@@ -12,7 +12,7 @@ fn rules(condition: &str) -> &'static [&'static str] {
     let line = format!("lab-1 [000] 1.0: kvm_nested_vmenter_failed: {condition}\n");
     let (found, error) = vmcb_dump::read_all(line.as_bytes());
     assert!(error.is_none(), "{condition}: {error:?}");
-    found.iter().find_map(|found| Some(found.refused_by_kvm.as_ref()?.rules)).unwrap_or_default()
+    found.iter().flat_map(|found| &found.refusals).map(|refusal| refusal.rules).next().unwrap_or_default()
 }
 
 #[test]

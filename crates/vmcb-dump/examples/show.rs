@@ -13,8 +13,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     field.page, field.offset, field.name, field.value, field.mask, field.place
                 );
             }
-            if let Some(refusal) = &found.refused_by_kvm {
-                println!("  refused: {} {:?}", refusal.condition, refusal.rules);
+            for refusal in &found.refusals {
+                println!("  refused by {}: {} {:?}", refusal.by, refusal.condition, refusal.rules);
             }
             for remark in &found.remarks {
                 println!("  remark at {}: {remark}", remark.place);

@@ -20,6 +20,18 @@ pub enum Kind {
     KvmTraceEnter,
     /// A trace line `kvm_nested_vmenter_failed`: the VMCB itself is not shown, the reason is.
     KvmTraceFailed,
+    /// A trace line `kvm_exit`, `kvm_nested_vmexit` or `kvm_nested_vmexit_inject`: what #VMEXIT wrote.
+    KvmTraceExit,
+    /// The bytes that `KVM_GET_NESTED_STATE` gives: VMCB12 as far as KVM keeps it.
+    KvmNestedState,
+    /// Xen's dump of a VMCB (debug key `v`, or after VMEXIT_INVALID).
+    XenDump,
+    /// Lines of Xen's own checks: the VMCB itself is not shown, the reasons are.
+    XenChecks,
+    /// A dump of CPU registers by QEMU: what the guest sees, from which only some of the VMCB follows.
+    QemuRegisters,
+    /// A `vmexit(...)!` line in QEMU's log of emulated instructions.
+    QemuLog,
 }
 
 impl fmt::Display for Kind {
@@ -30,6 +42,12 @@ impl fmt::Display for Kind {
             Self::KvmDump => "KVM dump_vmcb",
             Self::KvmTraceEnter => "KVM trace of a nested VMRUN",
             Self::KvmTraceFailed => "KVM trace of a refused nested VMRUN",
+            Self::KvmTraceExit => "KVM trace of a #VMEXIT",
+            Self::KvmNestedState => "KVM nested state",
+            Self::XenDump => "Xen VMCB dump",
+            Self::XenChecks => "Xen's own checks",
+            Self::QemuRegisters => "QEMU register dump",
+            Self::QemuLog => "QEMU log of an emulated #VMEXIT",
         })
     }
 }
@@ -121,10 +139,31 @@ pub struct Seen {
     pub place: Place,
 }
 
-/// What KVM itself said when it refused a VMCB.
+/// The implementation that said that it refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
+pub enum Refuser {
+    /// Linux KVM.
+    Kvm,
+    /// Xen.
+    Xen,
+}
+
+impl fmt::Display for Refuser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kvm => "KVM",
+            Self::Xen => "Xen",
+        })
+    }
+}
+
+/// What an implementation itself said when it refused a VMCB.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
-    /// The condition in KVM's source that held, as the trace prints it.
+    /// Who refused.
+    pub by: Refuser,
+    /// Its own words: of KVM the condition in its source that held, of Xen the text of its check.
     pub condition: String,
     /// Ids of the rules of which one is broken when this condition holds; empty when the condition is
     /// not known.
@@ -361,8 +400,8 @@ pub struct Found {
     pub fields: Vec<Seen>,
     /// Where it begins. In a text, the whole first line.
     pub place: Place,
-    /// What KVM said when it refused this VMCB.
-    pub refused_by_kvm: Option<Refusal>,
+    /// What an implementation said when it refused this VMCB: KVM stops at the first reason, Xen goes on.
+    pub refusals: Vec<Refusal>,
     /// What a reader of the verdict should know about the input.
     pub remarks: Vec<Remark>,
 }
@@ -383,7 +422,7 @@ impl Found {
             lines: Vec::new(),
             fields: Vec::new(),
             place,
-            refused_by_kvm: None,
+            refusals: Vec::new(),
             remarks: Vec::new(),
         }
     }

@@ -1,6 +1,6 @@
 //! KVM's trace lines of a nested VMRUN, in the layouts of all kernels and tools.
 
-use crate::found::{Found, Kind, Notes, Place, Refusal, RemarkKind, Seen};
+use crate::found::{Found, Kind, Notes, Place, Refusal, Refuser, RemarkKind, Seen};
 use crate::kvm_labels::Form;
 use crate::lines::{Text, skip_spaces};
 use crate::number;
@@ -19,7 +19,7 @@ pub(crate) struct KvmTrace {
     event: memmem::Finder<'static>,
     open: Option<Entry>,
     /// First line that shows VMX, and what it is.
-    pub(crate) vmx: Option<(u64, &'static str)>,
+    vmx: Option<(u64, &'static str)>,
 }
 
 /// A VMRUN whose event, or the intercepts that belong to it, may still go on.
@@ -185,6 +185,10 @@ impl Format for KvmTrace {
             out.push_back(entry.found);
         }
     }
+
+    fn vmx(&self) -> Option<(u64, &'static str)> {
+        self.vmx
+    }
 }
 
 impl KvmTrace {
@@ -199,7 +203,12 @@ impl KvmTrace {
             return;
         }
         let place = Place::Text { line: line.number, columns: at..at + condition.len() };
-        let refusal = Refusal { condition: condition.to_owned(), rules: refusal::rules(condition), place };
+        let refusal = Refusal {
+            by: Refuser::Kvm,
+            condition: condition.to_owned(),
+            rules: refusal::rules(condition),
+            place,
+        };
         // KVM prints kvm_nested_vmenter after most of its checks: only the condition of a later one
         // belongs to the VMCB of the line before.
         let belongs = refusal::after_enter(condition)
@@ -207,7 +216,7 @@ impl KvmTrace {
         if belongs && let Some(entry) = &mut self.open {
             entry.settle();
             entry.notes.keep(line.number, line.text);
-            entry.found.refused_by_kvm = Some(refusal);
+            entry.found.refusals.push(refusal);
             self.finish(out);
             return;
         }
@@ -219,7 +228,7 @@ impl KvmTrace {
             notes.remark(RemarkKind::LineTooLong, whole.clone());
         }
         let mut found = Found::new(Kind::KvmTraceFailed, Phase::Before, notes.first_line());
-        found.refused_by_kvm = Some(refusal);
+        found.refusals.push(refusal);
         notes.hand_over(&mut found);
         out.push_back(found);
     }

@@ -15,7 +15,7 @@ mod reader;
 mod refusal;
 
 pub use error::Error;
-pub use found::{Found, Kind, Line, Place, Refusal, Remark, RemarkKind, Seen, VmType};
+pub use found::{Found, Kind, Line, Place, Refusal, Refuser, Remark, RemarkKind, Seen, VmType};
 pub use reader::{Reader, read_all};
 
 /// Ids of the rules that a [`Refusal`] can name, each possibly more than once.
@@ -42,11 +42,16 @@ enum Taken {
     Began,
 }
 
-/// A text format. To read another one, add a module with it and name it in `reader`.
+/// A text format. To read another one, add a module with it and name it in `reader::formats`.
 trait Format {
     /// Offers a line; VMCBs that it completes go to `out`.
     fn offer(&mut self, line: &lines::Text<'_>, out: &mut Out) -> Taken;
 
     /// No further line belongs to what is open.
     fn finish(&mut self, out: &mut Out);
+
+    /// The first line that shows VMX in this format, and what it is.
+    fn vmx(&self) -> Option<(u64, &'static str)> {
+        None
+    }
 }

@@ -13,6 +13,11 @@ use std::io::{self, BufRead, Chain, Cursor, Read};
 use vmcb::layout::PAGE_SIZE;
 use vmcb::{KnownPage, Phase};
 
+/// The text formats. The more a format's lines look like other text, the later it stands.
+fn formats() -> [Box<dyn Format>; 3] {
+    [Box::new(KvmTrace::new()), Box::new(KvmDump::new()), Box::new(HexDump::new())]
+}
+
 /// Bytes that are looked at to tell text from pages: two pages, of which the first may be all text.
 const HEAD: u64 = 2 * PAGE_SIZE as u64;
 
@@ -53,9 +58,8 @@ struct TextReader<R: BufRead> {
     input: Input<R>,
     lines: Lines,
     prefix: Prefix,
-    trace: KvmTrace,
-    dump: KvmDump,
-    hex: HexDump,
+    /// Who is offered each line, in this order.
+    formats: [Box<dyn Format>; 3],
     foreign: Foreign,
     found: bool,
 }
@@ -113,9 +117,7 @@ fn start<R: BufRead>(mut input: R) -> State<R> {
         input,
         lines: Lines::new(),
         prefix: Prefix::new(),
-        trace: KvmTrace::new(),
-        dump: KvmDump::new(),
-        hex: HexDump::new(),
+        formats: formats(),
         foreign: Foreign::default(),
         found: false,
     }))
@@ -201,47 +203,37 @@ impl<R: BufRead> TextReader<R> {
     fn line(&mut self, out: &mut Out) {
         let text = String::from_utf8_lossy(self.lines.raw());
         let line = self.lines.line(&text, &self.prefix);
-        // Who begins a VMCB tells the others that theirs has ended, so that they come out in order.
-        match self.trace.offer(&line, out) {
-            Taken::No => {}
-            Taken::Yes => return,
-            Taken::Began => {
-                self.dump.finish(out);
-                self.hex.finish(out);
+        for index in 0..self.formats.len() {
+            let Some(format) = self.formats.get_mut(index) else {
                 return;
-            }
-        }
-        match self.dump.offer(&line, out) {
-            Taken::No => {}
-            Taken::Yes => return,
-            Taken::Began => {
-                self.trace.finish(out);
-                self.hex.finish(out);
-                return;
-            }
-        }
-        match self.hex.offer(&line, out) {
-            Taken::No => {}
-            Taken::Yes => return,
-            Taken::Began => {
-                self.trace.finish(out);
-                self.dump.finish(out);
-                return;
+            };
+            match format.offer(&line, out) {
+                Taken::No => {}
+                Taken::Yes => return,
+                Taken::Began => {
+                    // The VMCBs of others have ended, so that they come out in order.
+                    for (_, other) in self.formats.iter_mut().enumerate().filter(|&(other, _)| other != index)
+                    {
+                        other.finish(out);
+                    }
+                    return;
+                }
             }
         }
         self.foreign.look(&line);
     }
 
     fn finish(&mut self, out: &mut Out) {
-        self.trace.finish(out);
-        self.dump.finish(out);
-        self.hex.finish(out);
+        for format in &mut self.formats {
+            format.finish(out);
+        }
     }
 
     fn end(mut self, out: &mut Out) -> State<R> {
         self.finish(out);
         let found = self.found || !out.is_empty();
-        if let Some(error) = self.foreign.error(self.trace.vmx, found) {
+        let vmx = self.formats.iter().filter_map(|format| format.vmx()).min();
+        if let Some(error) = self.foreign.error(vmx, found) {
             return State::Failed(error);
         }
         if found {

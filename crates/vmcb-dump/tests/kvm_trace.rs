@@ -85,7 +85,7 @@ fn refusals() {
         let line = format!("q-1 [001] 1.0: kvm_nested_vmenter_failed: {condition}\r\n");
         let found = one(line);
         assert_eq!(found.kind, Kind::KvmTraceFailed);
-        let refusal = found.refused_by_kvm.as_ref().unwrap();
+        let refusal = &found.refusals[0];
         assert_eq!((refusal.condition.as_str(), refusal.rules), (condition, rules));
         assert_eq!(marked(&found, &refusal.place), condition);
     }
@@ -93,9 +93,9 @@ fn refusals() {
     let enter = format!("q-1 [001] 1.0: kvm_nested_vmenter: {NEW}\n");
     let found = all(enter.clone() + "q-1 [001] 1.0: kvm_nested_vmenter_failed: control->asid == 0\n");
     assert_eq!(found.len(), 2);
-    assert_eq!(found[0].refused_by_kvm, None);
+    assert_eq!(found[0].refusals, []);
     let found = one(enter + "q-1 [001] 1.0: kvm_nested_vmenter_failed: !load_pdptrs(vcpu, cr3)\n");
-    assert_eq!(found.refused_by_kvm.unwrap().rules, ["sav-pdpte-reserved"]);
+    assert_eq!(found.refusals[0].rules, ["sav-pdpte-reserved"]);
     assert!(vmcb_dump::refusal_rules().all(|id| id.contains('-')));
 }
 

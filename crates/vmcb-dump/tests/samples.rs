@@ -123,14 +123,14 @@ fn traces_of_6_1_and_7_2() {
                     assert_eq!((value(found, cr3).1, value(found, other).1), (u64::MAX, 0));
                 }
                 _ => {
-                    let refusal = found.refused_by_kvm.as_ref().expect("the reason");
+                    let refusal = found.refusals.first().expect("the reason");
                     assert_eq!(refusal.rules.len(), 1, "{}", refusal.condition);
                     assert!(found.vmcb.is_empty());
                 }
             }
         }
         let refused = found.iter().filter(|found| found.kind == Kind::KvmTraceEnter);
-        let rules: Vec<_> = refused.filter_map(|found| found.refused_by_kvm.as_ref()).collect();
+        let rules: Vec<_> = refused.flat_map(|found| &found.refusals).collect();
         assert_eq!(rules.len(), attached, "{name}");
         assert!(rules.iter().all(|refusal| refusal.rules == ["sav-pdpte-reserved"]));
     }

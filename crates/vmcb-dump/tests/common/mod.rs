@@ -120,7 +120,7 @@ pub(crate) fn check(all: &[Found]) {
                 assert!(line.get(columns.clone()).is_some(), "{remark:?} in {line:?}");
             }
         }
-        if let Some(refusal) = &found.refused_by_kvm {
+        for refusal in &found.refusals {
             assert_eq!(marked(found, &refusal.place), refusal.condition);
         }
     }
