@@ -1,6 +1,6 @@
 //! The table as a page.
 
-use crate::table::{Check, Evidence, Implementation, Row, TABLE, ids};
+use crate::table::{Check, Implementation, Row, TABLE, ids};
 use std::fmt::Write as _;
 
 /// What was read in sources, or noted of earlier runs, and came out otherwise; the table has what came out.
@@ -71,13 +71,8 @@ pub fn page() -> String {
         for row in TABLE.iter().filter(|row| row.of == of && !row.does.is_empty()) {
             let ids: Vec<String> = row.ids.split(' ').map(|id| format!("`{id}`")).collect();
             let versions = if row.versions == "*" { "all" } else { row.versions };
-            let _ = writeln!(
-                page,
-                "| {versions} | {} | {} | {} |",
-                ids.join(" "),
-                row.in_words(),
-                evidence(row.evidence)
-            );
+            let _ =
+                writeln!(page, "| {versions} | {} | {} | {} |", ids.join(" "), row.in_words(), row.evidence);
         }
     }
     page.push_str(
@@ -119,13 +114,4 @@ fn cell(of: Implementation, id: &str) -> String {
     };
     let parts: Vec<String> = words.iter().map(with_versions).collect();
     if parts.is_empty() { "?".to_owned() } else { parts.join("<br>") }
-}
-
-fn evidence(evidence: Evidence) -> String {
-    match evidence {
-        Evidence::Measured { date, below: "" } => format!("measured {date}"),
-        Evidence::Measured { date, below } => format!("measured {date} on {below}"),
-        Evidence::Source { revision } => format!("source, {revision}"),
-        Evidence::Unknown => "not known".to_owned(),
-    }
 }

@@ -4,14 +4,14 @@ use crate::table::{Check, HABITS, Habit, Implementation, Row, STILL_BROKEN_IN_VM
 use crate::variants::{Facts, Predicate};
 use crate::version::Version;
 use std::fmt;
-use vmcb::layout::{PAGE_SIZE, vmcb_field};
-use vmcb::{Efer, Environment, Limits, Rule};
+use vmcb::layout::{Field, PAGE_SIZE, vmcb_field};
+use vmcb::{Cpu, Efer, Environment, Feature, KnownPage, Limits, NestedCtl, Phase, Policy, Rule, View, Word};
 
 /// One layer of a stack: an implementation, and the CPU that it offers to the layer above.
 #[derive(Clone, Debug)]
 pub struct Layer<'a> {
-    implementation: Implementation,
-    version: Version,
+    /// `None` for hardware.
+    of: Option<(Implementation, Version)>,
     limits: &'a Limits,
     checks: Vec<Known>,
     memory: Option<u64>,
@@ -57,7 +57,14 @@ impl<'a> Layer<'a> {
     #[must_use]
     pub fn new(implementation: Implementation, version: Version, limits: &'a Limits) -> Self {
         let checks = ids().map(|id| Known::new(implementation, version, id)).collect();
-        Self { implementation, version, limits, checks, memory: None }
+        Self { of: Some((implementation, version)), limits, checks, memory: None }
+    }
+
+    /// A CPU of silicon, of which nothing was measured: it accepts what no rule of the manual is against, and of all
+    /// else the answer is [`Answer::Unknown`], with what the manual says.
+    #[must_use]
+    pub fn hardware(limits: &'a Limits) -> Self {
+        Self { of: None, limits, checks: Vec::new(), memory: None }
     }
 
     /// The same where the CPU that it offers has RAM from address 0 to this one, in bytes, and nowhere else. Without
@@ -67,24 +74,62 @@ impl<'a> Layer<'a> {
         Self { memory: Some(bytes), ..self }
     }
 
-    /// Whose it is.
+    /// Whose it is; `None` for hardware.
     #[must_use]
-    pub fn implementation(&self) -> Implementation {
-        self.implementation
+    pub fn implementation(&self) -> Option<Implementation> {
+        self.of.map(|(implementation, _)| implementation)
     }
 
-    /// Its version.
+    /// Its version; `None` for hardware.
     #[must_use]
-    pub fn version(&self) -> Version {
-        self.version
+    pub fn version(&self) -> Option<Version> {
+        self.of.map(|(_, version)| version)
+    }
+
+    /// Whose it is and the version, for people.
+    #[must_use]
+    pub fn title(&self) -> String {
+        match self.of {
+            Some((implementation, version)) => format!("{} {version}", implementation.title()),
+            None => "hardware".to_owned(),
+        }
     }
 }
 
 /// What is predicted.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Prediction {
     /// What VMRUN does.
     pub answer: Answer,
+    /// What it rests on: the checks that refuse, stop or are not known, and those that let pass what the rulebook is
+    /// against. Empty where no check that is known of any version has anything to say.
+    pub grounds: Vec<Ground>,
+}
+
+/// A check of a layer that the answer rests on.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    /// The layer, counted from the top.
+    pub layer: usize,
+    /// The rule or habit.
+    pub id: &'static str,
+    /// What the check says of this VMCB.
+    pub says: Says,
+    /// The observation; `None` where there is none of this version, and for hardware.
+    pub row: Option<&'static Row>,
+}
+
+/// What a check says of a VMCB.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Says {
+    /// It refuses.
+    Refuses,
+    /// The machine stops.
+    Stops,
+    /// It lets pass what the rulebook is against.
+    LetsPass,
+    /// It is not known.
+    Unknown,
 }
 
 /// What VMRUN does with a VMCB.
@@ -137,45 +182,93 @@ impl fmt::Display for Answer {
 pub fn predict(stack: &[Layer<'_>], page: &[u8; PAGE_SIZE], environment: &Environment<'_>) -> Prediction {
     let below = Environment::real_host();
     let mut vmcb02 = *page;
-    with_svme(&mut vmcb02);
+    for (field, value, mask) in KVMS_OWN {
+        let bytes = value.to_le_bytes().into_iter().zip(mask.to_le_bytes());
+        for (byte, (value, mask)) in vmcb02.iter_mut().skip(field.offset.into()).zip(bytes) {
+            *byte = *byte & !mask | value & mask;
+        }
+    }
+    descend(stack, |limits, is_vmcb02| {
+        if is_vmcb02 { Facts::new(&vmcb02, limits, &below) } else { Facts::new(page, limits, environment) }
+    })
+}
+
+/// The same of a page that is known in part, seen at this time.
+///
+/// An answer other than [`Answer::Unknown`] holds for every completion of the unknown bits. After #VMEXIT the event is
+/// judged where it stands then, in EXITINTINFO, or is unknown, as [`View`] has it.
+#[must_use]
+pub fn predict_known(
+    stack: &[Layer<'_>],
+    page: &KnownPage,
+    phase: Phase,
+    environment: &Environment<'_>,
+) -> Prediction {
+    let below = Environment::real_host();
+    let before = before_vmrun(page, phase);
+    let mut vmcb02 = before.clone();
+    for (field, value, mask) in KVMS_OWN {
+        vmcb02.learn(field.offset, field.size, value, mask);
+    }
+    descend(stack, |limits, is_vmcb02| {
+        if is_vmcb02 {
+            Facts::known(&vmcb02, limits, &below)
+        } else {
+            Facts::known(&before, limits, environment)
+        }
+    })
+}
+
+/// What KVM has of its own in the fields of VMCB02 that decide how the rest is read: field, value, mask. It sets
+/// EFER.SVME; nested paging is on and nothing of SEV, which it offers to no L1.
+const KVMS_OWN: [(Field, u64, u64); 2] = [
+    (vmcb_field::efer, Efer::SVME.bits(), Efer::SVME.bits()),
+    (vmcb_field::nested_ctl, NestedCtl::NP_ENABLE.bits(), u64::MAX),
+];
+
+/// The page with EVENTINJ as VMRUN read it, which #VMEXIT clears.
+fn before_vmrun(page: &KnownPage, phase: Phase) -> KnownPage {
+    // Peers read EVENTINJ in the VMCB, whatever a VMSA has.
+    let limits = Limits::compile(&Cpu::ANY.with(Feature::SevEs, false), Policy::VirtualCpu);
+    let environment = Environment::unknown();
+    let event = View::new(page, phase, &limits, &environment).word(Word::EventInj);
+    let mut before = page.clone();
+    before.forget(vmcb_field::eventinj.offset, vmcb_field::eventinj.size);
+    before.learn(vmcb_field::eventinj.offset, vmcb_field::eventinj.size, event.value(), event.known_mask());
+    before
+}
+
+/// Asks layer by layer, from the top; `facts` of what a layer reads, by the CPU that it offers and whether that is VMCB02.
+fn descend<'f>(stack: &[Layer<'f>], facts: impl Fn(&'f Limits, bool) -> Facts<'f>) -> Prediction {
     let mut why = Vec::new();
-    let mut above: Option<&Layer<'_>> = None;
+    let mut grounds = Vec::new();
+    let mut above: Option<&Layer<'f>> = None;
     for (number, layer) in stack.iter().enumerate() {
-        let (seen, environment) = match above {
-            None => (page, environment),
-            Some(Layer { implementation: Implementation::Kvm, .. }) => (&vmcb02, &below),
+        let is_vmcb02 = match above {
+            None => false,
+            Some(above) if above.implementation() == Some(Implementation::Kvm) => true,
             Some(other) => {
-                why.push(format!(
-                    "how {} builds the VMCB for the layer below is not known",
-                    other.implementation.title()
-                ));
+                why.push(format!("how {} builds the VMCB for the layer below is not known", other.name()));
                 break;
             }
         };
-        let facts = Facts::new(seen, layer.limits, environment).with_memory(layer.memory);
-        let Found { faults, refuses, stops, unknown } = layer.ask(&facts, above.is_some());
-        let by = if faults.is_empty() { refuses } else { faults };
+        let facts = facts(layer.limits, is_vmcb02).with_memory(layer.memory);
+        let found = layer.ask(number, &facts, is_vmcb02);
+        let by = found.refusing();
+        grounds.extend(found.grounds);
         if !by.is_empty() {
             let layer = why.is_empty().then_some(number);
-            return Prediction { answer: Answer::Refuses { by, layer } };
+            return Prediction { answer: Answer::Refuses { by, layer }, grounds };
         }
-        why.extend(unknown);
-        if !stops.is_empty() && why.is_empty() {
-            return Prediction { answer: Answer::Stops { by: stops, layer: number } };
+        why.extend(found.unknown);
+        if !found.stops.is_empty() && why.is_empty() {
+            return Prediction { answer: Answer::Stops { by: found.stops, layer: number }, grounds };
         }
-        why.extend(stops.iter().map(|id| format!("{} may stop by {id}", layer.implementation.title())));
+        why.extend(found.stops.iter().map(|id| format!("{} may stop by {id}", layer.name())));
         above = Some(layer);
     }
     let answer = if why.is_empty() { Answer::Accepts } else { Answer::Unknown { why } };
-    Prediction { answer }
-}
-
-/// KVM sets EFER.SVME of VMCB02 itself.
-fn with_svme(page: &mut [u8; PAGE_SIZE]) {
-    let at = usize::from(vmcb_field::efer.offset);
-    for (byte, bits) in page[at..].iter_mut().zip(Efer::SVME.bits().to_le_bytes()) {
-        *byte |= bits;
-    }
+    Prediction { answer, grounds }
 }
 
 /// What the checks of a layer say of a page.
@@ -185,48 +278,94 @@ struct Found {
     refuses: Vec<&'static str>,
     stops: Vec<&'static str>,
     unknown: Vec<String>,
+    grounds: Vec<Ground>,
+}
+
+impl Found {
+    /// Faults come before the VMCB is read.
+    fn refusing(&self) -> Vec<&'static str> {
+        if self.faults.is_empty() { self.refuses.clone() } else { self.faults.clone() }
+    }
 }
 
 impl Layer<'_> {
-    fn ask(&self, facts: &Facts<'_>, is_vmcb02: bool) -> Found {
+    fn name(&self) -> &'static str {
+        self.implementation().map_or("hardware", Implementation::title)
+    }
+
+    fn ask(&self, number: usize, facts: &Facts<'_>, is_vmcb02: bool) -> Found {
+        let Some((implementation, version)) = self.of else {
+            return ask_the_manual(number, facts, is_vmcb02);
+        };
         let mut found = Found::default();
         for known in self.checks.iter().filter(|known| !is_vmcb02 || known.in_vmcb02) {
-            let says = match known.check {
+            let refuses = match known.check {
                 Check::Absent => Some(false),
                 Check::Same | Check::Stops => meets(known.id, facts),
                 Check::Differs(refuses) => refuses(facts),
-                Check::NotSeen => {
-                    if known.could_refuse(facts) {
-                        found.unknown.push(format!("{}: {}", known.id, self.last_seen(known)));
-                    }
-                    continue;
-                }
+                Check::NotSeen if known.could_refuse(facts) => None,
+                Check::NotSeen => continue,
+            };
+            let says = match (refuses, known.check) {
+                (Some(false), Check::Same | Check::Stops) => continue,
+                (Some(false), _) if meets(known.id, facts) == Some(true) => Says::LetsPass,
+                (Some(false), _) => continue,
+                (Some(true), Check::Stops) => Says::Stops,
+                (Some(true), _) => Says::Refuses,
+                (None, _) => Says::Unknown,
             };
             match (says, known.check) {
-                (Some(false), _) => {}
-                (Some(true), Check::Stops) => found.stops.push(known.id),
-                (Some(true), _) if is_fault(known.id) => found.faults.push(known.id),
-                (Some(true), _) => found.refuses.push(known.id),
-                (None, _) => found.unknown.push(format!("{}: not decided by what is known", known.id)),
+                (Says::LetsPass, _) => {}
+                (Says::Stops, _) => found.stops.push(known.id),
+                (Says::Refuses, _) if is_fault(known.id) => found.faults.push(known.id),
+                (Says::Refuses, _) => found.refuses.push(known.id),
+                (Says::Unknown, Check::NotSeen) => {
+                    let last = known.last_seen(implementation, version);
+                    found.unknown.push(format!("{}: {last}", known.id));
+                }
+                (Says::Unknown, _) => found.unknown.push(undecided(known.id)),
             }
+            let row = known.row.filter(|_| !matches!(known.check, Check::NotSeen));
+            found.grounds.push(Ground { layer: number, id: known.id, says, row });
         }
         found
     }
+}
 
+/// What the manual says of hardware.
+fn ask_the_manual(number: usize, facts: &Facts<'_>, is_vmcb02: bool) -> Found {
+    let mut found = Found::default();
+    for rule in Rule::ALL.iter().filter(|rule| !is_vmcb02 || still_broken(rule.id())) {
+        let id = rule.id();
+        let why = match facts.meets(*rule) {
+            Some(true) if facts.verdict().broken().contains(*rule) => {
+                format!("{id}: the manual says that VMRUN refuses it, and no hardware was measured")
+            }
+            Some(true) => format!("{id}: the manual does not say what VMRUN does"),
+            Some(false) => continue,
+            None => undecided(id),
+        };
+        found.unknown.push(why);
+        found.grounds.push(Ground { layer: number, id, says: Says::Unknown, row: None });
+    }
+    found
+}
+
+fn undecided(id: &str) -> String {
+    format!("{id}: not decided by what is known of the VMCB and of the CPU")
+}
+
+impl Known {
     /// What is known of other versions.
-    fn last_seen(&self, known: &Known) -> String {
-        let name = self.implementation.title();
-        let seen =
-            || Row::all(self.implementation, known.id).filter(|row| !matches!(row.check, Check::NotSeen));
-        let before = |row: &&Row| row.versions().and_then(|versions| versions.last_before(self.version));
+    fn last_seen(&self, of: Implementation, version: Version) -> String {
+        let name = of.title();
+        let seen = || Row::all(of, self.id).filter(|row| !matches!(row.check, Check::NotSeen));
+        let before = |row: &&Row| row.versions().and_then(|versions| versions.last_before(version));
         let nearest = seen().filter(|row| before(row).is_some()).max_by_key(before).or_else(|| seen().next());
-        match (nearest, known.row) {
-            (Some(row), _) => format!(
-                "unknown in {name} {}, last seen in {}: {}",
-                self.version,
-                row.versions,
-                row.in_words()
-            ),
+        match (nearest, self.row) {
+            (Some(row), _) => {
+                format!("unknown in {name} {version}, last seen in {}: {}", row.versions, row.in_words())
+            }
             (None, Some(row)) => format!("unknown in {name}: {}", row.does),
             (None, None) => format!("unknown in {name}"),
         }

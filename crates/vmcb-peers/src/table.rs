@@ -6,6 +6,7 @@
 
 use crate::variants::{self as v, Predicate};
 use crate::version::{Version, Versions};
+use std::fmt;
 use vmcb::Rule;
 
 /// An implementation of VMRUN.
@@ -56,6 +57,30 @@ impl Implementation {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|implementation| implementation.name() == name)
     }
+
+    /// The versions that the table has rows of, as it spells them, each once: releases, branches, revisions.
+    #[must_use]
+    pub fn versions(self) -> Vec<&'static str> {
+        let mut versions: Vec<&str> = Vec::new();
+        for version in TABLE.iter().filter(|row| row.of == self).flat_map(|row| row.versions.split(' ')) {
+            if version != "*" && !versions.contains(&version) {
+                versions.push(version);
+            }
+        }
+        versions
+    }
+
+    /// The highest version that was measured, else the first that was read in source.
+    #[must_use]
+    pub fn newest(self) -> Option<Version> {
+        let of = |measured: bool| {
+            let rows = TABLE.iter().filter(move |row| row.of == self);
+            rows.filter(move |row| measured == matches!(row.evidence, Evidence::Measured { .. }))
+                .flat_map(|row| row.versions.split(' '))
+                .filter_map(|version| version.parse::<Version>().ok())
+        };
+        of(true).reduce(|a, b| if a < b { b } else { a }).or_else(|| of(false).next())
+    }
 }
 
 /// What an implementation does with a rule.
@@ -90,6 +115,30 @@ pub enum Evidence {
     },
     /// It is not known.
     Unknown,
+}
+
+impl Evidence {
+    /// What ran below where it was measured.
+    #[must_use]
+    pub fn below(self) -> Option<(Implementation, Version)> {
+        let Self::Measured { below, .. } = self else { return None };
+        Implementation::ALL.into_iter().find_map(|of| {
+            let version = below.strip_prefix(of.title())?.trim_start();
+            Some((of, version.parse().ok()?))
+        })
+    }
+}
+
+/// `measured 2026-11-24 on QEMU TCG 7.2.22`, `source, REPOSITORY REVISION`, `not known`.
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Measured { date, below: "" } => write!(f, "measured {date}"),
+            Self::Measured { date, below } => write!(f, "measured {date} on {below}"),
+            Self::Source { revision } => write!(f, "source, {revision}"),
+            Self::Unknown => f.write_str("not known"),
+        }
+    }
 }
 
 /// One observation.

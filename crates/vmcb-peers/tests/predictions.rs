@@ -295,8 +295,8 @@ fn variants_do_as_their_rows_say() {
         (&qemu, &[(field::eventinj, 0x8000_0305), (field::cs, 0x0c9b_0000)], accepts.clone()),
     ];
     for (stack, changes, expected) in cases {
-        let of = stack[0].implementation().name();
-        assert_eq!(answer(stack, changes), *expected, "{of} {} {changes:x?}", stack[0].version());
+        let of = stack[0].title();
+        assert_eq!(answer(stack, changes), *expected, "{of} {changes:x?}");
     }
     // Two at once: all that refuse are named.
     let both = answer(&kvm, &[(field::guest_asid, 0), (field::dr7, 1 << 32)]);
