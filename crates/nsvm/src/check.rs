@@ -5,15 +5,18 @@ mod culprit;
 mod field;
 mod finding;
 mod notes;
+mod prediction;
 mod question;
 mod refused;
+mod stack;
 mod verdict;
 
 use crate::error::Error;
 use crate::human::Printer;
-use crate::record::{Decision, Failure, Finding, Note, Record, Said, Summary, Undecided, Verdict};
+use crate::record::{Decision, Failure, Finding, Note, Predicted, Record, Said, Summary, Undecided, Verdict};
 use crate::{Status, cli, complain, input};
 use case::Case;
+use prediction::Peers;
 use question::Question;
 use std::io::{IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
@@ -29,6 +32,7 @@ pub(crate) fn run(arguments: &cli::Check, out: &mut dyn Write) -> Result<Status,
     }
     let mut run = Run {
         question: &question,
+        peers: Peers::new(&question),
         printer: Printer::new(arguments.format, arguments.verbose, out),
         summary: Summary::default(),
         status: Status::Fine,
@@ -41,6 +45,7 @@ pub(crate) fn run(arguments: &cli::Check, out: &mut dyn Write) -> Result<Status,
 
 struct Run<'a> {
     question: &'a Question,
+    peers: Peers<'a>,
     printer: Printer<'a>,
     summary: Summary,
     status: Status,
@@ -58,7 +63,7 @@ impl Run<'_> {
             match item {
                 Ok(found) => {
                     self.summary.vmcbs += 1;
-                    let report = Case::report(self.question, &name, self.summary.vmcbs, &found);
+                    let report = Case::report(self.question, &self.peers, &name, self.summary.vmcbs, &found);
                     self.count(report.verdict.decision);
                     self.printer.report(report, &found)?;
                 }
@@ -107,6 +112,10 @@ pub(crate) struct Report {
     pub(crate) undecided: Vec<Undecided>,
     pub(crate) remarks: Vec<Said>,
     pub(crate) notes: Vec<Note>,
+    /// Of the stacks of `--as`.
+    pub(crate) predictions: Vec<Predicted>,
+    /// Of everyone, for `--who`.
+    pub(crate) who: Vec<Predicted>,
     pub(crate) verdict: Verdict,
 }
 
@@ -117,10 +126,12 @@ impl Report {
         let undecided = self.undecided.into_iter().map(Record::Undecided);
         let remarks = self.remarks.into_iter().map(Record::Remark);
         let notes = self.notes.into_iter().map(Record::Note);
+        let predictions = self.predictions.into_iter().chain(self.who).map(Record::Prediction);
         findings
             .chain(undecided)
             .chain(remarks)
             .chain(notes)
+            .chain(predictions)
             .chain(std::iter::once(Record::Verdict(self.verdict)))
     }
 }

@@ -100,6 +100,15 @@ CPU:
   A model does not state the physical address width: give phys-bits, or the address rules stay undecided.
   `nsvm cpus` lists models, features and settings.
 
+IMPLEMENTATIONS:
+  --as names a stack from the top, NAME@VERSION:CPU with / between layers; VERSION and :CPU may be left out.
+  kvm bochs qemu virtualbox xen    by the observations of docs/peers.md
+  hardware                         a CPU of silicon, last: of it only the manual is known
+  kvm@7.2.13/qemu@7.2.22           KVM judges VMCB12, then QEMU the VMCB02 that KVM builds of it
+  Without VERSION the newest that is known; without :CPU each layer offers the CPU of --cpu. Each answer says
+  whether it was measured or read in source; between observations it is unknown, with what was seen last.
+  The exit status stays that of the rulebook.
+
 HOST FACTS (a list with commas; 0 no, 1 yes, unknown):
   svme pe vm pg long64 smm    the executing CPU: EFER.SVME, CR0.PE, RFLAGS.VM, CR0.PG, 64-bit mode, SMM
   cpl=0..3                    its CPL
@@ -119,6 +128,8 @@ EXAMPLES:
   nsvm check dump.txt
   dmesg | nsvm check - --cpu EPYC-Milan,phys-bits=48
   nsvm check vmcb.bin --phase before --host rax=0x1000,hsave-pa-zero=0
+  nsvm check dump.txt --cpu EPYC-Milan,phys-bits=48 --as kvm@6.1.170/qemu@10.0.2 --as bochs
+  nsvm check dump.txt --who
   nsvm check trace.txt --format json | jq -r 'select(.type == \"finding\").rule'
 
 EXIT STATUS:
@@ -149,6 +160,14 @@ pub(crate) struct Check {
     /// dump
     #[arg(long, value_name = "FILE")]
     pub(crate) vmsa: Option<std::path::PathBuf>,
+
+    /// Say what this stack of implementations would do, from the top, as in kvm@7.2.13/qemu@7.2.22; may be repeated
+    #[arg(long = "as", value_name = "STACK")]
+    pub(crate) stacks: Vec<String>,
+
+    /// Say what every known implementation would do
+    #[arg(long)]
+    pub(crate) who: bool,
 
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Human)]

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::near;
-use vmcb::{Answer, Environment, Host};
+use vmcb::{Answer, Environment, Host, Input};
 
 /// Spelling, fact, and how it is said when assumed or missing.
 pub(crate) const FACTS: [(&str, Host, &str); 18] = [
@@ -125,6 +125,40 @@ impl HostFacts {
             Some(address) if !self.address_given => self.environment.with_vmcb_address(address),
             _ => self.environment,
         }
+    }
+
+    /// The environment for what others would do: moreover what is not stated is so that VMRUN does not fault for it, or
+    /// the answer would be unknown for nearly every dump.
+    pub(crate) fn as_for_others(&self, address: Option<u64>) -> Environment<'static> {
+        let environment = self.environment(address);
+        if self.nothing_assumed {
+            return environment;
+        }
+        let environment =
+            if self.address_given { environment } else { environment.take_over(Input::VmcbAddress) };
+        let open = FACTS.iter().filter(|(name, ..)| {
+            !self.stated.contains(name) && !ASSUMED.iter().any(|(assumed, _)| assumed == name)
+        });
+        open.fold(environment, |environment, (_, fact, _)| environment.with(*fact, Answer::No))
+    }
+
+    /// What that assumes beyond [`assumed`](Self::assumed), in words.
+    pub(crate) fn assumed_for_others(&self) -> Vec<&'static str> {
+        if self.nothing_assumed {
+            return Vec::new();
+        }
+        let stated = |name| self.stated.contains(&name);
+        let mut assumed = vec!["memory behind each legal address"];
+        if !self.address_given {
+            assumed.push("a legal rAX");
+        }
+        if !stated("hsave-pa-zero") {
+            assumed.push("VM_HSAVE_PA set");
+        }
+        if !(stated("memenc") || stated("snp")) {
+            assumed.push("no memory encryption");
+        }
+        assumed
     }
 
     /// What is assumed because nobody said otherwise.

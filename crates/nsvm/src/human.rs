@@ -1,5 +1,7 @@
 //! Text for people, and lines of JSON: the only place that prints what `check` found.
 
+mod peers;
+
 use crate::check::Report;
 use crate::cli::Format;
 use crate::error::Error;
@@ -61,6 +63,10 @@ impl<'a> Printer<'a> {
                 self.undecided(undecided)?;
             }
         }
+        for predicted in &report.predictions {
+            self.prediction(predicted)?;
+        }
+        self.who(&report.who)?;
         self.verdict(&report.verdict)
     }
 

@@ -18,6 +18,7 @@ pub(crate) enum Record {
     Undecided(Undecided),
     Remark(Said),
     Note(Note),
+    Prediction(Predicted),
     Verdict(Verdict),
     Error(Failure),
     Summary(Summary),
@@ -198,6 +199,58 @@ pub(crate) struct Note {
     pub(crate) more: Vec<String>,
     pub(crate) section: Option<&'static str>,
     pub(crate) fields: Vec<Field>,
+}
+
+/// What a stack of implementations would do.
+#[derive(Serialize, Debug)]
+pub(crate) struct Predicted {
+    pub(crate) vmcb: u64,
+    /// As `--as` takes it.
+    pub(crate) stack: String,
+    /// The same for people.
+    pub(crate) title: String,
+    /// `accepts`, `refuses`, `stops`, `unknown`.
+    pub(crate) answer: &'static str,
+    /// Rules and habits that refuse, or that ought to have.
+    pub(crate) by: Vec<&'static str>,
+    /// The layer that refuses or stops, counted from 1 at the top; null where a layer above it may do so already.
+    pub(crate) layer: Option<u64>,
+    /// Judged on EXITINTINFO in the place of EVENTINJ.
+    pub(crate) inferred: bool,
+    /// What is not known.
+    pub(crate) why: Vec<String>,
+    pub(crate) grounds: Vec<Ground>,
+    /// What is assumed beyond what a verdict assumes of the host.
+    pub(crate) assumed: Vec<&'static str>,
+    pub(crate) text: String,
+}
+
+/// A check that a prediction rests on.
+#[derive(Serialize, Debug)]
+pub(crate) struct Ground {
+    pub(crate) layer: u64,
+    pub(crate) rule: &'static str,
+    /// `refuses`, `stops`, `lets-pass`, `unknown`.
+    pub(crate) says: &'static str,
+    pub(crate) known: Known,
+    /// `measured 2026-11-24 on QEMU TCG 7.2.22`, `read in REPOSITORY REVISION`; null where it is not known.
+    pub(crate) from: Option<String>,
+    /// What the check does, in words; null where it is not known.
+    pub(crate) does: Option<String>,
+}
+
+/// How something is known of an implementation.
+#[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Known {
+    /// It was run.
+    Measured,
+    /// It was read in source.
+    Read,
+    /// The manual says so of hardware.
+    Manual,
+    /// It is not known.
+    Unknown,
 }
 
 #[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]

@@ -41,12 +41,13 @@ fn every_line_of_every_sample_fits_the_schema() {
     for entry in std::fs::read_dir(common::root().join("samples")).expect("samples") {
         let path = entry.expect("an entry").path();
         for cpu in ["any", "EPYC-Milan-v3,phys-bits=48", "EPYC-Genoa,+sev-es,+sev-snp,+shstk"] {
-            let lines = lines(&[path.to_str().unwrap(), "--cpu", cpu]);
+            let as_ = ["--who", "--as", "kvm@6.5/bochs@2.8"];
+            let lines = lines(&[&[path.to_str().unwrap(), "--cpu", cpu], &as_[..]].concat());
             assert_eq!(lines.last().unwrap()["type"], "summary", "{}", path.display());
             seen.extend(lines.iter().map(|line| line["type"].as_str().unwrap().to_owned()));
         }
     }
-    let all = ["error", "finding", "note", "remark", "summary", "undecided", "verdict"];
+    let all = ["error", "finding", "note", "prediction", "remark", "summary", "undecided", "verdict"];
     assert!(seen.iter().eq(all.iter()), "the samples show every type: {seen:?}");
 }
 
@@ -69,7 +70,8 @@ fn pages_fit_the_schema() {
 #[test]
 fn the_schema_is_closed() {
     let validator = validator();
-    let lines = lines(&["samples/kvm-7.2-dmesg-refused-event-moved.txt", "samples/nothing-of-this-name"]);
+    let lines =
+        lines(&["samples/kvm-7.2-dmesg-refused-event-moved.txt", "samples/nothing-of-this-name", "--who"]);
     for line in &lines {
         let keys: Vec<String> = line.as_object().unwrap().keys().cloned().collect();
         for key in keys {

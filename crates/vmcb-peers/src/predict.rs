@@ -352,7 +352,7 @@ fn ask_the_manual(number: usize, facts: &Facts<'_>, is_vmcb02: bool) -> Found {
 }
 
 fn undecided(id: &str) -> String {
-    format!("{id}: not decided by what is known of the VMCB and of the CPU")
+    format!("{id}: not decided by what is known")
 }
 
 impl Known {

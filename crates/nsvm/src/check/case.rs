@@ -1,8 +1,9 @@
 //! One VMCB under judgement.
 
 use super::Report;
+use super::prediction::{Asked, Peers};
 use super::question::Question;
-use crate::record::{At, Decision, Finding, Mark, Missing, Said, Standing, Undecided};
+use crate::record::{At, Decision, Finding, Mark, Missing, Predicted, Said, Standing, Undecided};
 use vmcb::layout::vmcb_field;
 use vmcb::{Environment, ExitCode, KnownPage, Phase, RuleSet, View, Vmsa};
 use vmcb_dump::{Found, Kind, Place};
@@ -20,17 +21,23 @@ pub(super) struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    pub(super) fn report(question: &'a Question, file: &'a str, vmcb: u64, found: &'a Found) -> Report {
+    pub(super) fn report(
+        question: &'a Question,
+        peers: &Peers<'_>,
+        file: &'a str,
+        vmcb: u64,
+        found: &'a Found,
+    ) -> Report {
         let given = question.vmsa.as_ref().map(|(_, page)| &**page);
         let vmsa = found.vmsa.as_deref().or(given);
         let environment =
             question.host.environment(found.vmcb_address).with_vmsa(vmsa.map_or(Vmsa::Unknown, Vmsa::Known));
         let phase = question.phase.unwrap_or(found.phase);
         let view = View::new(&found.vmcb, phase, &question.limits, &environment);
-        Case { question, file, vmcb, found, vmsa, phase, environment: &environment, view }.judge()
+        Case { question, file, vmcb, found, vmsa, phase, environment: &environment, view }.judge(peers)
     }
 
-    pub(super) fn judge(&self) -> Report {
+    fn judge(&self, peers: &Peers<'_>) -> Report {
         // A line that says only why KVM refused shows no VMCB to judge.
         let shown = !self.only_reasons() || !self.found.vmcb.is_empty();
         let judged = self.view.judge();
@@ -72,7 +79,11 @@ impl<'a> Case<'a> {
                 Place::Byte { .. } => None,
             },
         });
-        Report { findings, undecided, remarks: remarks.collect(), notes, verdict }
+        let ask = |asked: &Vec<Asked<'_>>| -> Vec<Predicted> {
+            asked.iter().filter(|_| shown).map(|asked| self.predicted(asked)).collect()
+        };
+        let (predictions, who) = (ask(&peers.stacks), ask(&peers.everyone));
+        Report { findings, undecided, remarks: remarks.collect(), notes, predictions, who, verdict }
     }
 
     pub(super) fn at(&self, place: &Place) -> At {

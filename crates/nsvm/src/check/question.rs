@@ -1,5 +1,6 @@
 //! What is asked of every VMCB: the options of the command line, compiled once.
 
+use super::stack::Stack;
 use crate::error::Error;
 use crate::host::HostFacts;
 use crate::{cli, cpu, input};
@@ -19,6 +20,9 @@ pub(super) struct Question {
     pub(super) host: HostFacts,
     pub(super) phase: Option<Phase>,
     pub(super) vmsa: Option<(String, Box<KnownPage>)>,
+    /// Those of `--as`, and of `--who`.
+    pub(super) stacks: Vec<Stack>,
+    pub(super) everyone: Vec<Stack>,
 }
 
 impl Question {
@@ -43,6 +47,8 @@ impl Question {
                 cli::Phase::After => Phase::After,
             }),
             vmsa,
+            stacks: arguments.stacks.iter().map(|text| Stack::parse(text, &cpu)).collect::<Result<_, _>>()?,
+            everyone: if arguments.who { Stack::everyone(&cpu) } else { Vec::new() },
         })
     }
 

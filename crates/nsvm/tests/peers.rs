@@ -1,0 +1,195 @@
+//! `nsvm check --as` and `--who`: what implementations would do, held against what they did.
+
+mod common;
+
+use common::{file, legal, put, results, run, stdout};
+use nsvm_lab::case::Case;
+use nsvm_lab::outcome::{Answer, Seen};
+use nsvm_lab::protocol::{case_flag, memory};
+use nsvm_lab::results::Section;
+use nsvm_lab::{sets, verdict};
+use serde_json::Value;
+use snapbox::file as snapshot;
+use std::collections::BTreeMap;
+
+/// The stack of a section, as `--as` takes it; nothing for subjects that predictions do not exist for.
+fn stack(section: &Section) -> Option<String> {
+    let head = &section.head;
+    // Kernels are named `6.1.0-56-amd64 (6.1.192-2)`.
+    let package = head.version.split_once(" (").and_then(|(_, rest)| rest.strip_suffix(')'));
+    let version = package.unwrap_or(head.version.split(' ').next()?);
+    match (head.subject.as_str(), &head.below) {
+        ("model", _) => None,
+        (top, None) => Some(format!("{top}@{version}")),
+        (top, Some(below)) => {
+            let (name, rest) = below.split_once(' ')?;
+            Some(format!("{top}@{version}/{name}@{}", rest.split(',').next()?))
+        }
+    }
+}
+
+/// Lines as `cpuid -r` prints them.
+fn cpuid(section: &Section) -> String {
+    let line = |entry: &vmcb::CpuidEntry| {
+        format!(
+            "   {:#010x} {:#04x}: eax={:#010x} ebx={:#010x} ecx={:#010x} edx={:#010x}\n",
+            entry.leaf, entry.subleaf, entry.eax, entry.ebx, entry.ecx, entry.edx
+        )
+    };
+    section.head.cpuid.iter().map(line).collect()
+}
+
+/// RAM of the virtual machine in which KVM ran the payload. `--as` takes every address to be memory.
+const MEMORY: u64 = 64 << 20;
+
+fn kills(section: &Section, case: &Case) -> bool {
+    sets::killer(&section.head.subject, &section.head.version, &case.id).is_some()
+}
+
+/// 200 cases and more of each subject: every outcome of a rule is among them.
+#[test]
+fn what_is_predicted_is_what_was_measured() {
+    let set = sets::set("full").expect("the set");
+    let host = "hsave-pa-zero=0,memenc=0,snp=0,ibs-fetch=0,ibs-op=0,u-cet=0,rax=0x7000,pdptes=0:0:0:0";
+    let field = |page: &[u8; 4096], offset: usize| {
+        u64::from_le_bytes(page[offset..offset + 8].try_into().expect("8 bytes"))
+    };
+    // What `--host` says is what the payload did, and all that VMRUN reads is memory: PDPTEs are read of no case.
+    let plain = |case: &&Case| {
+        let page = set.page(case);
+        let (cr0, cr4, efer) = (field(&page, 0x558), field(&page, 0x548), field(&page, 0x4D0));
+        let legacy_pae = cr0 >> 31 & 1 == 1 && cr4 >> 5 & 1 == 1 && efer >> 10 & 1 == 0;
+        case.rax == memory::VMCB
+            && set.flags(case) & (case_flag::SVME_OFF | case_flag::HSAVE_ZERO) == 0
+            && case.meaningless.is_none()
+            && field(&page, 0x48) < MEMORY
+            && (page[0x90] & 1 == 0 || field(&page, 0xB0) < MEMORY)
+            && !legacy_pae
+            // Bochs traps after VMRUN where RFLAGS.TF is set: no matter of checks.
+            && !case.id.ends_with("rflags#8")
+    };
+    let mut subjects = 0;
+    let mut answers: BTreeMap<String, usize> = BTreeMap::new();
+    for (name, results) in results() {
+        for section in &results.sections {
+            let Some(stack) = stack(section) else { continue };
+            subjects += 1;
+            // Every rule that some case breaks alone, then cases from all over the set.
+            let limits = verdict::limits(&section.head.cpuid);
+            let mut by_rule: BTreeMap<String, usize> = BTreeMap::new();
+            let usable: Vec<_> = set
+                .cases
+                .iter()
+                .filter(plain)
+                .filter(|case| {
+                    section.outcomes.get(&case.id).is_some_and(|seen| seen.answer() != Answer::Skipped)
+                })
+                .filter(|case| {
+                    sets::unstable(&section.head.subject, &section.head.version, &case.id).is_none()
+                })
+                .collect();
+            let mut chosen: Vec<_> = usable
+                .iter()
+                .filter(|case| {
+                    let broken = verdict::expected(&set, case, &limits).broken();
+                    let key = broken.iter().map(|rule| rule.id()).collect::<Vec<_>>().join(",");
+                    let count = by_rule.entry(key.clone()).or_default();
+                    *count += 1;
+                    !key.is_empty() && *count <= 6
+                })
+                .collect();
+            chosen.extend(usable.iter().step_by(usable.len() / 150));
+            assert!(chosen.len() >= 200, "{name}: {} cases", chosen.len());
+            let pages: Vec<u8> = chosen.iter().flat_map(|case| set.page(case)).collect();
+            let path = file(&format!("{name}.bin"), &pages);
+            let cpu = format!("cpuid:{}", file(&format!("{name}.cpuid"), cpuid(section).as_bytes()));
+            let output = run(&[
+                "check", "--format", "json", "--phase", "before", "--cpu", &cpu, "--host", host, "--as",
+                &stack, &path,
+            ]);
+            let predictions: Vec<Value> = stdout(&output)
+                .lines()
+                .map(|line| serde_json::from_str(line).expect("JSON"))
+                .filter(|line: &Value| line["type"] == "prediction")
+                .collect();
+            assert_eq!(predictions.len(), chosen.len(), "{name}");
+            for (case, prediction) in chosen.iter().zip(&predictions) {
+                let outcome = &section.outcomes[&case.id];
+                let answer = prediction["answer"].as_str().expect("an answer");
+                let came_out = match answer {
+                    // How a guest ends that VMRUN lets in is not predicted; of what kills a subject there is a list.
+                    "accepts" => outcome.answer() == Answer::Accepted || kills(section, case),
+                    "refuses" => matches!(outcome.answer(), Answer::Refused(_)),
+                    "stops" => outcome.answer() == Answer::Broken,
+                    _ => true,
+                };
+                *answers.entry(answer.to_owned()).or_default() += 1;
+                assert!(came_out, "{name}: {}: `{outcome}` and not {}", case.id, prediction["text"]);
+                // Where KVM said nothing and left the save area as the layer below wrote it, that one refused.
+                if prediction["layer"] == 2 {
+                    assert!(matches!(outcome.seen, Seen::Invalid | Seen::Invalid32), "{name}: {}", case.id);
+                }
+            }
+        }
+    }
+    assert!(subjects >= 20, "{subjects} subjects");
+    assert!(["accepts", "refuses", "stops"].iter().all(|answer| answers[*answer] > 0), "{answers:?}");
+    let decided = answers["accepts"] + answers["refuses"] + answers["stops"];
+    assert!(decided > 9 * answers.get("unknown").copied().unwrap_or(0), "{answers:?}");
+}
+
+/// What is printed for people.
+#[test]
+fn answers_stand_beside_how_they_are_known() {
+    let dump = "samples/kvm-7.2-dmesg-refused-event-moved.txt";
+    let stacks =
+        ["--as", "kvm@6.1.170/qemu@7.2.22", "--as", "xen@4.17", "--as", "kvm/hardware", "--as", "bochs"];
+    let arguments = [&["check", dump, "--cpu", "EPYC-Milan,phys-bits=48", "--who"], &stacks[..]].concat();
+    run(&arguments).code(1).stdout_eq(snapshot!["snapshots/who.txt"]).stderr_eq("");
+    // Most of it is not known: nothing is made up.
+    run(&["check", "samples/tracecmd-kvm_nested_vmrun-eventinj.txt", "--as", "kvm@7.2.13/qemu@7.2.22"])
+        .code(2)
+        .stdout_eq(snapshot!["snapshots/as-unknown.txt"]);
+    // A line that shows no VMCB is no VMCB to ask about.
+    let line = b"a-1 [000] ..... 1.0: kvm_nested_vmenter_failed: save->quux & 1\n";
+    let text = stdout(&run(&["check", &file("as-nothing.txt", line), "--who"]));
+    assert!(!text.contains("who would do what"), "{text}");
+}
+
+/// The exit status is that of the rulebook.
+#[test]
+fn peers_change_no_verdict() {
+    let mut page = legal();
+    put(&mut page, 0xA8, 0x8000_0309);
+    let path = file("vector-9.bin", &page);
+    let arguments = ["check", &path, "--cpu", common::MILAN, "--phase", "before", "--host", "rax=0x1000"];
+    let alone = run(&arguments).code(1);
+    let with = run(&[&arguments[..], &["--as", "bochs"]].concat()).code(1);
+    let (alone, with) = (stdout(&alone), stdout(&with));
+    assert!(with.contains("as Bochs 3.1: accepts\n"), "{with}");
+    assert!(with.contains("measured 2026-11-24: lets pass what the rulebook is against, evt-exc-vector-9"));
+    assert!(alone.lines().all(|line| with.contains(line)));
+    // Each layer has the CPU that it is given.
+    let cp = |stack: &str| {
+        let mut page = page;
+        put(&mut page, 0xA8, 0x8000_0315);
+        stdout(&run(&["check", &file("cp.bin", &page), "--phase", "before", "--as", stack]))
+    };
+    assert!(cp("kvm@7.2.13:EPYC-Milan,+shstk").contains("as KVM 7.2.13: accepts\n"));
+    assert!(
+        cp("kvm@7.2.13:EPYC-Milan,-shstk").contains("as KVM 7.2.13: refuses by evt-exc-cp-without-shstk\n")
+    );
+    assert!(cp("kvm@7.2.13").contains("as KVM 7.2.13: unknown\n"));
+}
+
+#[test]
+fn a_stack_that_is_none_is_told() {
+    for (stack, error) in [
+        ("bosch", "--as: `bosch` is none of kvm, bochs, qemu, virtualbox, xen, hardware"),
+        ("qemu@new", "--as: qemu: `new` is no version"),
+        ("hardware/kvm", "--as: nothing is below `hardware`"),
+    ] {
+        let output = run(&["check", "samples/INDEX.md", "--as", stack]).code(3);
+        assert!(common::stderr(&output).contains(error), "{}", common::stderr(&output));
+    }
+}
