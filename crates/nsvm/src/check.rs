@@ -2,6 +2,7 @@
 
 mod case;
 mod culprit;
+mod encrypted;
 mod field;
 mod finding;
 mod notes;

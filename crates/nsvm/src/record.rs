@@ -306,6 +306,8 @@ pub(crate) struct Verdict {
     pub(crate) unexplained: bool,
     pub(crate) cpu: String,
     pub(crate) policy: &'static str,
+    /// The guest's registers are in an encrypted VMSA that is not known.
+    pub(crate) encrypted: bool,
     /// What is assumed of the host.
     pub(crate) assumed: Vec<&'static str>,
     /// The verdict line without its place.

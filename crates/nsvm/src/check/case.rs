@@ -1,6 +1,7 @@
 //! One VMCB under judgement.
 
 use super::Report;
+use super::encrypted::JudgedFor;
 use super::prediction::{Asked, Peers};
 use super::question::Question;
 use crate::record::{At, Decision, Finding, Mark, Missing, Predicted, Said, Standing, Undecided};
@@ -14,6 +15,7 @@ pub(super) struct Case<'a> {
     pub(super) file: &'a str,
     pub(super) vmcb: u64,
     pub(super) found: &'a Found,
+    pub(super) judged_for: &'a JudgedFor,
     pub(super) vmsa: Option<&'a KnownPage>,
     pub(super) phase: Phase,
     pub(super) environment: &'a Environment<'a>,
@@ -32,9 +34,11 @@ impl<'a> Case<'a> {
         let vmsa = found.vmsa.as_deref().or(given);
         let environment =
             question.host.environment(found.vmcb_address).with_vmsa(vmsa.map_or(Vmsa::Unknown, Vmsa::Known));
+        let judged_for = question.judged_for(found.vm_type);
         let phase = question.phase.unwrap_or(found.phase);
-        let view = View::new(&found.vmcb, phase, &question.limits, &environment);
-        Case { question, file, vmcb, found, vmsa, phase, environment: &environment, view }.judge(peers)
+        let view = View::new(&found.vmcb, phase, &judged_for.limits, &environment);
+        Case { question, file, vmcb, found, judged_for, vmsa, phase, environment: &environment, view }
+            .judge(peers)
     }
 
     fn judge(&self, peers: &Peers<'_>) -> Report {
@@ -67,6 +71,7 @@ impl<'a> Case<'a> {
         }
         let verdict = self.verdict(broken, unstated, unknown, inferred, machine, missing);
         let mut notes = self.notes();
+        self.cpu_notes(&mut notes);
         self.machine_notes(machine, &verdict, &mut notes);
         let remarks = self.found.remarks.iter().map(|remark| Said {
             vmcb: self.vmcb,

@@ -21,7 +21,7 @@ impl Case<'_> {
         let mut culprits = 0;
         for group in (0..64).step_by(step).map(|bit| (u64::MAX >> (64 - step)) << bit) {
             if value & group != 0
-                && self.with_field(&self.question.limits, field, value & group, &mut |view| {
+                && self.with_field(&self.judged_for.limits, field, value & group, &mut |view| {
                     view.holds(literal) == Some(true)
                 })
             {
@@ -113,7 +113,7 @@ impl Case<'_> {
                 reserved |= 1 << bit;
             }
             for feature in features {
-                let value = match self.question.cpu.has(feature) {
+                let value = match self.judged_for.cpu.has(feature) {
                     Some(has) => u8::from(has).to_string(),
                     None => "?".into(),
                 };

@@ -51,7 +51,7 @@ impl Case<'_> {
             },
             vmcb::Missing::PhysBits => add(MissingKind::Cpu, "phys-bits".into(), None),
             vmcb::Missing::CBit => {
-                if self.question.cpu.has(Feature::Sme) != Some(false) {
+                if self.judged_for.cpu.has(Feature::Sme) != Some(false) {
                     add(MissingKind::Cpu, "c-bit".into(), None);
                 }
                 add(MissingKind::Host, "memenc".into(), None);
@@ -120,7 +120,7 @@ impl Case<'_> {
         let mut facts: Vec<String> = explain::features(mask)
             .filter(|&feature| Cpu::ANY.has(feature).is_none())
             .filter_map(|feature| {
-                let has = self.question.cpu.has(feature)?;
+                let has = self.judged_for.cpu.has(feature)?;
                 let verb = if has { "has" } else { "lacks" };
                 let value = u8::from(has);
                 Some(format!(
@@ -137,7 +137,7 @@ impl Case<'_> {
             .iter()
             .any(|literal| matches!(literal, Literal::Holds(test) if explain::asks_width(*test)))
         {
-            facts.push(match self.question.cpu.phys_bits() {
+            facts.push(match self.judged_for.cpu.phys_bits() {
                 Some(width) => format!("physical addresses have {width} bits: CPUID 8000_0008 EAX[7:0]"),
                 None => format!("no AMD CPU has physical addresses of more than {} bits", vmcb::PHYS_BITS.1),
             });

@@ -63,7 +63,7 @@ impl Case<'_> {
                     if self.question.cpu_given {
                         more.push(format!(
                             "the verdict is for the CPU asked about: {}",
-                            self.question.cpu_text
+                            self.judged_for.text
                         ));
                     }
                 }
@@ -135,7 +135,7 @@ impl Case<'_> {
                 continue;
             };
             for has in [true, false] {
-                let cpu = features.iter().fold(self.question.cpu, |cpu, &feature| cpu.with(feature, has));
+                let cpu = features.iter().fold(self.judged_for.cpu, |cpu, &feature| cpu.with(feature, has));
                 let limits = Limits::compile(&cpu, self.question.policy);
                 let view = View::new(&self.found.vmcb, self.phase, &limits, self.environment);
                 if view.judge().broken().contains(rule) {

@@ -1,5 +1,6 @@
 //! What is asked of every VMCB: the options of the command line, compiled once.
 
+use super::encrypted::Cpus;
 use super::stack::Stack;
 use crate::error::Error;
 use crate::host::HostFacts;
@@ -13,7 +14,7 @@ pub(super) struct Question {
     pub(super) cpu_text: String,
     pub(super) cpu_given: bool,
     pub(super) policy: Policy,
-    pub(super) limits: Limits,
+    pub(super) cpus: Cpus,
     /// Of the same policy: any AMD CPU, and one of which no feature is known.
     any: OnceCell<Limits>,
     blank: OnceCell<Limits>,
@@ -38,7 +39,7 @@ impl Question {
             cpu_text: arguments.cpu.clone().unwrap_or_else(|| "any".into()),
             cpu_given: arguments.cpu.is_some(),
             policy,
-            limits: Limits::compile(&cpu, policy),
+            cpus: Cpus::default(),
             any: OnceCell::new(),
             blank: OnceCell::new(),
             host: HostFacts::parse(arguments.host.as_deref())?,

@@ -51,8 +51,9 @@ impl Case<'_> {
             exit_name: exit.map(|code| code.to_string()),
             machine,
             unexplained,
-            cpu: self.question.cpu_text.clone(),
+            cpu: self.judged_for.text.clone(),
             policy: self.question.policy.name(),
+            encrypted: self.is_encrypted(),
             assumed: self.question.host.assumed(),
             text: String::new(),
         };
@@ -66,6 +67,10 @@ impl Case<'_> {
             }
         }
         verdict.text = self.verdict_text(&verdict);
+        if verdict.encrypted {
+            verdict.text.push_str("; ");
+            verdict.text.push_str(&self.encrypted_text());
+        }
         verdict
     }
 
@@ -141,7 +146,7 @@ impl Case<'_> {
 
     /// What is missing, shortly.
     pub(super) fn missing_text(&self, missing: &[Missing]) -> String {
-        let cpu = match (self.question.cpu_given, self.question.cpu.phys_bits()) {
+        let cpu = match (self.question.cpu_given, self.judged_for.cpu.phys_bits()) {
             (false, _) => "--cpu MODEL,phys-bits=N",
             (true, None) => "add ,phys-bits=N to --cpu",
             (true, Some(_)) => "add to --cpu",

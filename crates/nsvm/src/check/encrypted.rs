@@ -1,0 +1,98 @@
+//! Guests with encrypted registers: what the dump tells of the CPU, and what cannot be judged.
+
+use super::case::Case;
+use super::question::Question;
+use crate::record::Note;
+use std::cell::OnceCell;
+use vmcb::layout::vmcb_field;
+use vmcb::{Cpu, Feature, Limits, NestedCtl};
+use vmcb_dump::VmType;
+
+/// The CPU that a VMCB is judged for: that of `--cpu`, with what the dump's header tells of it.
+pub(super) struct JudgedFor {
+    pub(super) cpu: Cpu,
+    pub(super) text: String,
+    pub(super) limits: Limits,
+    /// What the header added, and what `--cpu` says against it.
+    added: Vec<Feature>,
+    contradicted: Vec<Feature>,
+}
+
+/// One for each kind of guest, made when it is met.
+#[derive(Default)]
+pub(super) struct Cpus([OnceCell<JudgedFor>; 4]);
+
+impl JudgedFor {
+    fn new(question: &Question, told: &[Feature]) -> Self {
+        let of = |has: Option<bool>| told.iter().copied().filter(move |&told| question.cpu.has(told) == has);
+        let (added, contradicted): (Vec<Feature>, Vec<Feature>) =
+            (of(None).collect(), of(Some(false)).collect());
+        let cpu = added.iter().fold(question.cpu, |cpu, &feature| cpu.with(feature, true));
+        let mut text = question.cpu_text.clone();
+        for feature in &added {
+            text.push_str(",+");
+            text.push_str(feature.name());
+        }
+        Self { cpu, text, limits: Limits::compile(&cpu, question.policy), added, contradicted }
+    }
+}
+
+impl Question {
+    /// The CPU for a guest of this kind.
+    pub(super) fn judged_for(&self, vm_type: Option<VmType>) -> &JudgedFor {
+        let [plain, sev, sev_es, sev_snp] = &self.cpus.0;
+        let (made, told): (&OnceCell<JudgedFor>, &[Feature]) = match vm_type {
+            None | Some(VmType::Svm) => (plain, &[]),
+            Some(VmType::Sev) => (sev, &[Feature::Sev]),
+            Some(VmType::SevEs) => (sev_es, &[Feature::Sev, Feature::SevEs]),
+            Some(VmType::SevSnp) => (sev_snp, &[Feature::Sev, Feature::SevEs, Feature::SevSnp]),
+        };
+        made.get_or_init(|| JudgedFor::new(self, told))
+    }
+}
+
+impl Case<'_> {
+    /// Whether the guest's registers are in a VMSA that is not known: nothing is said of them then.
+    pub(super) fn is_encrypted(&self) -> bool {
+        let nested_ctl = self.found.vmcb.field(vmcb_field::nested_ctl);
+        let by_bit = nested_ctl.value() & NestedCtl::SEV_ES.bits() != 0;
+        let by_header = self.found.vm_type.is_some_and(VmType::has_vmsa);
+        self.vmsa.is_none() && (by_bit || by_header) && self.judged_for.cpu.has(Feature::SevEs) != Some(false)
+    }
+
+    /// What the verdict line says of it.
+    pub(super) fn encrypted_text(&self) -> String {
+        let mut text = "cannot judge the guest's registers: they are in an encrypted VMSA".to_owned();
+        if self.judged_for.cpu.has(Feature::SevEs).is_none() {
+            text.push_str(", unless the CPU lacks SEV-ES");
+        }
+        text
+    }
+
+    /// What the header told of the CPU.
+    pub(super) fn cpu_notes(&self, notes: &mut Vec<Note>) {
+        let Some(vm_type) = self.found.vm_type else { return };
+        let list = |features: &[Feature]| {
+            features.iter().map(|feature| feature.name()).collect::<Vec<_>>().join(", ")
+        };
+        let mut say = |id, text| {
+            let more = Vec::new();
+            notes.push(Note { vmcb: self.vmcb, id, text, more, section: None, fields: Vec::new() });
+        };
+        let JudgedFor { added, contradicted, .. } = self.judged_for;
+        if !added.is_empty() {
+            let text = format!(
+                "the dump is headed {vm_type}, so its CPU has {}: judged for such a CPU",
+                list(added)
+            );
+            say("cpu-from-dump", text);
+        }
+        if !contradicted.is_empty() {
+            let text = format!(
+                "the dump is headed {vm_type}, so its CPU has {}; --cpu says that it has not, and counts",
+                list(contradicted)
+            );
+            say("cpu-contradicts-dump", text);
+        }
+    }
+}
