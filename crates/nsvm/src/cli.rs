@@ -217,7 +217,8 @@ EXAMPLES:
   nsvm decode 8000031f                     guessed: EVENTINJ
   nsvm decode -1 0x400 npf VMEXIT_HLT      exit codes by number and name
   nsvm decode '#GP'
-  nsvm decode --field cr4 0xb506f0 --cpu EPYC-Milan")]
+  nsvm decode --field cr4 0xb506f0 --cpu EPYC-Milan
+  nsvm decode 80000b0d --format json | jq .parts")]
 pub(crate) struct Decode {
     /// Numbers and names: -1, ffffffff, 0x400, 18446744073709551615, VMEXIT_NPF, npf, #GP
     #[arg(value_name = "WORD", required = true, allow_negative_numbers = true)]
@@ -230,6 +231,10 @@ pub(crate) struct Decode {
     /// The virtual CPU, as for `nsvm check`: whether it accepts the event
     #[arg(long, value_name = "SPEC")]
     pub(crate) cpu: Option<String>,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
 }
 
 #[derive(Args, Debug)]

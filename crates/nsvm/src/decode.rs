@@ -2,7 +2,9 @@
 
 use crate::cli;
 use crate::error::Error;
+use crate::record::{Decoded, DecodedPart, Failure, Record};
 use crate::{Status, bits, complain, cpu, near};
+use clap::ValueEnum as _;
 use std::io::Write;
 use vmcb::{
     Cpu, Decision, Event, EventType, ExceptionSet, ExitCode, Feature, GuestMode, IntCtl, Limits, Policy,
@@ -85,6 +87,66 @@ struct Read {
     named: Option<Field>,
 }
 
+/// A line of an answer; the first is its title.
+enum Line {
+    Part(Part),
+    Said(String),
+}
+
+impl From<&str> for Line {
+    fn from(text: &str) -> Self {
+        Self::Said(text.to_owned())
+    }
+}
+
+/// Bits of a word, for people and for machines.
+struct Part {
+    bits: String,
+    name: String,
+    value: String,
+    meaning: String,
+    shown: String,
+}
+
+impl Line {
+    fn into_shown(self) -> String {
+        match self {
+            Self::Part(part) => part.shown,
+            Self::Said(text) => text,
+        }
+    }
+}
+
+fn decoded(
+    word: &str,
+    read: &Read,
+    field: Field,
+    guess: Option<String>,
+    title: String,
+    lines: impl Iterator<Item = Line>,
+) -> Decoded {
+    let (mut parts, mut said) = (Vec::new(), Vec::new());
+    for line in lines {
+        match line {
+            Line::Part(Part { bits, name, value, meaning, .. }) => {
+                parts.push(DecodedPart { bits, name, value, meaning });
+            }
+            Line::Said(text) => said.push(text),
+        }
+    }
+    let field = field.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+    Decoded {
+        word: near::shorten(word),
+        field,
+        value: format!("{:#x}", read.value),
+        guess,
+        spelling: read.spelling.clone(),
+        title,
+        parts,
+        said,
+    }
+}
+
 pub(crate) fn run(arguments: &cli::Decode, out: &mut dyn Write) -> Result<Status, Error> {
     let cpu = arguments.cpu.as_deref().map(cpu::parse).transpose()?;
     let mut status = Status::Fine;
@@ -100,24 +162,37 @@ pub(crate) fn run(arguments: &cli::Decode, out: &mut dyn Write) -> Result<Status
             Ok(understood) => understood,
             // The other words are still worth an answer.
             Err(error) => {
+                if arguments.format == cli::Format::Json {
+                    let failure = Failure { file: near::shorten(word), text: error.to_string() };
+                    let line =
+                        serde_json::to_string(&Record::Error(failure)).map_err(std::io::Error::from)?;
+                    writeln!(out, "{line}")?;
+                }
                 out.flush()?;
                 complain(&error);
                 status = Status::Failed;
                 continue;
             }
         };
+        let mut lines = Vec::new();
+        decode(field, read.value, cpu.as_ref(), &mut lines);
+        let mut lines = lines.into_iter();
+        let title = lines.next().map_or_else(String::new, Line::into_shown);
+        if arguments.format == cli::Format::Json {
+            let decoded = decoded(word, &read, field, guess, title, lines);
+            let line = serde_json::to_string(&Record::Decoded(decoded)).map_err(std::io::Error::from)?;
+            writeln!(out, "{line}")?;
+            continue;
+        }
         if index > 0 {
             writeln!(out)?;
         }
-        let mut text = Vec::new();
-        decode(field, read.value, cpu.as_ref(), &mut text);
-        let mut lines = text.into_iter();
-        writeln!(out, "{}", lines.next().unwrap_or_default())?;
+        writeln!(out, "{title}")?;
         for reason in guess.into_iter().chain(read.spelling) {
             writeln!(out, "  ({reason})")?;
         }
         for line in lines {
-            writeln!(out, "  {}", line.trim_end())?;
+            writeln!(out, "  {}", line.into_shown().trim_end())?;
         }
     }
     Ok(status)
@@ -245,8 +320,8 @@ fn guess(word: &str, value: u64) -> Result<(Field, Option<String>), Error> {
     Ok((field, Some(format!("{reason}; --field says otherwise"))))
 }
 
-fn decode(field: Field, value: u64, cpu: Option<&Cpu>, out: &mut Vec<String>) {
-    let register = |word: Word, out: &mut Vec<String>| register(word, value, out);
+fn decode(field: Field, value: u64, cpu: Option<&Cpu>, out: &mut Vec<Line>) {
+    let register = |word: Word, out: &mut Vec<Line>| register(word, value, out);
     match field {
         Field::Eventinj => event("EVENTINJ", value, cpu, out),
         Field::Exitintinfo => event("EXITINTINFO", value, None, out),
@@ -261,9 +336,11 @@ fn decode(field: Field, value: u64, cpu: Option<&Cpu>, out: &mut Vec<String>) {
         Field::Intercepts2 => register(Word::InterceptMisc2, out),
         Field::Intercepts3 => register(Word::InterceptMisc3, out),
         Field::Exceptions => {
-            out.push(format!("exception intercepts {value:#x}"));
+            out.push(Line::Said(format!("exception intercepts {value:#x}")));
             for vector in ExceptionSet::from_intercept_word(value as u32).iter() {
-                out.push(format!("bit {:2}  {}", vector.number(), bits::vector(vector)));
+                let (bit, meaning) = (vector.number(), bits::vector(vector));
+                let name = vector.mnemonic().unwrap_or_default();
+                out.push(part(&bit.to_string(), name, 1, &meaning, format!("bit {bit:2}  {meaning}")));
             }
         }
         Field::CrIntercepts => accesses("CR", value, out),
@@ -275,41 +352,56 @@ fn decode(field: Field, value: u64, cpu: Option<&Cpu>, out: &mut Vec<String>) {
         Field::VirtExt => register(Word::VirtExt, out),
         Field::SevFeatures => register(Word::SevFeatures, out),
         Field::Pat => {
-            out.push(format!("G_PAT {value:#x}"));
-            out.extend(
-                bits::pat(value)
-                    .split(" PA")
-                    .enumerate()
-                    .map(|(index, part)| if index == 0 { part.to_owned() } else { format!("PA{part}") }),
-            );
+            out.push(Line::Said(format!("G_PAT {value:#x}")));
+            for (index, text) in bits::pat(value).split(" PA").enumerate() {
+                let shown = if index == 0 { text.to_owned() } else { format!("PA{text}") };
+                let (low, byte) = (index * 8, value.to_le_bytes().get(index).copied().unwrap_or(0));
+                let meaning = shown.clone();
+                out.push(part(
+                    &format!("{}:{low}", low + 7),
+                    &format!("PA{index}"),
+                    byte.into(),
+                    &meaning,
+                    shown,
+                ));
+            }
         }
         Field::Clean => {
-            out.push(format!("clean bits {value:#x}: a set bit says that this is as VMRUN has it cached"));
+            out.push(Line::Said(format!(
+                "clean bits {value:#x}: a set bit says that this is as VMRUN has it cached"
+            )));
             let mut rest = value;
             for (bit, what) in CLEAN {
                 if value >> bit & 1 == 1 {
-                    out.push(format!("bit {bit:2}  {what}"));
+                    out.push(part(&bit.to_string(), "", 1, what, format!("bit {bit:2}  {what}")));
                     rest &= !(1 << bit);
                 }
             }
             if rest != 0 {
-                out.push(format!("{}: reserved", bits::bits(rest)));
+                out.push(Line::Said(format!("{}: reserved", bits::bits(rest))));
             }
         }
     }
 }
 
-fn row(at: &str, name: &str, value: u64, meaning: &str) -> String {
-    format!("{at:>5}  {name:<11} {value:<#10x} {meaning}")
+fn row(at: &str, name: &str, value: u64, meaning: &str) -> Line {
+    let shown = format!("{at:>5}  {name:<11} {value:<#10x} {meaning}");
+    part(at, name, value, meaning, shown)
+}
+
+fn part(bits: &str, name: &str, value: u64, meaning: &str, shown: String) -> Line {
+    let (name, meaning, value) = (name.to_owned(), meaning.to_owned(), format!("{value:#x}"));
+    Line::Part(Part { bits: bits.to_owned(), name, value, meaning, shown })
 }
 
 /// The named bits that are set, and what remains.
-fn register(word: Word, value: u64, out: &mut Vec<String>) {
-    out.push(format!("{} {value:#x}", word.name()));
+fn register(word: Word, value: u64, out: &mut Vec<Line>) {
+    out.push(Line::Said(format!("{} {value:#x}", word.name())));
     let mut rest = value;
     for &(bit, name, meaning) in word.bit_names() {
         if value >> bit & 1 == 1 {
-            out.push(format!("bit {bit:2}  {name:<18} {meaning}"));
+            let shown = format!("bit {bit:2}  {name:<18} {meaning}");
+            out.push(part(&bit.to_string(), name, 1, meaning, shown));
             rest &= !(1 << bit);
         }
     }
@@ -318,28 +410,36 @@ fn register(word: Word, value: u64, out: &mut Vec<String>) {
         rest &= !0xF_00FF;
     }
     if rest != 0 {
-        out.push(format!("{}: no name in the manual, or more than one bit wide", bits::bits(rest)));
+        out.push(Line::Said(format!(
+            "{}: no name in the manual, or more than one bit wide",
+            bits::bits(rest)
+        )));
     }
 }
 
-fn accesses(kind: &str, value: u64, out: &mut Vec<String>) {
-    out.push(format!("{kind} intercepts {value:#x}"));
+fn accesses(kind: &str, value: u64, out: &mut Vec<Line>) {
+    out.push(Line::Said(format!("{kind} intercepts {value:#x}")));
     for (shift, what) in [(0, "reads"), (16, "writes")] {
         let set: Vec<String> = (0..16)
             .filter(|number| value >> (shift + number) & 1 == 1)
             .map(|number| format!("{kind}{number}"))
             .collect();
-        out.push(format!("{what}: {}", if set.is_empty() { "none".into() } else { set.join(", ") }));
+        out.push(Line::Said(format!(
+            "{what}: {}",
+            if set.is_empty() { "none".into() } else { set.join(", ") }
+        )));
     }
 }
 
-fn attributes(value: u64, out: &mut Vec<String>) {
+fn attributes(value: u64, out: &mut Vec<Line>) {
     let attributes = vmcb::SegmentAttributes::from_bits(value as u16);
-    out.push(format!("segment attributes {value:#x}"));
-    out.push(format!("bits 3:0   type {:#x}", attributes.kind()));
-    out.push(format!("bits 6:5   DPL {}", attributes.dpl()));
+    out.push(Line::Said(format!("segment attributes {value:#x}")));
+    let (kind, dpl) = (attributes.kind(), attributes.dpl());
+    out.push(part("3:0", "type", kind.into(), "", format!("bits 3:0   type {kind:#x}")));
+    out.push(part("6:5", "DPL", dpl.into(), "", format!("bits 6:5   DPL {dpl}")));
     for (bit, name) in vmcb::SegmentAttributes::NAMES {
-        out.push(format!("bit {bit:2}     {name} = {}", value >> bit & 1));
+        let set = value >> bit & 1;
+        out.push(part(&bit.to_string(), name, set, "", format!("bit {bit:2}     {name} = {set}")));
     }
     if attributes.beyond() != 0 {
         out.push(
@@ -350,18 +450,18 @@ fn attributes(value: u64, out: &mut Vec<String>) {
     }
 }
 
-fn exit_code(value: u64, out: &mut Vec<String>) {
+fn exit_code(value: u64, out: &mut Vec<Line>) {
     let code = ExitCode::from_bits(value);
     let name = match code.to_string() {
         number if number.starts_with("0x") => "no exit code of the manual".into(),
         name => format!("VMEXIT_{name}"),
     };
-    out.push(format!("EXITCODE {value:#x}: {name}"));
+    out.push(Line::Said(format!("EXITCODE {value:#x}: {name}")));
     if code.is_failure() {
-        out.push(format!(
+        out.push(Line::Said(format!(
             "{}: VMRUN refused the VMCB and did not enter the guest",
             code.widened().bits().cast_signed()
-        ));
+        )));
         if code.widened() != code {
             out.push(
                 "32 bits of ones and a zero upper half: some hypervisors write this for the 64-bit value"
@@ -369,16 +469,16 @@ fn exit_code(value: u64, out: &mut Vec<String>) {
             );
         }
     } else if let Some(vector) = code.exception() {
-        out.push(format!("the intercepted exception {}", bits::vector(vector)));
+        out.push(Line::Said(format!("the intercepted exception {}", bits::vector(vector))));
     }
     if (0xF000_0000..0xFFFF_FFFC).contains(&value) {
         out.push("F000_0000h and up are left to the hypervisor's software".into());
     }
 }
 
-fn event(name: &str, value: u64, cpu: Option<&Cpu>, out: &mut Vec<String>) {
+fn event(name: &str, value: u64, cpu: Option<&Cpu>, out: &mut Vec<Line>) {
     let event = Event::from_bits(value);
-    out.push(format!("{name} {value:#x}"));
+    out.push(Line::Said(format!("{name} {value:#x}")));
     out.push(row("31", "V", event.valid().into(), if event.valid() { "an event" } else { "no event" }));
     out.push(row("10:8", "TYPE", event.event_type().bits().into(), event.event_type().name()));
     let meaning = match event.event_type() {
@@ -407,14 +507,14 @@ fn event(name: &str, value: u64, cpu: Option<&Cpu>, out: &mut Vec<String>) {
 }
 
 /// Whether VMRUN accepts it, in each mode that matters, by `vmcb`.
-fn accepted(event: Event, cpu: Option<&Cpu>, out: &mut Vec<String>) {
+fn accepted(event: Event, cpu: Option<&Cpu>, out: &mut Vec<Line>) {
     let limits = Limits::compile(cpu.unwrap_or(&Cpu::ANY), Policy::VirtualCpu);
     let whose = if cpu.is_some() { "this CPU" } else { "AMD CPUs" };
     let verdicts: Vec<(Verdict, &str)> =
         modes(cpu).map(|(mode, name)| (check_event(event, mode, &limits), name)).collect();
     let always = verdicts.iter().fold(vmcb::RuleSet::ALL, |all, (one, _)| all.intersection(one.broken()));
     if !always.is_empty() {
-        out.push(format!("{whose}, any guest: refused ({})", ids(always)));
+        out.push(Line::Said(format!("{whose}, any guest: refused ({})", ids(always))));
         return;
     }
     let mut answers: Vec<(String, Vec<&str>)> = Vec::new();
@@ -426,7 +526,7 @@ fn accepted(event: Event, cpu: Option<&Cpu>, out: &mut Vec<String>) {
         }
     }
     if let [(answer, _)] = answers.as_slice() {
-        out.push(format!("{whose}, any guest: {answer}"));
+        out.push(Line::Said(format!("{whose}, any guest: {answer}")));
         return;
     }
     for (answer, names) in answers {
@@ -435,7 +535,7 @@ fn accepted(event: Event, cpu: Option<&Cpu>, out: &mut Vec<String>) {
             4 if !names.contains(&RESTRICTED) => "any guest without Restricted Injection".into(),
             _ => names.join("; "),
         };
-        out.push(format!("{whose}, {whom}: {answer}"));
+        out.push(Line::Said(format!("{whose}, {whom}: {answer}")));
     }
 }
 

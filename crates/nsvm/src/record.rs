@@ -22,6 +22,7 @@ pub(crate) enum Record {
     Verdict(Verdict),
     Error(Failure),
     Summary(Summary),
+    Decoded(Decoded),
 }
 
 /// Where something stands.
@@ -312,6 +313,34 @@ pub(crate) struct Verdict {
     pub(crate) assumed: Vec<&'static str>,
     /// The verdict line without its place.
     pub(crate) text: String,
+}
+
+/// A word, by `nsvm decode`.
+#[derive(Serialize, Debug)]
+pub(crate) struct Decoded {
+    /// As it was written, shortened.
+    pub(crate) word: String,
+    /// What it was taken for, as `--field` names it.
+    pub(crate) field: String,
+    pub(crate) value: String,
+    /// Why, where it was guessed.
+    pub(crate) guess: Option<String>,
+    /// How it was read, where the spelling leaves a choice.
+    pub(crate) spelling: Option<String>,
+    pub(crate) title: String,
+    pub(crate) parts: Vec<DecodedPart>,
+    /// What else there is to say.
+    pub(crate) said: Vec<String>,
+}
+
+/// Bits of a word.
+#[derive(Serialize, Debug)]
+pub(crate) struct DecodedPart {
+    /// `31`, `10:8`.
+    pub(crate) bits: String,
+    pub(crate) name: String,
+    pub(crate) value: String,
+    pub(crate) meaning: String,
 }
 
 /// An input that cannot be read, or not to its end.

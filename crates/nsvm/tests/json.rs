@@ -213,3 +213,47 @@ fn the_list_of_rules_fits_the_schema() {
         assert!(!validator.is_valid(&value), "{line}");
     }
 }
+
+#[test]
+fn decoded_words_fit_the_schema() {
+    let validator = validator();
+    let decoded = |arguments: &[&str]| -> Vec<Value> {
+        let text = stdout(&run(&[&["decode", "--format", "json"], arguments].concat()));
+        let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+        let lines: Vec<Value> = lines.collect();
+        for line in &lines {
+            assert!(validator.is_valid(line), "{line}");
+            let mut less = line.clone();
+            less.as_object_mut().unwrap().remove("type");
+            assert!(!validator.is_valid(&less), "{line}");
+        }
+        lines
+    };
+    let event = &decoded(&["80000b0d"])[0];
+    assert_eq!((&event["field"], &event["value"]), (&"eventinj".into(), &"0x80000b0d".into()));
+    assert_eq!(
+        event["parts"][2],
+        serde_json::json!({
+            "bits": "7:0", "name": "VECTOR", "value": "0xd", "meaning": "13 (#GP, general protection)"
+        })
+    );
+    assert!(event["said"][0].as_str().unwrap().ends_with("any guest without Restricted Injection: accepted"));
+    // Words that cannot be read are errors, and the others are still answered.
+    let lines = decoded(&["nonsense", "-1"]);
+    assert_eq!((&lines[0]["type"], &lines[1]["type"]), (&"error".into(), &"decoded".into()));
+    // Every field that there is, with all bits: the text has the same parts.
+    let help = stdout(&run(&["decode", "--help"]));
+    let mut fields = 0;
+    for field in help.lines().filter_map(|line| line.trim().strip_prefix("- ")?.split(':').next()) {
+        if ["human", "json", "auto", "always", "never"].contains(&field) {
+            continue;
+        }
+        fields += 1;
+        let line = &decoded(&["--field", field, "0xffffffffffffffff"])[0];
+        let text = stdout(&run(&["decode", "--field", field, "0xffffffffffffffff"]));
+        assert_eq!(line["field"], field);
+        let parts = line["parts"].as_array().unwrap().len() + line["said"].as_array().unwrap().len();
+        assert_eq!(text.lines().count(), 1 + parts, "{line}\n{text}");
+    }
+    assert!(fields > 15, "{fields}");
+}
