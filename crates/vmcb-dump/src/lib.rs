@@ -13,6 +13,7 @@ mod number;
 mod page;
 mod reader;
 mod refusal;
+mod xen_checks;
 mod xen_dump;
 mod xen_labels;
 

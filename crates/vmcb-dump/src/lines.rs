@@ -40,7 +40,7 @@ impl<'a> Text<'a> {
     }
 
     /// Whether Xen's name stands before the message.
-    pub(crate) fn from_xen(&self) -> bool {
+    pub(crate) fn has_xen_prefix(&self) -> bool {
         self.text.get(..self.start).is_some_and(|prefix| prefix.contains(XEN))
     }
 }

@@ -8,6 +8,7 @@ use crate::kvm_dump::KvmDump;
 use crate::kvm_trace::KvmTrace;
 use crate::lines::{Lines, Prefix};
 use crate::page;
+use crate::xen_checks::XenChecks;
 use crate::xen_dump::XenDump;
 use crate::{Format, Out, Taken};
 use std::io::{self, BufRead, Chain, Cursor, Read};
@@ -18,6 +19,7 @@ use vmcb::{KnownPage, Phase};
 fn formats() -> Vec<Box<dyn Format>> {
     vec![
         Box::new(KvmTrace::new()),
+        Box::new(XenChecks::new()),
         Box::new(XenDump::new()),
         Box::new(KvmDump::new()),
         Box::new(HexDump::new()),

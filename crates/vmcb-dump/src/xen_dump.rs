@@ -154,7 +154,7 @@ impl XenDump {
             asked,
             address: None,
             addresses: false,
-            xen: line.from_xen(),
+            xen: line.has_xen_prefix(),
             values: Vec::new(),
             checks: Vec::new(),
             pending: Pending::Nothing,
@@ -248,7 +248,7 @@ impl Format for XenDump {
         let message = line.text.as_bytes().get(start..).unwrap_or_default();
         let label = self.index.find(message).map(|(label, _)| label);
         let next = self.open.as_ref().is_some_and(|dump| line.number == dump.last_line + 1);
-        let xen = line.from_xen();
+        let xen = line.has_xen_prefix();
         // A line that goes on where the one before ended has no prefix of its own.
         let goes_on = next
             && before != End::Cut
@@ -395,10 +395,11 @@ impl Dump {
             }
             if let Some((label, used)) = index.find(rest).filter(|(label, _)| self.belongs(label)) {
                 // What stands on one line is of one line of the dump: else its beginning was another label's end.
-                if shows.is_some_and(|line| line != label.line)
-                    && let Some(value) = doubtful.and_then(|index| self.values.get_mut(index))
-                {
-                    value.good = false;
+                if shows.is_some_and(|line| line != label.line) {
+                    if let Some(value) = doubtful.and_then(|index| self.values.get_mut(index)) {
+                        value.good = false;
+                    }
+                    return;
                 }
                 shows = Some(label.line);
                 self.label(label, place(at, at + label.text.len().min(length)), cut);
@@ -582,7 +583,7 @@ impl Dump {
                 Err(kind) => self.notes.remark(kind, place),
             },
             Shows::Again { of, shift, bits } => {
-                let slot = Slot { name: label.text, offset: of.offset, size: 1, form: Form::Free(2) };
+                let slot = Slot { name: label.text, offset: of.offset, size: 1, form: Form::Bare(2) };
                 // What these words say is needed for nothing but a doubt, so a cut one is no loss.
                 if !maybe_cut && let Ok(number) = read(word, slot, false) {
                     self.check(of.offset, shift, bits, number.value);
