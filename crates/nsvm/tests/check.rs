@@ -29,6 +29,18 @@ fn an_exit_code_shows_that_vmrun_accepted() {
         .stderr_eq("");
 }
 
+/// A healthy guest: no finding, and what the debug key does not tell is said.
+#[test]
+fn a_dump_by_xens_debug_key() {
+    let sample = "samples/xen-debugkey-v-vmcb-vcpu0.txt";
+    run(&["check", sample]).code(2).stdout_eq(snapshot!["snapshots/xen-key.txt"]).stderr_eq("");
+    let after = stdout(&run(&["check", sample, "--phase", "after"]).code(0));
+    assert!(after.contains(":3: accepted: VMRUN accepted it: exit code 0x78 (HLT)\n"), "{after}");
+    let host = ["--host", "hsave-pa-zero=0,snp=0", "--cpu", MILAN];
+    let before = stdout(&run(&[&["check", sample, "--phase", "before"], &host[..]].concat()).code(0));
+    assert!(before.contains(":3: accepted\n"), "{before}");
+}
+
 #[test]
 fn for_a_cpu_that_is_asked_about_the_exit_code_is_a_note() {
     run(&["check", "samples/kvm-dmesg-dump_vmcb-npf.txt", "--cpu", "EPYC-Milan,phys-bits=48"])

@@ -27,7 +27,7 @@ pub enum Error {
     /// A text without any VMCB in a known form.
     #[error(
         "no VMCB found in {lines} line{s} ({bytes} bytes of text); looked for KVM's dump_vmcb, \
-         kvm_nested_vmrun, kvm_nested_vmenter and kvm_nested_vmenter_failed trace lines, and hex dumps of \
+         kvm_nested_vmrun, kvm_nested_vmenter and kvm_nested_vmenter_failed trace lines, Xen's dumps and checks, and hex dumps of \
          xxd, hexdump and od{hint}",
         s = if *lines == 1 { "" } else { "s" },
         hint = if *bytes < 4096 && *lines <= 1 { "; a raw VMCB would be 4096 bytes" } else { "" }
@@ -60,12 +60,6 @@ pub enum Error {
     /// The text is in UTF-16.
     #[error("the input is UTF-16 text; save it as UTF-8 (as PowerShell's `Out-File -Encoding utf8` does)")]
     Utf16,
-    /// A dump by Xen.
-    #[error("line {line}: this is a VMCB as Xen dumps it; this version does not read Xen dumps yet")]
-    XenDump {
-        /// First line that shows it, counted from 1.
-        line: u64,
-    },
     /// A register dump by QEMU.
     #[error(
         "line {line}: this is a register dump of QEMU; it shows no VMCB, and this version does not derive one from it yet"

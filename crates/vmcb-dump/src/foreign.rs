@@ -7,7 +7,6 @@ use crate::lines::Text;
 #[derive(Default)]
 pub(crate) struct Foreign {
     vmx: Option<(u64, &'static str)>,
-    xen: Option<u64>,
     qemu: Option<u64>,
     qemu_log: Option<u64>,
     disabled: Option<u64>,
@@ -18,7 +17,6 @@ pub(crate) struct Foreign {
 enum Shows {
     Vmx,
     VmxDisabled,
-    Xen,
     Qemu,
     QemuLog,
     Disabled,
@@ -34,10 +32,6 @@ const MARKS: &[(&str, &str, Shows)] = &[
     ("***", "*** VMCS Area", Shows::Vmx),
     ("set kvm_intel.dump_invalid_vmcs", "", Shows::VmxDisabled),
     ("kvm_intel: set kvm_intel.dump_invalid_vmcs", "", Shows::VmxDisabled),
-    ("***", "*** VMCB Area", Shows::Xen),
-    ("Size of VMCB = ", "", Shows::Xen),
-    ("cr_intercepts = ", "", Shows::Xen),
-    ("general1_intercepts = ", "", Shows::Xen),
     ("EAX=", " EBX=", Shows::Qemu),
     ("RAX=", " RBX=", Shows::Qemu),
     ("vmrun! ", "", Shows::QemuLog),
@@ -58,9 +52,6 @@ impl Foreign {
             }
             Some(Shows::VmxDisabled) => {
                 self.vmx.get_or_insert((number, "a message"));
-            }
-            Some(Shows::Xen) => {
-                self.xen.get_or_insert(number);
             }
             Some(Shows::Qemu) => {
                 self.qemu.get_or_insert(number);
@@ -86,10 +77,9 @@ impl Foreign {
         if found {
             return None;
         }
-        let xen = self.xen.map(|line| Error::XenDump { line });
         let qemu = self.qemu.map(|line| Error::QemuRegisterDump { line });
         let log = self.qemu_log.map(|line| Error::QemuSvmLog { line });
         let disabled = self.disabled.map(|line| Error::KvmDumpDisabled { line });
-        xen.or(disabled).or(qemu).or(log)
+        disabled.or(qemu).or(log)
     }
 }

@@ -262,6 +262,24 @@ pub enum RemarkKind {
         /// The field.
         name: &'static str,
     },
+    /// The line ends with this number where it does not usually end, or others of its length were cut, so that
+    /// digits may be missing: the field counts as unknown.
+    LineMaybeCut {
+        /// The field.
+        name: &'static str,
+    },
+    /// The debug key asked for the dump, and it does not stop the virtual CPU: the dump shows what the last #VMEXIT wrote and what Xen
+    /// has written since for the next VMRUN.
+    XenMayHaveChanged,
+    /// The registers that VMRUN leaves to VMLOAD may be newer in the CPU than in the dump.
+    VmsaveStateMaybeStale,
+    /// Which VMCB of a nested VMRUN Xen checked.
+    XenChecked {
+        /// Its own words for the VMCB.
+        vmcb: &'static str,
+        /// The VMCB, as AMD's and KVM's people call it.
+        meaning: &'static str,
+    },
     /// The dump does not begin where dumps begin.
     BeginsAt {
         /// The first field shown.
@@ -339,6 +357,18 @@ impl fmt::Display for RemarkKind {
             Self::MaybeCut { name } => {
                 write!(f, "the input ends with the value of `{name}`, which may be cut off; taken as unknown")
             }
+            Self::LineMaybeCut { name } => {
+                write!(f, "the value of `{name}` may have lost its end with the line's; taken as unknown")
+            }
+            Self::XenMayHaveChanged => f.write_str(
+                "Xen's debug key does not stop the vCPU: the dump shows what the last #VMEXIT wrote and what Xen has \
+                 written since for the next VMRUN",
+            ),
+            Self::VmsaveStateMaybeStale => f.write_str(
+                "FS, GS, LDTR, TR and the registers of SYSCALL are as the last VMSAVE wrote them; the CPU may hold newer \
+                 ones, which VMRUN does not look at",
+            ),
+            Self::XenChecked { vmcb, meaning } => write!(f, "Xen says `{vmcb}`: it checked {meaning}"),
             Self::BeginsAt { name } => write!(f, "the dump begins with `{name}`: what comes before it is missing"),
             Self::EndsAfter { name } => write!(f, "the dump ends after `{name}`: the rest is missing"),
             Self::WrapJoined { count: 1 } => f.write_str("a value stands on the line after its label; joined"),

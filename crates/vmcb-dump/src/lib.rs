@@ -13,6 +13,9 @@ mod number;
 mod page;
 mod reader;
 mod refusal;
+mod xen_checks;
+mod xen_dump;
+mod xen_labels;
 
 pub use error::Error;
 pub use found::{Found, Kind, Line, Place, Refusal, Refuser, Remark, RemarkKind, Seen, VmType};

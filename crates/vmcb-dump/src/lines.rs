@@ -38,6 +38,11 @@ impl<'a> Text<'a> {
     pub(crate) fn message(&self) -> &'a [u8] {
         self.text.as_bytes().get(self.start..).unwrap_or_default()
     }
+
+    /// Whether Xen's name stands before the message.
+    pub(crate) fn has_xen_prefix(&self) -> bool {
+        self.text.get(..self.start).is_some_and(|prefix| prefix.contains(XEN))
+    }
 }
 
 impl Lines {
@@ -107,7 +112,11 @@ pub(crate) struct Prefix {
     kernel: memmem::Finder<'static>,
     svm: memmem::Finder<'static>,
     kvm_amd: memmem::Finder<'static>,
+    xen: memmem::Finder<'static>,
 }
+
+/// What Xen puts before each line of its log.
+const XEN: &str = "(XEN)";
 
 /// Prefixes of the module that prints the dump, old and new.
 const MODULES: [&[u8]; 2] = [b"kvm_amd:", b"SVM:"];
@@ -120,6 +129,7 @@ impl Prefix {
             kernel: memmem::Finder::new("kernel: "),
             svm: memmem::Finder::new(" SVM: "),
             kvm_amd: memmem::Finder::new(" kvm_amd: "),
+            xen: memmem::Finder::new(XEN),
         }
     }
 
@@ -146,9 +156,18 @@ impl Prefix {
         let module = module.or_else(|| self.kvm_amd.find(head).map(|found| found + " kvm_amd: ".len()));
         match module {
             Some(after) => (skip_marks(line, at + after), true),
-            None => (at, false),
+            // A serial console or a journal puts its own words before it.
+            None => match self.xen.find(head) {
+                Some(found) => (skip_marks(line, at + found), false),
+                None => (at, false),
+            },
         }
     }
+}
+
+/// Whether a word says that something is left out here.
+pub(crate) fn is_cut_mark(text: &[u8]) -> bool {
+    ["...", "\u{2026}", "snip"].iter().any(|mark| memmem::find(text, mark.as_bytes()).is_some())
 }
 
 fn head(line: &[u8], at: usize) -> &[u8] {
@@ -169,7 +188,8 @@ pub(crate) fn skip_spaces(line: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Skips spaces, quote marks of mails, `[time]` and `[caller]`, `<level>`, colours and Xen's name.
+/// Skips spaces, quote marks of mails, `[time]` and `[caller]`, `<level>`, colours, Xen's name and that of a
+/// domain.
 fn skip_marks(line: &[u8], mut at: usize) -> usize {
     loop {
         at = skip_spaces(line, at);
@@ -190,6 +210,11 @@ fn skip_marks(line: &[u8], mut at: usize) -> usize {
                 _ => return at,
             },
             [b'(', b'X', b'E', b'N', b')', ..] => 5,
+            [b'(', b'd', b'0'..=b'9', tail @ ..] => match tail.iter().take(10).position(|&byte| byte == b')')
+            {
+                Some(end) => end + 4,
+                None => return at,
+            },
             _ => return at,
         };
     }

@@ -8,14 +8,22 @@ use crate::kvm_dump::KvmDump;
 use crate::kvm_trace::KvmTrace;
 use crate::lines::{Lines, Prefix};
 use crate::page;
+use crate::xen_checks::XenChecks;
+use crate::xen_dump::XenDump;
 use crate::{Format, Out, Taken};
 use std::io::{self, BufRead, Chain, Cursor, Read};
 use vmcb::layout::PAGE_SIZE;
 use vmcb::{KnownPage, Phase};
 
 /// The text formats. The more a format's lines look like other text, the later it stands.
-fn formats() -> [Box<dyn Format>; 3] {
-    [Box::new(KvmTrace::new()), Box::new(KvmDump::new()), Box::new(HexDump::new())]
+fn formats() -> Vec<Box<dyn Format>> {
+    vec![
+        Box::new(KvmTrace::new()),
+        Box::new(XenChecks::new()),
+        Box::new(XenDump::new()),
+        Box::new(KvmDump::new()),
+        Box::new(HexDump::new()),
+    ]
 }
 
 /// Bytes that are looked at to tell text from pages: two pages, of which the first may be all text.
@@ -59,7 +67,7 @@ struct TextReader<R: BufRead> {
     lines: Lines,
     prefix: Prefix,
     /// Who is offered each line, in this order.
-    formats: [Box<dyn Format>; 3],
+    formats: Vec<Box<dyn Format>>,
     foreign: Foreign,
     found: bool,
 }

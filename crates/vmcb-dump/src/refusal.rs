@@ -1,7 +1,8 @@
-//! Which rule a condition of KVM's own checks stands for.
+//! Which rule a condition of KVM's own checks, or of Xen's, stands for.
 //!
 //! The trace prints the condition as it is written in KVM's source, so a part of it identifies the
-//! check through all versions. This is a table of names; what is legal is decided in `vmcb` alone.
+//! check through all versions; Xen prints a sentence for each. These are tables of names; what is legal is
+//! decided in `vmcb` alone.
 
 /// A part of a condition and the ids of the rules of which one is then broken.
 struct Row(&'static str, &'static [&'static str]);
@@ -58,9 +59,120 @@ pub(crate) fn after_enter(condition: &str) -> bool {
     condition.contains("(vcpu, cr3)")
 }
 
-/// Every id that [`rules`] can give, for a test that they all exist.
+/// A sentence of Xen's check: the beginning that tells it from others, the whole, and the ids of the rules of which
+/// one is then broken.
+struct Sentence(&'static str, &'static str, Names);
+
+/// Which rules a sentence names.
+#[derive(Clone, Copy)]
+enum Names {
+    Always(&'static [&'static str]),
+    /// Only where the value has none of these bits: Xen refuses them too, and the manual does not.
+    Without(u64, &'static [&'static str]),
+}
+use Names::{Always, Without};
+
+/// Bits of CR3 that Xen refuses (2:0, 11:5) and that no rule of VMRUN names.
+const CR3_LOW: u64 = 0xFE7;
+/// Bits of EFER that read as zero (7:1).
+const EFER_LOW: u64 = 0xFE;
+
+/// In the order in which Xen looks.
+const SENTENCES: &[Sentence] = &[
+    Sentence("EFER: SVME bit", "EFER: SVME bit not set", Always(&["sav-efer-svme-clear"])),
+    Sentence("CR0: CD bit", "CR0: CD bit is zero and NW bit set", Always(&["sav-cr0-nw-without-cd"])),
+    Sentence("CR0: bits [63:32]", "CR0: bits [63:32] are not zero", Always(&["sav-cr0-high"])),
+    Sentence("CR3: MBZ bits", "CR3: MBZ bits are set", Without(CR3_LOW, &["sav-cr3-mbz-long"])),
+    Sentence("CR4: bits [63:19]", "CR4: bits [63:19] are not zero", Always(&["sav-cr4-mbz"])),
+    Sentence("CR4: bits [17:11]", "CR4: bits [17:11] are not zero", Always(&["sav-cr4-mbz"])),
+    Sentence("CR4: invalid bits", "CR4: invalid bits are set", Always(&["sav-cr4-mbz"])),
+    Sentence("CR4: invalid value", "CR4: invalid value", Always(&["sav-cr4-mbz"])),
+    Sentence("DR6: bits [63:32]", "DR6: bits [63:32] are not zero", Always(&["sav-dr6-high"])),
+    Sentence("DR7: bits [63:32]", "DR7: bits [63:32] are not zero", Always(&["sav-dr7-high"])),
+    Sentence("EFER: bits [63:15]", "EFER: bits [63:15] are not zero", Always(&["sav-efer-mbz"])),
+    Sentence("EFER: unknown bits", "EFER: unknown bits are not zero", Without(EFER_LOW, &["sav-efer-mbz"])),
+    Sentence("EFER: Unknown bits", "EFER: Unknown bits set", Without(EFER_LOW, &["sav-efer-mbz"])),
+    Sentence("EFER: SCE without", "EFER: SCE without feature", Always(&["sav-efer-mbz"])),
+    Sentence(
+        "EFER: LME/LMA without",
+        "EFER: LME/LMA without feature",
+        Always(&["sav-efer-long-mode-unsupported"]),
+    ),
+    Sentence(
+        "EFER: LMA/LME/CR0.PG",
+        "EFER: LMA/LME/CR0.PG inconsistency",
+        Always(&["sav-efer-lma-without-lme"]),
+    ),
+    Sentence("EFER: NX without", "EFER: NX without feature", Always(&["sav-efer-mbz"])),
+    // That Xen offers no nesting is no matter of the VMCB.
+    Sentence("EFER: SVME without", "EFER: SVME without nested virt", Always(&[])),
+    Sentence("EFER: LMSLE without", "EFER: LMSLE without support", Always(&["sav-efer-mbz"])),
+    Sentence("EFER: FFXSE without", "EFER: FFXSE without feature", Always(&["sav-efer-mbz"])),
+    Sentence("EFER: TCE without", "EFER: TCE without feature", Always(&["sav-efer-mbz"])),
+    Sentence("EFER: AutoIBRS without", "EFER: AutoIBRS without feature", Always(&["sav-efer-mbz"])),
+    Sentence(
+        "EFER_LME and CR0.PG are both set and CR4.PAE",
+        "EFER_LME and CR0.PG are both set and CR4.PAE is zero",
+        Always(&["sav-lme-pg-without-pae"]),
+    ),
+    Sentence(
+        "EFER_LME and CR0.PG are both set and CR0.PE",
+        "EFER_LME and CR0.PG are both set and CR0.PE is zero",
+        Always(&["sav-lme-pg-without-pe"]),
+    ),
+    Sentence(
+        "EFER_LME, CR0.PG, CR4.PAE, CS.L",
+        "EFER_LME, CR0.PG, CR4.PAE, CS.L and CS.D are all non-zero",
+        Always(&["sav-cs-l-and-d"]),
+    ),
+    Sentence(
+        "GENERAL2_INTERCEPT: VMRUN",
+        "GENERAL2_INTERCEPT: VMRUN intercept bit is clear",
+        Always(&["ctl-vmrun-intercept-clear"]),
+    ),
+    Sentence("eventinj: MBZ bits", "eventinj: MBZ bits are set", Always(&["evt-reserved-bits"])),
+    // No rule: an N_CR3 of zero is an address as others are.
+    Sentence("nested paging enabled but", "nested paging enabled but host cr3 is 0", Always(&[])),
+];
+
+/// A sentence of Xen's check.
+pub(crate) struct XenCheck {
+    /// Its place in the order in which Xen looks.
+    pub(crate) order: usize,
+    /// The whole of it.
+    pub(crate) text: &'static str,
+    /// One call may print it twice.
+    pub(crate) repeats: bool,
+    names: Names,
+}
+
+/// The sentence that `text` begins with.
+pub(crate) fn xen_check(text: &[u8]) -> Option<XenCheck> {
+    // Every sentence begins so, most lines of a log do not.
+    if !matches!(text.first()?, b'E' | b'C' | b'D' | b'G' | b'e' | b'n') {
+        return None;
+    }
+    let (order, Sentence(_, text, names)) =
+        SENTENCES.iter().enumerate().find(|(_, sentence)| text.starts_with(sentence.0.as_bytes()))?;
+    Some(XenCheck { order, text, repeats: text.starts_with("CR3"), names: *names })
+}
+
+/// The rules of which one is broken where Xen prints this, with the value that it shows; empty if it refuses what
+/// the manual allows, or may do so.
+pub(crate) fn xen_rules(check: &XenCheck, value: Option<u64>) -> &'static [&'static str] {
+    match check.names {
+        Always(rules) => rules,
+        Without(bits, rules) if value.is_some_and(|value| value & bits == 0) => rules,
+        Without(..) => &[],
+    }
+}
+
+/// Every id that [`rules`] and [`xen_rules`] can give, for a test that they all exist.
 pub(crate) fn all() -> impl Iterator<Item = &'static str> {
-    ROWS.iter().flat_map(|row| row.1.iter().copied())
+    let xen = SENTENCES.iter().map(|sentence| match sentence.2 {
+        Always(rules) | Without(_, rules) => rules,
+    });
+    ROWS.iter().map(|row| row.1).chain(xen).flatten().copied()
 }
 
 #[cfg(test)]
@@ -90,5 +202,20 @@ mod tests {
             assert_eq!(rules(condition).first(), Some(&first), "{condition}");
         }
         assert!(rules("(control->nested_ctl & SVM_NESTED_CTL_NP_ENABLE) && !npt_enabled").is_empty());
+    }
+
+    #[test]
+    fn sentences_name_their_rule() {
+        for sentence in SENTENCES {
+            let check = xen_check(sentence.1.as_bytes()).expect("it is found");
+            assert_eq!(check.text, sentence.1);
+        }
+        let rules = |text: &str, value| xen_rules(&xen_check(text.as_bytes()).expect("known"), value);
+        assert_eq!(rules("CR3: MBZ bits are set", Some(1 << 60)), ["sav-cr3-mbz-long"]);
+        assert!(rules("CR3: MBZ bits are set", Some(0x1001)).is_empty());
+        assert!(rules("CR3: MBZ bits are set", None).is_empty());
+        assert!(rules("EFER: unknown bits are not zero", Some(0x1002)).is_empty());
+        assert_eq!(rules("EFER: unknown bits are not zero", Some(0x1_0000_1000)), ["sav-efer-mbz"]);
+        assert!(xen_check(b"CR5: x").is_none());
     }
 }

@@ -137,8 +137,55 @@ fn traces_of_6_1_and_7_2() {
 }
 
 #[test]
+fn xen_debug_key() {
+    let found = one(sample("xen-debugkey-v-vmcb-vcpu0.txt"));
+    assert_eq!(found.kind, Kind::XenDump);
+    assert_eq!(found.phase, Phase::Unknown, "the key does not stop the vCPU");
+    assert_eq!((found.vcpu, found.vmcb_address), (Some(0), Some(0x8_4773_3000)));
+    assert_eq!(remarks(&found), [&RemarkKind::XenMayHaveChanged, &RemarkKind::VmsaveStateMaybeStale]);
+    for (field, expected) in [
+        (f::intercept_cr, 0xFEF3_FEF3),
+        (f::intercept_dr, 0xFFFF_FFFF),
+        (f::intercept_exceptions, 0x6_0082),
+        (f::intercept_misc1, 0xBDC4_000F),
+        (f::intercept_misc2, 0x6F7F),
+        (f::tsc_offset, 0xFFFF_FF8C_FFF7_85F6),
+        (f::tlb_control, 0),
+        (f::int_ctl, 0x10F_0001),
+        (f::v_intr_vector, 0),
+        (f::interrupt_state, 0),
+        (f::eventinj, 0),
+        (f::exitcode, 0x78),
+        (f::exitintinfo, 0),
+        (f::exitinfo2, 0),
+        (f::guest_asid, 0x22D),
+        (f::nested_ctl, 1),
+        (f::virt_ext, 0),
+        (f::cpl, 0),
+        (f::efer, 0x1D01),
+        (f::star, 0x0023_0010_0000_0000),
+        (f::cr3, 0x2E2_3001),
+        (f::rflags, 0x246),
+        (f::dr6, 0xFFFF_0FF0),
+        (f::g_pat, 0x0407_0506_0007_0106),
+        (f::n_cr3, 0x8_476C_2000),
+        (f::clean, 0xFFFF_FFF7),
+    ] {
+        let all = if field.size == 8 { u64::MAX } else { (1 << (field.size * 8)) - 1 };
+        assert_eq!(value(&found, field), (expected, all), "{}", field.name);
+    }
+    assert_eq!(value(&found, f::intercept_misc3).1, 0, "not printed");
+    assert_eq!(
+        (seen(&found, "cs.attrib").value, seen(&found, "tr.base").value),
+        (0x29B, 0xFFFF_FE00_0000_3000)
+    );
+    let attrib = seen(&found, "ss.attrib");
+    assert_eq!((marked(&found, &attrib.place), attrib.offset), ("0c93", f::ss.offset + 2));
+    assert_eq!(found.fields.len(), 19 + 4 + 19 + 40);
+}
+
+#[test]
 fn formats_of_later_versions_are_named() {
-    assert!(matches!(error(sample("xen-debugkey-v-vmcb-vcpu0.txt")), Error::XenDump { line: 4 }));
     assert!(matches!(error(sample("qemu-register-dump-prot32.txt")), Error::QemuRegisterDump { line: 3 }));
     assert!(matches!(error(sample("qemu-tcg-in_asm-vmrun-vmexit.txt")), Error::QemuSvmLog { line: 2 }));
 }

@@ -6,7 +6,7 @@ use vmcb::layout::{Field, Page};
 use vmcb_dump::{Error, Found, Kind, Place, RemarkKind, Seen, read_all};
 
 /// Samples in forms that are read.
-pub(crate) const READ: [&str; 7] = [
+pub(crate) const READ: [&str; 8] = [
     "kvm-6.1-dmesg-refused-cs-l-d.txt",
     "kvm-7.2-dmesg-refused-event-moved.txt",
     "kvm-dmesg-dump_vmcb-npf.txt",
@@ -14,6 +14,7 @@ pub(crate) const READ: [&str; 7] = [
     "tracecmd-kvm_nested_vmrun-eventinj.txt",
     "ftrace-kvm_nested-6.1.txt",
     "ftrace-kvm_nested-7.2.txt",
+    "xen-debugkey-v-vmcb-vcpu0.txt",
 ];
 
 pub(crate) fn sample(name: &str) -> String {
@@ -105,7 +106,7 @@ pub(crate) fn check(all: &[Found]) {
                 shows(found, seen);
             }
         }
-        if matches!(found.kind, Kind::KvmDump | Kind::KvmTraceEnter) {
+        if matches!(found.kind, Kind::KvmDump | Kind::KvmTraceEnter | Kind::XenDump | Kind::XenChecks) {
             let count = |page: &vmcb::KnownPage| -> u32 {
                 (0..4096).step_by(8).map(|offset| page.read(offset, 8).known_mask().count_ones()).sum()
             };

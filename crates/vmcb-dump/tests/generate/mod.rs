@@ -5,6 +5,8 @@
 #![allow(dead_code, reason = "each user takes a part")]
 
 pub(crate) mod kvm_dump;
+pub(crate) mod xen_checks;
+pub(crate) mod xen_dump;
 
 use vmcb::layout::Page;
 
@@ -67,4 +69,5 @@ pub(crate) struct Written {
 pub(crate) type Writer = fn(&mut Random) -> Written;
 
 /// The formats by name.
-pub(crate) const WRITERS: &[(&str, Writer)] = &[("kvm-dump", kvm_dump::write)];
+pub(crate) const WRITERS: &[(&str, Writer)] =
+    &[("kvm-dump", kvm_dump::write), ("xen-dump", xen_dump::write), ("xen-checks", xen_checks::write)];
