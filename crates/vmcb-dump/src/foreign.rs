@@ -8,7 +8,6 @@ use crate::lines::Text;
 pub(crate) struct Foreign {
     vmx: Option<(u64, &'static str)>,
     xen: Option<u64>,
-    qemu: Option<u64>,
     qemu_log: Option<u64>,
     disabled: Option<u64>,
 }
@@ -19,7 +18,6 @@ enum Shows {
     Vmx,
     VmxDisabled,
     Xen,
-    Qemu,
     QemuLog,
     Disabled,
 }
@@ -38,8 +36,6 @@ const MARKS: &[(&str, &str, Shows)] = &[
     ("Size of VMCB = ", "", Shows::Xen),
     ("cr_intercepts = ", "", Shows::Xen),
     ("general1_intercepts = ", "", Shows::Xen),
-    ("EAX=", " EBX=", Shows::Qemu),
-    ("RAX=", " RBX=", Shows::Qemu),
     ("vmrun! ", "", Shows::QemuLog),
     ("vmexit(", ")!", Shows::QemuLog),
     ("set kvm_amd.dump_invalid_vmcb", "", Shows::Disabled),
@@ -61,9 +57,6 @@ impl Foreign {
             }
             Some(Shows::Xen) => {
                 self.xen.get_or_insert(number);
-            }
-            Some(Shows::Qemu) => {
-                self.qemu.get_or_insert(number);
             }
             Some(Shows::QemuLog) => {
                 self.qemu_log.get_or_insert(number);
@@ -87,9 +80,8 @@ impl Foreign {
             return None;
         }
         let xen = self.xen.map(|line| Error::XenDump { line });
-        let qemu = self.qemu.map(|line| Error::QemuRegisterDump { line });
         let log = self.qemu_log.map(|line| Error::QemuSvmLog { line });
         let disabled = self.disabled.map(|line| Error::KvmDumpDisabled { line });
-        xen.or(disabled).or(qemu).or(log)
+        xen.or(disabled).or(log)
     }
 }

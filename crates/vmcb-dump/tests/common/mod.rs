@@ -6,7 +6,7 @@ use vmcb::layout::{Field, Page};
 use vmcb_dump::{Error, Found, Kind, Place, RemarkKind, Seen, read_all};
 
 /// Samples in forms that are read.
-pub(crate) const READ: [&str; 7] = [
+pub(crate) const READ: [&str; 9] = [
     "kvm-6.1-dmesg-refused-cs-l-d.txt",
     "kvm-7.2-dmesg-refused-event-moved.txt",
     "kvm-dmesg-dump_vmcb-npf.txt",
@@ -14,6 +14,8 @@ pub(crate) const READ: [&str; 7] = [
     "tracecmd-kvm_nested_vmrun-eventinj.txt",
     "ftrace-kvm_nested-6.1.txt",
     "ftrace-kvm_nested-7.2.txt",
+    "qemu-register-dump-prot32.txt",
+    "qemu-tcg-in_asm-vmrun-vmexit.txt",
 ];
 
 pub(crate) fn sample(name: &str) -> String {
@@ -105,7 +107,7 @@ pub(crate) fn check(all: &[Found]) {
                 shows(found, seen);
             }
         }
-        if matches!(found.kind, Kind::KvmDump | Kind::KvmTraceEnter) {
+        if !matches!(found.kind, Kind::RawPage | Kind::HexDump) {
             let count = |page: &vmcb::KnownPage| -> u32 {
                 (0..4096).step_by(8).map(|offset| page.read(offset, 8).known_mask().count_ones()).sum()
             };
@@ -143,7 +145,11 @@ fn shows(found: &Found, seen: &Seen) {
             // Intercepts of old kernels share one number of 16 digits.
             let high = hex.filter(|_| digits.len() == 16 && seen.size == 4).map(|value| value >> 32);
             let low = hex.map(|value| value & seen.mask);
-            let candidates = [decimal, low, high];
+            // QEMU shows the attributes of a segment as they stand in the descriptor.
+            let packed = hex
+                .filter(|_| found.kind == Kind::QemuRegisters && seen.name.ends_with(".attrib"))
+                .map(|flags| (flags >> 8 & 0xFF | flags >> 12 & 0xF00) & seen.mask);
+            let candidates = [decimal, low, high, packed];
             assert!(candidates.contains(&Some(seen.value)), "{} = {:x} in {text:?}", seen.name, seen.value);
             return;
         }
