@@ -51,7 +51,8 @@ struct Dump {
     complete: bool,
     /// Where it was noticed that two dumps mingle.
     mingled: Option<Place>,
-    first_line: u64,
+    /// Where its registers begin.
+    start: Place,
 }
 
 /// What a name shows.
@@ -425,11 +426,9 @@ impl Format for QemuRegisters {
             self.close(out);
             let near = line.number <= self.last_line + MAX_IDLE;
             self.pass(line, out);
-            let mut dump = Dump::new(self.head.take().unwrap_or_default(), line.number);
-            if self.broke_off && near {
-                let columns = line.start..line.text.len();
-                dump.mingled = Some(Place::Text { line: line.number, columns });
-            }
+            let start = Place::Text { line: line.number, columns: line.start..line.text.trim_end().len() };
+            let mut dump = Dump::new(self.head.take().unwrap_or_default(), start.clone());
+            dump.mingled = (self.broke_off && near).then_some(start);
             self.last_line = line.number;
             dump.take(line, &pairs);
             self.open = Some(dump);
@@ -470,7 +469,7 @@ impl Head {
 }
 
 impl Dump {
-    fn new(head: Head, first_line: u64) -> Self {
+    fn new(head: Head, start: Place) -> Self {
         Self {
             head,
             long: false,
@@ -480,7 +479,7 @@ impl Dump {
             last: None,
             complete: false,
             mingled: None,
-            first_line,
+            start,
         }
     }
 
@@ -489,7 +488,8 @@ impl Dump {
         let width = if self.long { 16 } else { 8 };
         let value = first.first.and_then(|(_, word)| digits(word, first.name(), width).ok());
         let same = |&(key, values): &(usize, [u64; 4])| key == first.key && Some(values[0]) == value;
-        line.number == self.first_line + 1 && self.shown.first().is_some_and(same)
+        matches!(self.start, Place::Text { line: first, .. } if line.number == first + 1)
+            && self.shown.first().is_some_and(same)
     }
 
     fn take(&mut self, line: &Text<'_>, pairs: &[Pair<'_, '_>]) {
@@ -601,8 +601,7 @@ impl Dump {
         if seen.is_empty() && mingled.is_none() && self.head.failure.is_none() {
             return None;
         }
-        let start = self.head.notes.first_line();
-        let notes = &mut self.head.notes;
+        let (start, notes) = (self.start, &mut self.head.notes);
         if let Some(place) = mingled {
             notes.remark(RemarkKind::DumpsMingle, place);
             return Some(self.head.into_found());

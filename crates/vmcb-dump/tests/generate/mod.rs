@@ -5,6 +5,8 @@
 #![allow(dead_code, reason = "each user takes a part")]
 
 pub(crate) mod kvm_dump;
+pub(crate) mod qemu_log;
+pub(crate) mod qemu_registers;
 
 use vmcb::layout::Page;
 
@@ -67,4 +69,8 @@ pub(crate) struct Written {
 pub(crate) type Writer = fn(&mut Random) -> Written;
 
 /// The formats by name.
-pub(crate) const WRITERS: &[(&str, Writer)] = &[("kvm-dump", kvm_dump::write)];
+pub(crate) const WRITERS: &[(&str, Writer)] = &[
+    ("kvm-dump", kvm_dump::write),
+    ("qemu-registers", qemu_registers::write),
+    ("qemu-log", qemu_log::write),
+];
