@@ -296,6 +296,8 @@ pub enum RemarkKind {
         /// Pages left out.
         pages: u64,
     },
+    /// Pages of which little is shown are no longer handed out of this input.
+    SparsePagesLeftOut,
     /// Nothing in the hex dump tells whether its groups are printed low byte first or high byte first.
     ByteOrderAssumed,
     /// A register dump shows the guest's view: only what must be the same in the VMCB was taken.
@@ -379,6 +381,9 @@ impl fmt::Display for RemarkKind {
                 write!(f, "{count} of the page's 4096 bytes are not shown, the first at {first:#05x}")
             }
             Self::RepeatTooLong { pages } => write!(f, "a repeated row covers {pages} more pages; left out"),
+            Self::SparsePagesLeftOut => f.write_str(
+                "the input has very many pages of which it shows only a few rows; further ones are left out",
+            ),
             Self::ByteOrderAssumed => {
                 f.write_str("nothing tells the byte order of the groups; read as xxd prints them, lowest address first")
             }
