@@ -321,6 +321,10 @@ pub enum RemarkKind {
         /// VMRUN has been accepted but not yet carried out, so EVENTINJ is as VMRUN found it.
         pending: bool,
     },
+    /// The hex dump has no offsets, so its groups are taken for numbers, as `od` prints them.
+    NumbersAssumed,
+    /// More stands behind a nested state in the same hex dump, and is not read.
+    BehindNestedState,
     /// A line was longer than lines are read; the rest was skipped.
     LineTooLong,
     /// More lines than are kept for quoting.
@@ -408,6 +412,12 @@ impl fmt::Display for RemarkKind {
                 "KVM keeps of this VMCB only a part of the control area{}; what stands where the save area is are \
                  the registers of the VMCB's owner, not its guest's, and was left out",
                 if *pending { ", with EVENTINJ as VMRUN found it" } else { "" }
+            ),
+            Self::NumbersAssumed => f.write_str(
+                "nothing tells the byte order of the groups; read as od prints them, as numbers: highest address first",
+            ),
+            Self::BehindNestedState => f.write_str(
+                "what stands behind KVM's nested state in a hex dump is not read; turn it into bytes (xxd -r) first",
             ),
             Self::LineTooLong => f.write_str("the line is too long; the rest of it was skipped"),
             Self::LinesNotKept { count } => write!(f, "{count} more lines were read but are not kept for quoting"),
@@ -543,6 +553,13 @@ impl Notes {
             line: line.number,
             columns: 0..line.text.len(),
         })
+    }
+
+    /// As [`Self::hand_over`], behind the remarks that `found` has.
+    pub(crate) fn take_over(self, found: &mut Found) {
+        let before = std::mem::take(&mut found.remarks);
+        self.hand_over(found);
+        found.remarks.splice(0..0, before);
     }
 
     pub(crate) fn hand_over(mut self, found: &mut Found) {

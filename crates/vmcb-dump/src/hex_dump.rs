@@ -4,13 +4,18 @@
 //! the rows, of which each must begin where the one before it ended; the order of bytes within a group
 //! from the style, and from the column of characters where there is one.
 
+mod plain;
+
 use crate::found::{Found, Kind, Notes, Place, RemarkKind};
+use crate::kvm_nested_state::{self, HEADER, Header};
 use crate::lines::{Text, skip_spaces};
 use crate::page;
 use crate::{Format, Out, Taken};
 use std::collections::VecDeque;
 use vmcb::layout::PAGE_SIZE;
 use vmcb::{KnownPage, Phase};
+
+pub(crate) use plain::PlainHex;
 
 /// Bytes of one row.
 const MAX_ROW: usize = 256;
@@ -117,6 +122,10 @@ struct Block {
     offset_digits: usize,
     idle: u64,
     used: Used,
+    /// The rows have no offsets.
+    plain: bool,
+    /// A nested state of KVM's has been handed out, which is no whole number of pages.
+    nested: bool,
 }
 
 /// What a dump consists of.
@@ -291,10 +300,26 @@ impl Row {
         if !colon && digits >= 8 && style.digits >= digits {
             return None;
         }
+        let mut row = Self::of_groups(line, style, offsets(offset), digits, columns)?;
+        if let Some(characters) = characters {
+            row.votes =
+                (fits(&row.printed, &row.turned, characters), fits(&row.turned, &row.printed, characters));
+        }
+        Some(row)
+    }
+
+    /// A row of the groups that begin at `columns`.
+    fn of_groups(
+        line: &Text<'_>,
+        style: Style,
+        offsets: [Option<u64>; 3],
+        offset_digits: usize,
+        columns: Vec<usize>,
+    ) -> Option<Self> {
         let mut row = Self {
             style,
-            offsets: offsets(offset),
-            offset_digits: digits,
+            offsets,
+            offset_digits,
             line: line.number,
             text: line.text.to_owned(),
             printed: Vec::with_capacity(columns.len() * style.bytes),
@@ -303,7 +328,7 @@ impl Row {
             columns,
         };
         for &column in &row.columns {
-            let group = text.get(column..column + style.digits)?;
+            let group = line.text.as_bytes().get(column..column + style.digits)?;
             if style.octal {
                 let word = group
                     .iter()
@@ -325,10 +350,6 @@ impl Row {
         }
         for group in row.printed.chunks(style.bytes) {
             row.turned.extend(group.iter().rev());
-        }
-        if let Some(characters) = characters {
-            row.votes =
-                (fits(&row.printed, &row.turned, characters), fits(&row.turned, &row.printed, characters));
         }
         Some(row)
     }
@@ -386,6 +407,8 @@ impl Block {
             offset_digits: row.offset_digits,
             idle: 0,
             used: Used::default(),
+            plain: false,
+            nested: false,
         }
     }
 
@@ -598,9 +621,33 @@ impl Block {
             (printed, turned) if printed != turned => turned > printed,
             _ => style.is_turned(),
         };
-        if style.colon && style.bytes > 2 && self.votes == (0, 0) {
+        let assumed = match (self.plain, style.colon) {
+            (true, false) if style.bytes > 1 => Some(RemarkKind::NumbersAssumed),
+            (false, true) if style.bytes > 2 && self.votes == (0, 0) => Some(RemarkKind::ByteOrderAssumed),
+            _ => None,
+        };
+        if let Some(kind) = assumed {
             let place = page.notes.first_line();
-            page.notes.remark(RemarkKind::ByteOrderAssumed, place);
+            page.notes.remark(kind, place);
+        }
+        let bytes = if turned { &page.turned } else { &page.printed };
+        if self.nested {
+            self.behind_nested(page, out);
+            return;
+        }
+        if page.count == PAGE_SIZE
+            && let Some(Header::Guest { vmcb, pending }) = Header::read(bytes.as_slice())
+        {
+            self.nested = true;
+            let start = page.notes.first_line();
+            let state = bytes.get(HEADER..).unwrap_or_default();
+            let mut found = kvm_nested_state::found((vmcb, pending), state, start, |field| {
+                page.place(field.offset.saturating_add(HEADER as u16), field.size, style, turned)
+            });
+            found.printed_offset = (!self.plain).then_some(page.base);
+            page.notes.take_over(&mut found);
+            out.push_back(found);
+            return;
         }
         if page.count < PAGE_SIZE
             && let Some(first) = page.known.iter().position(|known| !known)
@@ -612,7 +659,7 @@ impl Block {
         }
         let place = page.notes.first_line();
         let mut found = Found::new(Kind::HexDump, Phase::Unknown, place);
-        found.printed_offset = Some(page.base);
+        found.printed_offset = (!self.plain).then_some(page.base);
         let bytes = if turned { &page.turned } else { &page.printed };
         if page.count == PAGE_SIZE {
             *found.vmcb = KnownPage::all(bytes);
@@ -626,6 +673,21 @@ impl Block {
             }
         }
         found.fields = page::fields(&found.vmcb, |offset, size| page.place(offset, size, style, turned));
+        page.notes.hand_over(&mut found);
+        out.push_back(found);
+    }
+}
+
+impl Block {
+    /// A page behind a nested state, of which the first bytes are the state's last and what follows does not
+    /// begin with a page.
+    fn behind_nested(&self, mut page: PageBytes, out: &mut Out) {
+        if page.count <= HEADER {
+            return;
+        }
+        let place = page.notes.first_line();
+        page.notes.remark(RemarkKind::BehindNestedState, place.clone());
+        let mut found = Found::new(Kind::KvmNestedState, Phase::Unknown, place);
         page.notes.hand_over(&mut found);
         out.push_back(found);
     }

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::foreign::Foreign;
 use crate::found::{Found, Kind, Place};
-use crate::hex_dump::HexDump;
+use crate::hex_dump::{HexDump, PlainHex};
 use crate::kvm_dump::KvmDump;
 use crate::kvm_nested_state::{self, Header};
 use crate::kvm_trace::KvmTrace;
@@ -24,6 +24,7 @@ fn formats() -> Vec<Box<dyn Format>> {
         Box::new(QemuRegisters::new()),
         Box::new(QemuLog::new()),
         Box::new(HexDump::new()),
+        Box::new(PlainHex::new()),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! QEMU's register dumps and its log of emulated SVM instructions.
 
 mod common;
+mod generate;
 
 use common::{all, error, marked, one, remarks, sample, seen, value};
 use vmcb::Phase;
@@ -300,5 +301,88 @@ fn a_wrapped_exit() {
                    0000000000000002, 0000000000000003)!\n00000000000f5ea0, 00000000000eecc4)!\n";
     for found in all(mingled) {
         assert_eq!((known(&found, f::exitinfo2), known(&found, f::rip)), (0, 0));
+    }
+}
+
+/// What logs and mails do to lines.
+fn damage(random: &mut generate::Random, text: &str) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for _ in 0..random.below(4) {
+        let at = random.below(lines.len() as u64) as usize;
+        match random.below(9) {
+            0 => drop(lines.remove(at)),
+            1 => lines.insert(at, lines[at].clone()),
+            2 => lines.insert(at, "and then it said: foo=1 bar".to_owned()),
+            3 => {
+                let end = random.below(lines[at].len() as u64 + 1) as usize;
+                lines[at].truncate(end);
+            }
+            4 => {
+                let from = random.below(lines[at].len() as u64 + 1) as usize;
+                let to = (from + random.below(20) as usize).min(lines[at].len());
+                lines[at].replace_range(from..to, "[...]");
+            }
+            5 => lines = lines.iter().map(|line| format!("> {line}\r")).collect(),
+            6 => lines = lines.iter().map(|line| line.replace(' ', "\t")).collect(),
+            7 => {
+                let width = 20 + random.below(60) as usize;
+                lines = lines.iter().flat_map(|line| wrapped(line, width)).collect();
+            }
+            _ => lines = lines.iter().flat_map(|line| quoted_printable(line)).collect(),
+        }
+        if lines.is_empty() {
+            break;
+        }
+    }
+    let mut text = lines.join("\n") + "\n";
+    if random.one_in(4) {
+        text.truncate(random.below(text.len() as u64) as usize);
+    }
+    text
+}
+
+fn wrapped(line: &str, width: usize) -> Vec<String> {
+    let mut out = vec![String::new()];
+    for word in line.split(' ') {
+        let last = out.last_mut().unwrap();
+        if last.len() + word.len() > width && !last.is_empty() {
+            out.push(word.to_owned());
+        } else {
+            *last = format!("{last} {word}");
+        }
+    }
+    out
+}
+
+fn quoted_printable(line: &str) -> Vec<String> {
+    let encoded = line.replace('=', "=3D");
+    let pieces: Vec<&[u8]> = encoded.as_bytes().chunks(75).collect();
+    let count = pieces.len();
+    let soft = |(at, piece): (usize, &[u8])| {
+        String::from_utf8_lossy(piece).into_owned() + if at + 1 < count { "=" } else { "" }
+    };
+    pieces.into_iter().enumerate().map(soft).collect()
+}
+
+/// However a dump is damaged, no bit is read otherwise than it was written.
+#[test]
+fn damaged_dumps() {
+    for (name, write) in generate::WRITERS.iter().filter(|(name, _)| name.starts_with("qemu")) {
+        let mut random = generate::Random(7);
+        let mut read = 0;
+        for round in 0..4000 {
+            let written = write(&mut random);
+            let text = damage(&mut random, &written.text);
+            let (found, _) = vmcb_dump::read_all(text.as_bytes());
+            common::check(&found);
+            for seen in found.iter().flat_map(|found| &found.fields) {
+                read += 1;
+                let shown = written.shows.iter().find(|shown| shown.offset == seen.offset);
+                let shown = shown.unwrap_or_else(|| panic!("{name} {round}: {seen:?}\n{text}"));
+                assert_eq!(seen.mask & !shown.mask, 0, "{name} {round}: {seen:?} {shown:?}\n{text}");
+                assert_eq!(seen.value, shown.value & seen.mask, "{name} {round}: {seen:?} {shown:?}\n{text}");
+            }
+        }
+        assert!(read > 1000, "{name}: {read}");
     }
 }

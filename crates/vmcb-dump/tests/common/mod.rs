@@ -131,7 +131,7 @@ pub(crate) fn check(all: &[Found]) {
 /// The columns of a field cover its value and nothing else.
 fn shows(found: &Found, seen: &Seen) {
     let text = marked(found, &seen.place);
-    if found.kind == Kind::HexDump {
+    if matches!(found.kind, Kind::HexDump | Kind::KvmNestedState) {
         assert!(text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b' ' || byte == b'\t'));
         return;
     }
