@@ -113,11 +113,8 @@ fn bad_inputs_are_named() {
     assert!(folder.contains("error: samples: is a directory"), "{folder}");
     // What was whole before the end is judged.
     assert!(stdout(&run(&["check", &file("long2.bin", &[&page[..], b"\0"].concat())])).contains(":0x0: "));
-    for (sample, message) in
-        [("samples/xen-debugkey-v-vmcb-vcpu0.txt", "line 4: this is a VMCB as Xen dumps it")]
-    {
-        assert!(stderr(&run(&["check", sample]).code(3)).contains(message), "{sample}");
-    }
+    let xen = stderr(&run(&["check", "samples/xen-debugkey-v-vmcb-vcpu0.txt"]).code(3));
+    assert!(xen.contains("line 4: this is a VMCB as Xen dumps it"), "{xen}");
     let vmx = file("vmx.txt", b"kvm_intel: VMCS 00000000b5b1a3a2, last attempted VM-entry on CPU 3\n");
     assert!(stderr(&run(&["check", &vmx]).code(3)).contains("VMX"));
 }
