@@ -79,6 +79,39 @@ fn a_trace_of_an_entry_is_undecided() {
 }
 
 #[test]
+fn registers_that_qemu_dumps_accuse_nobody() {
+    let sample = "samples/qemu-register-dump-prot32.txt";
+    let text = stdout(&run(&["check", sample]).code(2));
+    assert!(!text.contains("error["), "{text}");
+    assert!(text.contains("warning: KVM stopped with internal error 1, "), "{text}");
+    assert!(text.contains("warning: a register dump shows the guest's view"), "{text}");
+    assert!(text.contains(&format!("{sample}:1: undecided: ")), "{text}");
+
+    // What KVM told QEMU is a refusal; the registers do not explain it.
+    let dump = std::fs::read_to_string(common::root().join(sample)).unwrap();
+    let failed = format!("KVM: entry failed, hardware error 0xffffffff\n{dump}");
+    let text = stdout(&run(&["check", &file("entry-failed.txt", failed.as_bytes())]).code(2));
+    assert!(text.contains("note: VMRUN refused it with exit code -1 (INVALID)"), "{text}");
+    assert!(!text.contains("error["), "{text}");
+
+    // Of what VMX says nothing is judged.
+    let intel = failed.replace("0xffffffff\n", "0x80000021\n");
+    run(&["check", &file("entry-failed-vmx.txt", intel.as_bytes())]).code(3);
+}
+
+#[test]
+fn exits_that_qemu_logs_show_that_vmrun_accepted() {
+    let text = stdout(&run(&["check", "samples/qemu-tcg-in_asm-vmrun-vmexit.txt"]).code(0));
+    assert_eq!(
+        verdicts(&text),
+        [
+            "samples/qemu-tcg-in_asm-vmrun-vmexit.txt:2: accepted: VMRUN accepted it: exit code 0x60 (INTR)",
+            "samples/qemu-tcg-in_asm-vmrun-vmexit.txt:10: accepted: VMRUN accepted it: exit code 0x4e (EXCP_PF)",
+        ]
+    );
+}
+
+#[test]
 fn a_condition_with_several_rules_names_no_culprit() {
     let line = b"kvmrun-1 [000] ..... 1.000000: kvm_nested_vmenter_failed: !nested_svm_check_event_inj(vcpu, control->event_inj)\n";
     let path = file("event-inj.txt", line);

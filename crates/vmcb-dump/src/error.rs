@@ -24,11 +24,39 @@ pub enum Error {
         /// The input begins with the mark of a gzip file.
         gzip: bool,
     },
+    /// KVM's nested state breaks off, or something else comes behind it.
+    #[error(
+        "at byte {offset}: the input begins with KVM's nested state, and here {have} bytes are left that make no \
+         further one of 128 or 4224 bytes"
+    )]
+    BadNestedState {
+        /// Bytes from the start of the input.
+        offset: u64,
+        /// Bytes left, at most 4224.
+        have: usize,
+    },
+    /// KVM's nested state of a vCPU that runs no nested guest.
+    #[error(
+        "at byte {offset}: this is KVM's nested state of a vCPU that runs no nested guest: there is no VMCB in it"
+    )]
+    NestedStateWithoutGuest {
+        /// Bytes from the start of the input.
+        offset: u64,
+    },
+    /// KVM's nested state of an Intel vCPU.
+    #[error(
+        "at byte {offset}: this is KVM's nested state of a vCPU with VMX (Intel), which has a VMCS and no VMCB; its \
+         fields mean other things"
+    )]
+    VmxNestedState {
+        /// Bytes from the start of the input.
+        offset: u64,
+    },
     /// A text without any VMCB in a known form.
     #[error(
         "no VMCB found in {lines} line{s} ({bytes} bytes of text); looked for KVM's dump_vmcb, \
-         kvm_nested_vmrun, kvm_nested_vmenter and kvm_nested_vmenter_failed trace lines, Xen's dumps and checks, and hex dumps of \
-         xxd, hexdump and od{hint}",
+         kvm_nested_vmrun, kvm_nested_vmenter and kvm_nested_vmenter_failed trace lines, Xen's dumps and checks, \
+         QEMU's register dumps and vmexit lines, and hex dumps of xxd, hexdump and od{hint}",
         s = if *lines == 1 { "" } else { "s" },
         hint = if *bytes < 4096 && *lines <= 1 { "; a raw VMCB would be 4096 bytes" } else { "" }
     )]
@@ -60,14 +88,6 @@ pub enum Error {
     /// The text is in UTF-16.
     #[error("the input is UTF-16 text; save it as UTF-8 (as PowerShell's `Out-File -Encoding utf8` does)")]
     Utf16,
-    /// A register dump by QEMU.
-    #[error(
-        "line {line}: this is a register dump of QEMU; it shows no VMCB, and this version does not derive one from it yet"
-    )]
-    QemuRegisterDump {
-        /// First line that shows it, counted from 1.
-        line: u64,
-    },
     /// QEMU's log of emulated SVM instructions.
     #[error(
         "line {line}: this is QEMU's log of emulated SVM instructions; it names the VMCB's address but shows none of it"

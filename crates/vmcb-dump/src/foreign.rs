@@ -7,7 +7,6 @@ use crate::lines::Text;
 #[derive(Default)]
 pub(crate) struct Foreign {
     vmx: Option<(u64, &'static str)>,
-    qemu: Option<u64>,
     qemu_log: Option<u64>,
     disabled: Option<u64>,
 }
@@ -17,7 +16,6 @@ pub(crate) struct Foreign {
 enum Shows {
     Vmx,
     VmxDisabled,
-    Qemu,
     QemuLog,
     Disabled,
 }
@@ -32,8 +30,6 @@ const MARKS: &[(&str, &str, Shows)] = &[
     ("***", "*** VMCS Area", Shows::Vmx),
     ("set kvm_intel.dump_invalid_vmcs", "", Shows::VmxDisabled),
     ("kvm_intel: set kvm_intel.dump_invalid_vmcs", "", Shows::VmxDisabled),
-    ("EAX=", " EBX=", Shows::Qemu),
-    ("RAX=", " RBX=", Shows::Qemu),
     ("vmrun! ", "", Shows::QemuLog),
     ("vmexit(", ")!", Shows::QemuLog),
     ("set kvm_amd.dump_invalid_vmcb", "", Shows::Disabled),
@@ -52,9 +48,6 @@ impl Foreign {
             }
             Some(Shows::VmxDisabled) => {
                 self.vmx.get_or_insert((number, "a message"));
-            }
-            Some(Shows::Qemu) => {
-                self.qemu.get_or_insert(number);
             }
             Some(Shows::QemuLog) => {
                 self.qemu_log.get_or_insert(number);
@@ -77,9 +70,8 @@ impl Foreign {
         if found {
             return None;
         }
-        let qemu = self.qemu.map(|line| Error::QemuRegisterDump { line });
         let log = self.qemu_log.map(|line| Error::QemuSvmLog { line });
         let disabled = self.disabled.map(|line| Error::KvmDumpDisabled { line });
-        disabled.or(qemu).or(log)
+        disabled.or(log)
     }
 }

@@ -314,8 +314,35 @@ pub enum RemarkKind {
         /// Pages left out.
         pages: u64,
     },
+    /// Pages of which little is shown are no longer handed out of this input.
+    SparsePagesLeftOut,
     /// Nothing in the hex dump tells whether its groups are printed low byte first or high byte first.
     ByteOrderAssumed,
+    /// A register dump shows the guest's view: only what must be the same in the VMCB was taken.
+    GuestView,
+    /// Lines of two register dumps mingle, or may: nothing was taken of them.
+    DumpsMingle,
+    /// The CPU was in system management mode.
+    SystemManagementMode,
+    /// KVM gave up on an instruction or an event: no refusal by VMRUN.
+    KvmInternalError {
+        /// Its number for the reason.
+        suberror: u32,
+    },
+    /// KVM said that VMRUN failed.
+    EntryFailed {
+        /// The exit code.
+        code: i64,
+    },
+    /// KVM's nested state shows only a part of the VMCB.
+    NestedState {
+        /// VMRUN has been accepted but not yet carried out, so EVENTINJ is as VMRUN found it.
+        pending: bool,
+    },
+    /// The hex dump has no offsets, so its groups are taken for numbers, as `od` prints them.
+    NumbersAssumed,
+    /// More stands behind a nested state in the same hex dump, and is not read.
+    BehindNestedState,
     /// A line was longer than lines are read; the rest was skipped.
     LineTooLong,
     /// More lines than are kept for quoting.
@@ -388,9 +415,40 @@ impl fmt::Display for RemarkKind {
                 write!(f, "{count} of the page's 4096 bytes are not shown, the first at {first:#05x}")
             }
             Self::RepeatTooLong { pages } => write!(f, "a repeated row covers {pages} more pages; left out"),
+            Self::SparsePagesLeftOut => f.write_str(
+                "the input has very many pages of which it shows only a few rows; further ones are left out",
+            ),
             Self::ByteOrderAssumed => {
                 f.write_str("nothing tells the byte order of the groups; read as xxd prints them, lowest address first")
             }
+            Self::GuestView => f.write_str(
+                "a register dump shows the guest's view, not the VMCB; what KVM may have changed there (CR2, CR3, DR6, \
+                 DR7, FS, GS, LDTR, TR, some bits of others) is left unknown, and if the guest's registers are \
+                 encrypted (SEV-ES) or the host is Intel's, the dump tells nothing",
+            ),
+            Self::DumpsMingle => f.write_str(
+                "a register dump breaks off where another begins, or lines of two mingle; nothing was taken",
+            ),
+            Self::SystemManagementMode => {
+                f.write_str("the CPU is in system management mode; its registers are the SMI handler's")
+            }
+            Self::KvmInternalError { suberror } => write!(
+                f,
+                "KVM stopped with internal error {suberror}, which is its own emulation's, no refusal by VMRUN"
+            ),
+            Self::EntryFailed { code } => write!(f, "KVM told QEMU that VMRUN failed with exit code {code}"),
+            Self::NestedState { pending } => write!(
+                f,
+                "KVM keeps of this VMCB only a part of the control area{}; what stands where the save area is are \
+                 the registers of the VMCB's owner, not its guest's, and was left out",
+                if *pending { ", with EVENTINJ as VMRUN found it" } else { "" }
+            ),
+            Self::NumbersAssumed => f.write_str(
+                "nothing tells the byte order of the groups; read as od prints them, as numbers: highest address first",
+            ),
+            Self::BehindNestedState => f.write_str(
+                "what stands behind KVM's nested state in a hex dump is not read; turn it into bytes (xxd -r) first",
+            ),
             Self::LineTooLong => f.write_str("the line is too long; the rest of it was skipped"),
             Self::LinesNotKept { count } => write!(f, "{count} more lines were read but are not kept for quoting"),
             Self::RemarksNotKept { count } => write!(f, "{count} more remarks were dropped"),
@@ -525,6 +583,13 @@ impl Notes {
             line: line.number,
             columns: 0..line.text.len(),
         })
+    }
+
+    /// As [`Self::hand_over`], behind the remarks that `found` has.
+    pub(crate) fn take_over(self, found: &mut Found) {
+        let before = std::mem::take(&mut found.remarks);
+        self.hand_over(found);
+        found.remarks.splice(0..0, before);
     }
 
     pub(crate) fn hand_over(mut self, found: &mut Found) {

@@ -4,13 +4,18 @@
 //! the rows, of which each must begin where the one before it ended; the order of bytes within a group
 //! from the style, and from the column of characters where there is one.
 
+mod plain;
+
 use crate::found::{Found, Kind, Notes, Place, RemarkKind};
+use crate::kvm_nested_state::{self, HEADER, Header};
 use crate::lines::{Text, skip_spaces};
 use crate::page;
 use crate::{Format, Out, Taken};
 use std::collections::VecDeque;
 use vmcb::layout::PAGE_SIZE;
 use vmcb::{KnownPage, Phase};
+
+pub(crate) use plain::PlainHex;
 
 /// Bytes of one row.
 const MAX_ROW: usize = 256;
@@ -24,13 +29,45 @@ const MAX_IDLE: u64 = 1000;
 const MAX_REPEATED_PAGES: u64 = 256;
 /// Bytes without which a page is not worth showing.
 const MIN_BYTES: usize = 16;
+/// Bytes of text that show a page with some care: with less most of it is a `*` or missing.
+const SPARSE: usize = 512;
+/// Pages with less text that are handed out of one input.
+const MAX_SPARSE_PAGES: u64 = 1024;
+/// Bytes that a `*` may stand for in one input, and how many more with each byte of text.
+const MAX_REPEATED: u64 = 2 * MAX_REPEATED_PAGES * PAGE;
+const REPEATED_PER_BYTE: u64 = 8;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
 pub(crate) struct HexDump {
     open: Option<Block>,
-    /// Pages of nothing but repeats that earlier dumps of the input had.
+    /// What the dumps of the input have used up so far.
+    used: Used,
+}
+
+/// What keeps the work in proportion to the input: a `*` of two bytes can stand for any number of pages.
+#[derive(Clone, Copy, Default)]
+struct Used {
+    /// Bytes of text read as rows.
+    text: u64,
+    /// Bytes that a `*` stood for.
+    repeated: u64,
+    /// Pages of nothing but repeats that were handed out.
     repeated_pages: u64,
+    /// Pages with little text that were handed out.
+    sparse_pages: u64,
+}
+
+impl Used {
+    /// Whether a `*` may stand for so many bytes more.
+    fn repeat(&mut self, bytes: u64) -> bool {
+        let limit = MAX_REPEATED.saturating_add(self.text.saturating_mul(REPEATED_PER_BYTE));
+        let fits = self.repeated.saturating_add(bytes) <= limit;
+        if fits {
+            self.repeated += bytes;
+        }
+        fits
+    }
 }
 
 /// How offsets may be written.
@@ -84,8 +121,11 @@ struct Block {
     votes: (u32, u32),
     offset_digits: usize,
     idle: u64,
-    /// Pages of nothing but repeats that were handed out.
-    repeated_pages: u64,
+    used: Used,
+    /// The rows have no offsets.
+    plain: bool,
+    /// A nested state of KVM's has been handed out, which is no whole number of pages.
+    nested: bool,
 }
 
 /// What a dump consists of.
@@ -103,6 +143,8 @@ struct PageBytes {
     turned: Box<[u8; PAGE_SIZE]>,
     known: Box<[bool; PAGE_SIZE]>,
     count: usize,
+    /// Bytes of text that show it.
+    text: usize,
     rows: Vec<RowPlace>,
     notes: Notes,
 }
@@ -122,7 +164,7 @@ struct RowPlace {
 
 impl HexDump {
     pub(crate) fn new() -> Self {
-        Self { open: None, repeated_pages: 0 }
+        Self { open: None, used: Used::default() }
     }
 }
 
@@ -141,7 +183,7 @@ impl Format for HexDump {
             }
             self.finish(out);
             let mut block = Block::new(&row);
-            block.repeated_pages = self.repeated_pages;
+            block.used = self.used;
             block.item(Item::Row(row), out);
             self.open = Some(block);
             return Taken::Began;
@@ -168,7 +210,7 @@ impl Format for HexDump {
         if let Some(mut block) = self.open.take() {
             block.decide(out);
             block.emit(out);
-            self.repeated_pages = block.repeated_pages;
+            self.used = block.used;
         }
     }
 }
@@ -258,10 +300,26 @@ impl Row {
         if !colon && digits >= 8 && style.digits >= digits {
             return None;
         }
+        let mut row = Self::of_groups(line, style, offsets(offset), digits, columns)?;
+        if let Some(characters) = characters {
+            row.votes =
+                (fits(&row.printed, &row.turned, characters), fits(&row.turned, &row.printed, characters));
+        }
+        Some(row)
+    }
+
+    /// A row of the groups that begin at `columns`.
+    fn of_groups(
+        line: &Text<'_>,
+        style: Style,
+        offsets: [Option<u64>; 3],
+        offset_digits: usize,
+        columns: Vec<usize>,
+    ) -> Option<Self> {
         let mut row = Self {
             style,
-            offsets: offsets(offset),
-            offset_digits: digits,
+            offsets,
+            offset_digits,
             line: line.number,
             text: line.text.to_owned(),
             printed: Vec::with_capacity(columns.len() * style.bytes),
@@ -270,7 +328,7 @@ impl Row {
             columns,
         };
         for &column in &row.columns {
-            let group = text.get(column..column + style.digits)?;
+            let group = line.text.as_bytes().get(column..column + style.digits)?;
             if style.octal {
                 let word = group
                     .iter()
@@ -292,10 +350,6 @@ impl Row {
         }
         for group in row.printed.chunks(style.bytes) {
             row.turned.extend(group.iter().rev());
-        }
-        if let Some(characters) = characters {
-            row.votes =
-                (fits(&row.printed, &row.turned, characters), fits(&row.turned, &row.printed, characters));
         }
         Some(row)
     }
@@ -352,7 +406,9 @@ impl Block {
             votes: (0, 0),
             offset_digits: row.offset_digits,
             idle: 0,
-            repeated_pages: 0,
+            used: Used::default(),
+            plain: false,
+            nested: false,
         }
     }
 
@@ -471,6 +527,7 @@ impl Block {
                     return;
                 };
                 self.rows += 1;
+                self.used.text = self.used.text.saturating_add(row.text.len() as u64);
                 self.repeat_until(offset, out);
                 self.votes.0 = self.votes.0.saturating_add(row.votes.0);
                 self.votes.1 = self.votes.1.saturating_add(row.votes.1);
@@ -504,37 +561,39 @@ impl Block {
         let mut at = from;
         while at < to {
             let base = at / PAGE * PAGE;
+            let start = usize::try_from(at - base).unwrap_or(0);
+            let length = usize::try_from(to - at).unwrap_or(PAGE_SIZE).min(PAGE_SIZE - start);
+            let whole = repeats && at == base && to - at > PAGE;
+            // A hostile end would yield pages of nothing but repeats for ever.
+            let many = whole && self.used.repeated_pages >= MAX_REPEATED_PAGES;
+            if many || repeats && !self.used.repeat(length as u64) {
+                let next = if whole { (to - 1) / PAGE * PAGE } else { at.saturating_add(length as u64) };
+                left_out += (next - at).div_ceil(PAGE);
+                at = next;
+                continue;
+            }
             if self.page.as_ref().is_some_and(|page| page.base != base) {
                 self.emit(out);
             }
-            if repeats && at == base && to - at > PAGE {
-                // A page of nothing but repeats. A hostile end would yield them for ever.
-                if self.repeated_pages >= MAX_REPEATED_PAGES {
-                    let last = (to - 1) / PAGE * PAGE;
-                    left_out = (last - at) / PAGE;
-                    at = last;
-                    continue;
-                }
-                self.repeated_pages += 1;
-            }
+            self.used.repeated_pages += u64::from(whole);
             let begins = self.page.is_none();
             let page = self.page.get_or_insert_with(|| PageBytes::new(base));
             if begins || !repeats {
                 page.notes.keep(row.line, &row.text);
             }
-            let start = usize::try_from(at - base).unwrap_or(0);
-            let length = usize::try_from(to - at).unwrap_or(PAGE_SIZE).min(PAGE_SIZE - start);
+            if !repeats {
+                page.text += row.text.len();
+            }
             let skipped = usize::try_from((at - from) % period as u64).unwrap_or(0);
             page.put(row, start, length, skipped);
-            if left_out > 0 {
-                let place = Place::Text { line: row.line, columns: 0..0 };
-                page.notes.remark(RemarkKind::RepeatTooLong { pages: left_out }, place);
-                left_out = 0;
-            }
+            page.leave_out(&mut left_out, row.line);
             at = at.saturating_add(length as u64);
             if at == u64::MAX {
                 return;
             }
+        }
+        if let Some(page) = &mut self.page {
+            page.leave_out(&mut left_out, row.line);
         }
     }
 
@@ -547,14 +606,48 @@ impl Block {
         if self.rows < 2 || page.count < MIN_BYTES {
             return;
         }
+        if page.text < SPARSE {
+            if self.used.sparse_pages >= MAX_SPARSE_PAGES {
+                return;
+            }
+            self.used.sparse_pages += 1;
+            if self.used.sparse_pages == MAX_SPARSE_PAGES {
+                let place = page.notes.first_line();
+                page.notes.remark(RemarkKind::SparsePagesLeftOut, place);
+            }
+        }
         let style = self.style;
         let turned = match self.votes {
             (printed, turned) if printed != turned => turned > printed,
             _ => style.is_turned(),
         };
-        if style.colon && style.bytes > 2 && self.votes == (0, 0) {
+        let assumed = match (self.plain, style.colon) {
+            (true, false) if style.bytes > 1 => Some(RemarkKind::NumbersAssumed),
+            (false, true) if style.bytes > 2 && self.votes == (0, 0) => Some(RemarkKind::ByteOrderAssumed),
+            _ => None,
+        };
+        if let Some(kind) = assumed {
             let place = page.notes.first_line();
-            page.notes.remark(RemarkKind::ByteOrderAssumed, place);
+            page.notes.remark(kind, place);
+        }
+        let bytes = if turned { &page.turned } else { &page.printed };
+        if self.nested {
+            self.behind_nested(page, out);
+            return;
+        }
+        if page.count == PAGE_SIZE
+            && let Some(Header::Guest { vmcb, pending }) = Header::read(bytes.as_slice())
+        {
+            self.nested = true;
+            let start = page.notes.first_line();
+            let state = bytes.get(HEADER..).unwrap_or_default();
+            let mut found = kvm_nested_state::found((vmcb, pending), state, start, |field| {
+                page.place(field.offset.saturating_add(HEADER as u16), field.size, style, turned)
+            });
+            found.printed_offset = (!self.plain).then_some(page.base);
+            page.notes.take_over(&mut found);
+            out.push_back(found);
+            return;
         }
         if page.count < PAGE_SIZE
             && let Some(first) = page.known.iter().position(|known| !known)
@@ -566,7 +659,7 @@ impl Block {
         }
         let place = page.notes.first_line();
         let mut found = Found::new(Kind::HexDump, Phase::Unknown, place);
-        found.printed_offset = Some(page.base);
+        found.printed_offset = (!self.plain).then_some(page.base);
         let bytes = if turned { &page.turned } else { &page.printed };
         if page.count == PAGE_SIZE {
             *found.vmcb = KnownPage::all(bytes);
@@ -585,6 +678,21 @@ impl Block {
     }
 }
 
+impl Block {
+    /// A page behind a nested state, of which the first bytes are the state's last and what follows does not
+    /// begin with a page.
+    fn behind_nested(&self, mut page: PageBytes, out: &mut Out) {
+        if page.count <= HEADER {
+            return;
+        }
+        let place = page.notes.first_line();
+        page.notes.remark(RemarkKind::BehindNestedState, place.clone());
+        let mut found = Found::new(Kind::KvmNestedState, Phase::Unknown, place);
+        page.notes.hand_over(&mut found);
+        out.push_back(found);
+    }
+}
+
 impl PageBytes {
     fn new(base: u64) -> Self {
         Self {
@@ -593,22 +701,29 @@ impl PageBytes {
             turned: Box::new([0; PAGE_SIZE]),
             known: Box::new([false; PAGE_SIZE]),
             count: 0,
+            text: 0,
             rows: Vec::new(),
             notes: Notes::default(),
         }
     }
 
+    /// Remarks that pages beside this one were left out.
+    fn leave_out(&mut self, pages: &mut u64, line: u64) {
+        if *pages > 0 {
+            let place = Place::Text { line, columns: 0..0 };
+            self.notes.remark(RemarkKind::RepeatTooLong { pages: std::mem::take(pages) }, place);
+        }
+    }
+
     /// Takes `length` bytes from byte `skipped` of the row on, which repeats.
     fn put(&mut self, row: &Row, start: usize, length: usize, skipped: usize) {
-        let bytes = row.printed.iter().zip(&row.turned).cycle().skip(skipped).take(length);
-        let printed = self.printed.iter_mut().skip(start);
-        let turned = self.turned.iter_mut().skip(start);
-        let known = self.known.iter_mut().skip(start);
-        for (((from, printed), turned), known) in bytes.zip(printed).zip(turned).zip(known) {
-            (*printed, *turned) = (*from.0, *from.1);
-            self.count += usize::from(!*known);
-            *known = true;
+        let range = start..start + length;
+        for (page, from) in [(&mut self.printed, &row.printed), (&mut self.turned, &row.turned)] {
+            spread(page.get_mut(range.clone()).unwrap_or_default(), from, skipped);
         }
+        let known = self.known.get_mut(range).unwrap_or_default();
+        self.count += known.iter().filter(|known| !**known).count();
+        known.fill(true);
         if let (Ok(offset), Ok(length)) = (u16::try_from(start), u16::try_from(length)) {
             let (columns, period) = (row.columns.clone(), row.printed.len());
             self.rows.push(RowPlace { offset, length, skipped, period, line: row.line, columns });
@@ -631,6 +746,20 @@ impl PageBytes {
             });
         }
         Some(Place::Text { line: row.line, columns: columns? })
+    }
+}
+
+/// Fills `to` with `from`, again and again, beginning at byte `skipped` of it.
+fn spread(to: &mut [u8], from: &[u8], skipped: usize) {
+    if let [first, rest @ ..] = from
+        && rest.iter().all(|byte| byte == first)
+    {
+        to.fill(*first);
+        return;
+    }
+    let (head, tail) = from.split_at(skipped.min(from.len()));
+    for (to, from) in to.iter_mut().zip(tail.iter().chain(head).cycle()) {
+        *to = *from;
     }
 }
 

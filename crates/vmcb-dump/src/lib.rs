@@ -4,13 +4,17 @@
 mod error;
 mod foreign;
 mod found;
+mod guest_view;
 mod hex_dump;
 mod kvm_dump;
 mod kvm_labels;
+mod kvm_nested_state;
 mod kvm_trace;
 mod lines;
 mod number;
 mod page;
+mod qemu_log;
+mod qemu_registers;
 mod reader;
 mod refusal;
 mod xen_checks;

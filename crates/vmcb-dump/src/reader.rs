@@ -3,11 +3,14 @@
 use crate::error::Error;
 use crate::foreign::Foreign;
 use crate::found::{Found, Kind, Place};
-use crate::hex_dump::HexDump;
+use crate::hex_dump::{HexDump, PlainHex};
 use crate::kvm_dump::KvmDump;
+use crate::kvm_nested_state::{self, Header};
 use crate::kvm_trace::KvmTrace;
 use crate::lines::{Lines, Prefix};
 use crate::page;
+use crate::qemu_log::QemuLog;
+use crate::qemu_registers::QemuRegisters;
 use crate::xen_checks::XenChecks;
 use crate::xen_dump::XenDump;
 use crate::{Format, Out, Taken};
@@ -22,12 +25,16 @@ fn formats() -> Vec<Box<dyn Format>> {
         Box::new(XenChecks::new()),
         Box::new(XenDump::new()),
         Box::new(KvmDump::new()),
+        Box::new(QemuRegisters::new()),
+        Box::new(QemuLog::new()),
         Box::new(HexDump::new()),
+        Box::new(PlainHex::new()),
     ]
 }
 
-/// Bytes that are looked at to tell text from pages: two pages, of which the first may be all text.
-const HEAD: u64 = 2 * PAGE_SIZE as u64;
+/// Bytes that are looked at to tell text from pages: two pages, of which the first may be all text, and what
+/// KVM's nested state of an Intel vCPU has besides.
+const HEAD: u64 = 2 * PAGE_SIZE as u64 + 256;
 
 /// Streams the VMCBs of an input of any size, in bounded memory.
 ///
@@ -48,6 +55,7 @@ pub struct Reader<R: BufRead> {
 enum State<R: BufRead> {
     Start(R),
     Pages(Pages<R>),
+    Nested(Pages<R>),
     Text(Box<TextReader<R>>),
     Failed(Error),
     Done,
@@ -60,6 +68,9 @@ struct Pages<R: BufRead> {
     input: Input<R>,
     bytes: u64,
     gzip: bool,
+    /// Of KVM's nested states: whether one had a guest, and where the first without one began.
+    guests: bool,
+    guestless: Option<u64>,
 }
 
 struct TextReader<R: BufRead> {
@@ -98,6 +109,7 @@ impl<R: BufRead> Iterator for Reader<R> {
                 State::Failed(error) => return Some(Err(error)),
                 State::Start(input) => start(input),
                 State::Pages(pages) => pages.step(&mut self.out),
+                State::Nested(pages) => pages.nested(&mut self.out),
                 State::Text(text) => text.step(&mut self.out),
             };
         }
@@ -117,9 +129,11 @@ fn start<R: BufRead>(mut input: R) -> State<R> {
     }
     let binary = is_binary(&head);
     let gzip = head.starts_with(&[0x1F, 0x8B, 0x08]);
+    let nested = binary && Header::begins(&head, (head.len() as u64) < HEAD);
     let input = Cursor::new(head).chain(input);
     if binary {
-        return State::Pages(Pages { input, bytes: 0, gzip });
+        let pages = Pages { input, bytes: 0, gzip, guests: false, guestless: None };
+        return if nested { State::Nested(pages) } else { State::Pages(pages) };
     }
     State::Text(Box::new(TextReader {
         input,
@@ -163,19 +177,28 @@ fn is_utf16(head: &[u8]) -> bool {
 }
 
 impl<R: BufRead> Pages<R> {
-    fn step(mut self, out: &mut Out) -> State<R> {
-        let mut bytes = [0; PAGE_SIZE];
+    /// Reads until `bytes` is full or the input ends: how many were read.
+    fn fill(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
         while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             match self.input.read(rest) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return State::Failed(error.into()),
+                Err(error) => return Err(error),
             }
         }
-        let start = self.bytes;
         self.bytes += filled as u64;
+        Ok(filled)
+    }
+
+    fn step(mut self, out: &mut Out) -> State<R> {
+        let mut bytes = [0; PAGE_SIZE];
+        let start = self.bytes;
+        let filled = match self.fill(&mut bytes) {
+            Ok(filled) => filled,
+            Err(error) => return State::Failed(error.into()),
+        };
         if filled == 0 {
             return State::Done;
         }
@@ -188,6 +211,40 @@ impl<R: BufRead> Pages<R> {
             page::fields(&found.vmcb, |offset, _| Some(Place::Byte { offset: start + u64::from(offset) }));
         out.push_back(found);
         State::Pages(self)
+    }
+
+    /// Reads one state of KVM's, and then the next.
+    fn nested(mut self, out: &mut Out) -> State<R> {
+        let mut bytes = [0; kvm_nested_state::WHOLE];
+        let offset = self.bytes;
+        let (header, page) = bytes.split_at_mut(kvm_nested_state::HEADER);
+        let read = self.fill(header).and_then(|filled| match Header::read(header) {
+            Some(Header::Guest { .. }) => Ok(filled + self.fill(page)?),
+            _ => Ok(filled),
+        });
+        let have = match read {
+            Ok(have) => have,
+            Err(error) => return State::Failed(error.into()),
+        };
+        let lacking = self.guestless.filter(|_| !self.guests);
+        match (Header::read(header), lacking) {
+            (Some(Header::Guest { vmcb, pending }), _) if have == kvm_nested_state::WHOLE => {
+                self.guests = true;
+                let place = |from| Place::Byte { offset: offset + from };
+                let page_at = kvm_nested_state::HEADER as u64;
+                out.push_back(kvm_nested_state::found((vmcb, pending), page, place(0), |field| {
+                    Some(place(page_at + u64::from(field.offset)))
+                }));
+            }
+            (Some(Header::NoGuest), _) if have == kvm_nested_state::HEADER => {
+                self.guestless.get_or_insert(offset);
+            }
+            (Some(Header::Vmx), _) => return State::Failed(Error::VmxNestedState { offset }),
+            (_, Some(offset)) => return State::Failed(Error::NestedStateWithoutGuest { offset }),
+            _ if have == 0 => return State::Done,
+            _ => return State::Failed(Error::BadNestedState { offset, have }),
+        }
+        State::Nested(self)
     }
 }
 

@@ -264,3 +264,93 @@ fn tables_of_numbers_are_no_dump() {
         assert!(matches!(error(&text), Error::NothingFound { .. }), "{text}");
     }
 }
+
+/// Dumps without offsets, and what is assumed of their groups.
+const PLAIN: [(&str, &[RemarkKind]); 6] = [
+    ("xxd-p.txt", &[]),
+    ("xxd-p-c64.txt", &[]),
+    ("od-An-v-tx1.txt", &[]),
+    ("od-An-v-tx4.txt", &[RemarkKind::NumbersAssumed]),
+    ("od-An-v-tx8.txt", &[RemarkKind::NumbersAssumed]),
+    ("od-An-v-x.txt", &[RemarkKind::NumbersAssumed]),
+];
+
+#[test]
+fn dumps_without_offsets() {
+    let page = page();
+    for (name, assumed) in PLAIN {
+        let text = String::from_utf8(fixture(name)).unwrap();
+        let found = one(&text);
+        assert_eq!((found.kind, found.printed_offset), (Kind::HexDump, None), "{name}");
+        assert!(found.vmcb.complete() == Some(&page), "{name}");
+        assert_eq!(remarks(&found), assumed.iter().collect::<Vec<_>>(), "{name}");
+        let asid = seen(&found, "guest_asid");
+        let digits = marked(&found, &asid.place).replace(' ', "");
+        // The rows of 30 bytes break within it.
+        assert!(["0f000000", "0000000f", "000f0000", "0f00"].contains(&&*digits), "{name}: {digits}");
+        // Two pages, one after the other, and in a log.
+        if name != "xxd-p.txt" {
+            assert_eq!(all(text.repeat(2)).len(), 2, "{name}");
+        }
+        let logged: String = text.lines().map(|line| format!("[    1.0] {line}\n")).collect();
+        assert!(one(&logged).vmcb.complete() == Some(&page), "{name}");
+    }
+    // Each page of xxd -p ends with a shorter row, so that the next is a dump of its own.
+    let text = String::from_utf8(fixture("xxd-p.txt")).unwrap();
+    assert_eq!(all(text.repeat(2)).len(), 2);
+}
+
+#[test]
+fn without_offsets_a_dump_is_whole_or_nothing() {
+    for (name, _) in PLAIN {
+        let text = String::from_utf8(fixture(name)).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for lost in [0, 1, 70 % lines.len(), lines.len() - 1] {
+            let mut rest = lines.clone();
+            rest.remove(lost);
+            assert!(matches!(error(rest.join("\n")), Error::NothingFound { .. }), "{name} {lost}");
+            let mut between = lines.clone();
+            between.insert(lost.max(1), "usb 1-1: new device");
+            assert!(matches!(error(between.join("\n")), Error::NothingFound { .. }), "{name} {lost}");
+        }
+        let cut = &text[..text.trim_end().len() - 1];
+        assert!(matches!(error(cut), Error::NothingFound { .. }), "{name}");
+    }
+    // More than is held, in one piece.
+    let row = "0".repeat(64) + "\n";
+    assert_eq!(all(row.repeat(128 * 64)).len(), 64);
+    assert!(matches!(error(row.repeat(128 * 65)), Error::NothingFound { .. }));
+}
+
+#[test]
+fn a_nested_state_is_no_page() {
+    let mut state = [&[3, 1, 1, 0, 0x80, 0x10, 0, 0][..], &0x12_3000u64.to_le_bytes(), &[0; 112]].concat();
+    state.extend(page());
+    let found = one(xxd(&state, 0));
+    assert_eq!((found.kind, found.vmcb_address), (Kind::KvmNestedState, Some(0x12_3000)));
+    assert_eq!(remarks(&found), [&RemarkKind::NestedState { pending: true }]);
+    let whole = one(&state);
+    assert_eq!(found.vmcb, whole.vmcb);
+    let asid = seen(&found, "guest_asid");
+    assert_eq!(marked(&found, &asid.place), "0f 00 00 00");
+    let found = all(xxd(&[&state[..], &state].concat(), 0));
+    assert!(found[1..].iter().all(|found| found.fields.is_empty()));
+    assert!(remarks(&found[1]).contains(&&RemarkKind::BehindNestedState));
+}
+
+/// A `*` cannot ask for more than the text that was read is worth.
+#[test]
+fn repeats_are_bounded_by_the_text() {
+    for block in [
+        "00000000: 00\n*\nfffffffffffff000: 00\n",
+        "00000000: 00 11 22 33 44 55 66 77 88 99 aa bb cc dd ee ff\n*\n00002000\n",
+    ] {
+        let (found, _) = vmcb_dump::read_all(block.repeat(20_000).as_bytes());
+        assert!(found.len() <= 1024, "{}", found.len());
+        let last = found.last().unwrap();
+        assert!(remarks(last).contains(&&RemarkKind::SparsePagesLeftOut), "{:?}", remarks(last));
+    }
+    // Many dumps that show as much as real ones do are all read.
+    let shown: String = xxd(&page(), 0).lines().take(20).map(|line| format!("{line}\n")).collect();
+    assert_eq!(all((shown + "*\n00001000\n").repeat(1500)).len(), 1500);
+}

@@ -6,7 +6,7 @@ use vmcb::layout::{Field, Page};
 use vmcb_dump::{Error, Found, Kind, Place, RemarkKind, Seen, read_all};
 
 /// Samples in forms that are read.
-pub(crate) const READ: [&str; 8] = [
+pub(crate) const READ: [&str; 10] = [
     "kvm-6.1-dmesg-refused-cs-l-d.txt",
     "kvm-7.2-dmesg-refused-event-moved.txt",
     "kvm-dmesg-dump_vmcb-npf.txt",
@@ -15,6 +15,8 @@ pub(crate) const READ: [&str; 8] = [
     "ftrace-kvm_nested-6.1.txt",
     "ftrace-kvm_nested-7.2.txt",
     "xen-debugkey-v-vmcb-vcpu0.txt",
+    "qemu-register-dump-prot32.txt",
+    "qemu-tcg-in_asm-vmrun-vmexit.txt",
 ];
 
 pub(crate) fn sample(name: &str) -> String {
@@ -106,7 +108,7 @@ pub(crate) fn check(all: &[Found]) {
                 shows(found, seen);
             }
         }
-        if matches!(found.kind, Kind::KvmDump | Kind::KvmTraceEnter | Kind::XenDump | Kind::XenChecks) {
+        if !matches!(found.kind, Kind::RawPage | Kind::HexDump) {
             let count = |page: &vmcb::KnownPage| -> u32 {
                 (0..4096).step_by(8).map(|offset| page.read(offset, 8).known_mask().count_ones()).sum()
             };
@@ -130,7 +132,7 @@ pub(crate) fn check(all: &[Found]) {
 /// The columns of a field cover its value and nothing else.
 fn shows(found: &Found, seen: &Seen) {
     let text = marked(found, &seen.place);
-    if found.kind == Kind::HexDump {
+    if matches!(found.kind, Kind::HexDump | Kind::KvmNestedState) {
         assert!(text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b' ' || byte == b'\t'));
         return;
     }
@@ -144,7 +146,11 @@ fn shows(found: &Found, seen: &Seen) {
             // Intercepts of old kernels share one number of 16 digits.
             let high = hex.filter(|_| digits.len() == 16 && seen.size == 4).map(|value| value >> 32);
             let low = hex.map(|value| value & seen.mask);
-            let candidates = [decimal, low, high];
+            // QEMU shows the attributes of a segment as they stand in the descriptor.
+            let packed = hex
+                .filter(|_| found.kind == Kind::QemuRegisters && seen.name.ends_with(".attrib"))
+                .map(|flags| (flags >> 8 & 0xFF | flags >> 12 & 0xF00) & seen.mask);
+            let candidates = [decimal, low, high, packed];
             assert!(candidates.contains(&Some(seen.value)), "{} = {:x} in {text:?}", seen.name, seen.value);
             return;
         }

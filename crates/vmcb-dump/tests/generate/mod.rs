@@ -5,6 +5,8 @@
 #![allow(dead_code, reason = "each user takes a part")]
 
 pub(crate) mod kvm_dump;
+pub(crate) mod qemu_log;
+pub(crate) mod qemu_registers;
 pub(crate) mod xen_checks;
 pub(crate) mod xen_dump;
 
@@ -69,5 +71,10 @@ pub(crate) struct Written {
 pub(crate) type Writer = fn(&mut Random) -> Written;
 
 /// The formats by name.
-pub(crate) const WRITERS: &[(&str, Writer)] =
-    &[("kvm-dump", kvm_dump::write), ("xen-dump", xen_dump::write), ("xen-checks", xen_checks::write)];
+pub(crate) const WRITERS: &[(&str, Writer)] = &[
+    ("kvm-dump", kvm_dump::write),
+    ("qemu-registers", qemu_registers::write),
+    ("qemu-log", qemu_log::write),
+    ("xen-dump", xen_dump::write),
+    ("xen-checks", xen_checks::write),
+];
