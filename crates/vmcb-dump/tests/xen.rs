@@ -184,7 +184,7 @@ fn after_vmexit_invalid() {
     // A refusal stays one: no VMRUN comes after it.
     assert_eq!(one(&dump).phase, Phase::After);
     assert_eq!(
-        one(&handler
+        one(handler
             .replace("exit_int_info", "exitintinfo")
             .replace("event_inj", "eventinj")
             .replace("int_stat", "interrupt_shadow"))
