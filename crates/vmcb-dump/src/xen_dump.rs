@@ -126,6 +126,8 @@ enum Pending {
     Value {
         label: &'static Label,
         place: Place,
+        /// Its `=` was there.
+        equals: bool,
     },
     Segment {
         parts: [Slot; 4],
@@ -246,6 +248,10 @@ impl Format for XenDump {
             start = skip_spaces(line.text.as_bytes(), start);
         }
         let message = line.text.as_bytes().get(start..).unwrap_or_default();
+        if broken && let Some(dump) = &mut self.open {
+            // What the broken word was the value of has none.
+            dump.settle_before(true);
+        }
         let label = self.index.find(message).map(|(label, _)| label);
         let next = self.open.as_ref().is_some_and(|dump| line.number == dump.last_line + 1);
         let xen = line.has_xen_prefix();
@@ -266,9 +272,15 @@ impl Format for XenDump {
         if let Some(dump) = &mut self.open {
             dump.settle();
             // What follows a number that ended its line may be the rest of it, or say that the rest is left out.
-            let rest = !(dump.xen && xen) && is_rest(message);
-            if next && (rest || self.end == End::Cut && message.len() <= MAX_CUT_MARK) {
+            let rest = next && !(dump.xen && xen) && is_rest(message);
+            if rest || next && (is_cut_mark(prefix) || self.end == End::Cut && message.len() <= MAX_CUT_MARK)
+            {
                 dump.void_last();
+            }
+            if rest {
+                dump.clip(dump.length);
+                // No one else shall take it for something whole.
+                return Taken::Yes;
             }
         }
         let Some(label) = label.filter(|label| label.leads && !broken) else {
@@ -356,6 +368,8 @@ impl Dump {
                 let word = word.strip_suffix(b",").unwrap_or(word);
                 PARTS.iter().any(|part| word.starts_with(part.as_bytes())) || is_hex(word)
             }
+            // A second `=` is that of another label, of which the line is missing.
+            Pending::Value { equals: true, .. } if word == b"=" => false,
             Pending::Value { .. } => is_separator(word) || is_hex(word.strip_suffix(b",").unwrap_or(word)),
         }
     }
@@ -402,7 +416,8 @@ impl Dump {
                     return;
                 }
                 shows = Some(label.line);
-                self.label(label, place(at, at + label.text.len().min(length)), cut);
+                let equals = used > label.text.len();
+                self.label(label, place(at, at + label.text.len().min(length)), cut, equals);
                 cut = false;
                 doubtful = TAILS.contains(&label.text).then_some(self.values.len());
                 at += used;
@@ -420,7 +435,7 @@ impl Dump {
                     self.check(f::nested_ctl.offset, bit, 1, 1);
                     self.pending = Pending::Words { seen };
                 }
-                Pending::Value { label, place: name } => {
+                Pending::Value { label, place: name, .. } => {
                     let bare = word.strip_suffix(b",").unwrap_or(word);
                     let bare =
                         if label.text == "np_ctrl" { bare.strip_suffix(b":").unwrap_or(bare) } else { bare };
@@ -483,7 +498,7 @@ impl Dump {
         }
     }
 
-    fn label(&mut self, label: &'static Label, place: Place, cut: bool) {
+    fn label(&mut self, label: &'static Label, place: Place, cut: bool, equals: bool) {
         // A number that ends a line is whole if its successor begins the next one.
         let goes_on = self.last.is_some_and(|last| last.line == label.line);
         self.settle_before(goes_on);
@@ -496,7 +511,7 @@ impl Dump {
         }
         self.pending = match label.shows {
             Shows::Segment(parts) => Pending::Segment { parts, label: place, read: Vec::new() },
-            _ => Pending::Value { label, place },
+            _ => Pending::Value { label, place, equals },
         };
     }
 
@@ -522,9 +537,12 @@ impl Dump {
                 self.clip(length);
             }
         }
+        if !goes_on && last.is_some_and(|last| !last.ends && last.line != NP_LINE) {
+            self.clip(self.length);
+        }
         match std::mem::replace(&mut self.pending, Pending::Nothing) {
             Pending::Nothing => {}
-            Pending::Value { label, place } => {
+            Pending::Value { label, place, .. } => {
                 self.clip(self.length);
                 if let Shows::One(slot) = label.shows {
                     self.notes.remark(RemarkKind::NoValue { name: slot.name }, place);
@@ -641,7 +659,7 @@ impl Dump {
                     };
                     RemarkKind::NumberTooShort { name, digits, expected }
                 }
-                (_, Some(length)) if value.free && self.clipped.contains(&length) => {
+                (Some(_), Some(length)) if self.clipped.contains(&length) => {
                     RemarkKind::LineMaybeCut { name }
                 }
                 _ => continue,
@@ -657,7 +675,6 @@ impl Dump {
         if self.values.is_empty() && self.address.is_none() {
             return None;
         }
-        self.doubt();
         let place = self.notes.first_line();
         let mut found = Found::new(Kind::XenDump, Phase::Unknown, place.clone());
         found.vcpu = self.vcpu;
@@ -672,9 +689,13 @@ impl Dump {
             self.notes.remark(RemarkKind::VmsaShown, place.clone());
         }
         if last.text != LAST {
+            if self.values.last().is_some_and(|value| value.ends.is_some()) {
+                self.void_last();
+            }
             let end = self.values.last().map_or(place.clone(), |value| value.place.clone());
             self.notes.remark(RemarkKind::EndsAfter { name: last.text }, end);
         }
+        self.doubt();
         for seen in self.merge() {
             found.learn(seen);
         }
@@ -707,8 +728,15 @@ impl Dump {
     /// The values, each field once, without those that something else contradicts.
     fn merge(&mut self) -> Vec<Seen> {
         let mut fields: Vec<(Seen, bool)> = Vec::new();
-        for Value { slot, page, value, mask, place, good, .. } in std::mem::take(&mut self.values) {
-            if !good {
+        let values = std::mem::take(&mut self.values);
+        // A copy of a doubtful number is no better.
+        let doubtful: Vec<_> = values
+            .iter()
+            .filter(|value| !value.good)
+            .map(|value| (value.page, value.slot.offset, value.value))
+            .collect();
+        for Value { slot, page, value, mask, place, .. } in values {
+            if doubtful.contains(&(page, slot.offset, value)) {
                 continue;
             }
             let name = slot.name;
@@ -800,6 +828,7 @@ fn is_hex(word: &[u8]) -> bool {
 /// Whether a line begins as the rest of a number does that was broken in its middle.
 fn is_rest(message: &[u8]) -> bool {
     let word = message.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
-    let digits = word.strip_prefix(b"x").unwrap_or(word);
-    !word.is_empty() && digits.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b',' | b':'))
+    let digits = number::hex_digits(word.strip_prefix(b"x").unwrap_or(word));
+    let part = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b',' | b':' | b'=');
+    !word.is_empty() && (is_separator(word) || digits.iter().all(part))
 }
