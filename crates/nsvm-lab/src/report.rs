@@ -5,6 +5,8 @@
 
 mod page;
 
+pub use page::Esc;
+
 use crate::outcome::{Outcome, Seen};
 use crate::results::{Head, answer_name, compress, events};
 use anstyle::{AnsiColor, Style};

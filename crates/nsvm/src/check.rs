@@ -2,6 +2,7 @@
 
 mod case;
 mod culprit;
+mod emit;
 mod encrypted;
 mod field;
 mod finding;
@@ -14,9 +15,11 @@ mod verdict;
 
 use crate::error::Error;
 use crate::human::Printer;
+use crate::lab::Output;
 use crate::record::{Decision, Failure, Finding, Note, Predicted, Record, Said, Summary, Undecided, Verdict};
 use crate::{Status, cli, complain, input};
 use case::Case;
+use emit::Emitter;
 use prediction::Peers;
 use question::Question;
 use std::io::{IsTerminal as _, Write};
@@ -31,10 +34,16 @@ pub(crate) fn run(arguments: &cli::Check, out: &mut dyn Write) -> Result<Status,
         let _ =
             writeln!(anstream::stderr(), "nsvm: reading the standard input; `nsvm check --help` says more");
     }
+    // What cannot be written is told before the work.
+    let output = arguments.output.as_deref().map(Output::open).transpose()?;
+    let emitter = arguments.emit.map(|emit| Emitter::new(emit, &question.cpu)).transpose()?;
+    let quiet = emitter.is_some() && output.is_none();
     let mut run = Run {
         question: &question,
         peers: Peers::new(&question),
-        printer: Printer::new(arguments.format, arguments.verbose, out),
+        printer: Printer::new(arguments.format, arguments.verbose, quiet, out),
+        emitter,
+        output,
         summary: Summary::default(),
         status: Status::Fine,
     };
@@ -48,6 +57,8 @@ struct Run<'a> {
     question: &'a Question,
     peers: Peers<'a>,
     printer: Printer<'a>,
+    emitter: Option<Emitter>,
+    output: Option<Output>,
     summary: Summary,
     status: Status,
 }
@@ -64,7 +75,14 @@ impl Run<'_> {
             match item {
                 Ok(found) => {
                     self.summary.vmcbs += 1;
-                    let report = Case::report(self.question, &self.peers, &name, self.summary.vmcbs, &found);
+                    let emitter = &mut self.emitter;
+                    let mut emit = |case: &Case<'_>, report: &Report| {
+                        if let Some(emitter) = emitter {
+                            emitter.add(case, report);
+                        }
+                    };
+                    let number = self.summary.vmcbs;
+                    let report = Case::report(self.question, &self.peers, &name, number, &found, &mut emit);
                     self.count(report.verdict.decision);
                     self.printer.report(report, &found)?;
                 }
@@ -102,7 +120,14 @@ impl Run<'_> {
     fn finish(mut self) -> Result<Status, Error> {
         let several = self.summary.files > 1 || self.summary.vmcbs > 1;
         let assumed = self.question.host.assumed();
-        self.printer.end(&assumed, self.summary, several)?;
+        if let Some(emitter) = self.emitter.take() {
+            let text = emitter.finish();
+            match self.output.take() {
+                Some(output) => output.write(text.as_bytes())?,
+                None => self.printer.raw(&text)?,
+            }
+        }
+        self.printer.end(&assumed, self.summary, several, self.status)?;
         Ok(self.status)
     }
 }

@@ -130,6 +130,8 @@ EXAMPLES:
   nsvm check vmcb.bin --phase before --host rax=0x1000,hsave-pa-zero=0
   nsvm check dump.txt --cpu EPYC-Milan,phys-bits=48 --as kvm@6.1.170/qemu@10.0.2 --as bochs
   nsvm check dump.txt --who
+  nsvm check dump.txt --emit case                 the VMCB as a row for the lab
+  nsvm check dump.txt --emit page -o finding.html
   nsvm check trace.txt --format json | jq -r 'select(.type == \"finding\").rule'
 
 EXIT STATUS:
@@ -169,13 +171,40 @@ pub(crate) struct Check {
     #[arg(long)]
     pub(crate) who: bool,
 
+    /// Write what was found in another form, in the place of the report
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) emit: Option<Emit>,
+
+    /// Where --emit writes; the report is printed too then
+    #[arg(short, long, value_name = "FILE", requires = "emit")]
+    pub(crate) output: Option<std::path::PathBuf>,
+
     /// How to print
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    pub(crate) format: Format,
+    #[arg(long, value_enum, default_value_t = CheckFormat::Human)]
+    pub(crate) format: CheckFormat,
 
     /// List each undecided rule with what is missing
     #[arg(short, long)]
     pub(crate) verbose: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub(crate) enum Emit {
+    /// A row for cases/ and the lab for each VMCB; what the input does not show is left to the row's base
+    Case,
+    /// A page of HTML that explains the findings, for a browser, with nothing loaded from elsewhere
+    Page,
+}
+
+/// How `nsvm check` prints.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub(crate) enum CheckFormat {
+    /// For people
+    Human,
+    /// JSON lines; the schema is schema/nsvm.schema.json in the repository
+    Json,
+    /// SARIF 2.1.0, one object: for code scanning and viewers of it
+    Sarif,
 }
 
 #[derive(Clone, Copy, ValueEnum, Debug)]

@@ -44,6 +44,8 @@ pub(crate) struct HostFacts {
     address_given: bool,
     stated: Vec<&'static str>,
     nothing_assumed: bool,
+    /// The same as items of a case row: `cases/README.md`.
+    items: Vec<String>,
 }
 
 impl HostFacts {
@@ -53,6 +55,7 @@ impl HostFacts {
             address_given: false,
             stated: Vec::new(),
             nothing_assumed: false,
+            items: Vec::new(),
         };
         for part in text.unwrap_or("").split(',').map(str::trim).filter(|part| !part.is_empty()) {
             facts.state(part)?;
@@ -65,6 +68,7 @@ impl HostFacts {
             self.environment = Environment::unknown();
             self.address_given = false;
             self.nothing_assumed = true;
+            self.items.clear();
             return Ok(());
         }
         let (name, value) = part.split_once('=').unwrap_or((part, "1"));
@@ -83,15 +87,18 @@ impl HostFacts {
                 };
                 self.environment = self.environment.with(Host::CPL0, answer0).with(Host::CPL1, answer1);
                 self.stated.push("cpl");
+                self.items.push(format!("cpl={}", if value == "unknown" { "?" } else { value }));
             }
             "rax" => {
                 let address = number(value).ok_or_else(|| bad("a physical address, as in rax=0x1000"))?;
                 self.environment = self.environment.with_vmcb_address(address);
                 self.address_given = true;
+                self.items.push(format!("vmcb-address={address:#x}"));
             }
             "u-cet" => {
                 let value = number(value).ok_or_else(|| bad("a number, as in u-cet=0x0"))?;
                 self.environment = self.environment.with_u_cet(value);
+                self.items.push(format!("u-cet={value:#x}"));
             }
             "pdptes" => {
                 let wanted = || bad("four numbers, as in pdptes=0x1001:0x2001:0x3001:0");
@@ -99,6 +106,7 @@ impl HostFacts {
                 let entries: [u64; 4] =
                     entries.and_then(|entries| entries.try_into().ok()).ok_or_else(wanted)?;
                 self.environment = self.environment.with_pdptes(entries);
+                self.items.push(format!("pdptes={}", entries.map(|entry| format!("{entry:#x}")).join(",")));
             }
             _ => {
                 let Some(&(name, fact, _)) = FACTS.iter().find(|(known, ..)| *known == name) else {
@@ -114,6 +122,15 @@ impl HostFacts {
                 };
                 self.environment = self.environment.with(fact, answer);
                 self.stated.push(name);
+                let named = Host::NAMES.iter().find(|(bit, ..)| fact.bits() >> bit & 1 == 1);
+                let named =
+                    named.map_or_else(String::new, |(_, name, _)| name.to_lowercase().replace('_', "-"));
+                let answer = match answer {
+                    Answer::Yes => "1",
+                    Answer::No => "0",
+                    _ => "?",
+                };
+                self.items.push(format!("{named}={answer}"));
             }
         }
         Ok(())
@@ -159,6 +176,13 @@ impl HostFacts {
             assumed.push("no memory encryption");
         }
         assumed
+    }
+
+    /// The environment of a case row: `base` with what was stated.
+    pub(crate) fn case_items(&self, base: &str) -> String {
+        let base = if self.nothing_assumed { None } else { Some(base) };
+        let items: Vec<&str> = base.into_iter().chain(self.items.iter().map(String::as_str)).collect();
+        if items.is_empty() { "-".to_owned() } else { items.join(" ") }
     }
 
     /// What is assumed because nobody said otherwise.

@@ -2,12 +2,16 @@
 
 mod peers;
 
+pub(crate) use peers::known_from;
+
+use crate::Status;
 use crate::check::Report;
-use crate::cli::Format;
+use crate::cli::CheckFormat;
 use crate::error::Error;
 use crate::record::{
     Decision, Failure, Field, Finding, Mark, Note, Record, Said, Standing, Summary, Undecided, Verdict,
 };
+use crate::sarif::Sarif;
 use annotate_snippets::{Annotation, AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
 use std::io::Write;
 use vmcb_dump::Found;
@@ -22,15 +26,24 @@ pub(crate) const PLAIN: &str = "\x1b[0m";
 const MOST_REMARKS: usize = 12;
 
 pub(crate) struct Printer<'a> {
-    format: Format,
+    format: CheckFormat,
     verbose: bool,
+    /// Something else goes to the standard output.
+    quiet: bool,
     out: &'a mut dyn Write,
     renderer: Renderer,
+    sarif: Sarif,
 }
 
 impl<'a> Printer<'a> {
-    pub(crate) fn new(format: Format, verbose: bool, out: &'a mut dyn Write) -> Self {
-        Self { format, verbose, out, renderer: Renderer::styled() }
+    pub(crate) fn new(format: CheckFormat, verbose: bool, quiet: bool, out: &'a mut dyn Write) -> Self {
+        Self { format, verbose, quiet, out, renderer: Renderer::styled(), sarif: Sarif::default() }
+    }
+
+    /// What takes the place of the report.
+    pub(crate) fn raw(&mut self, text: &str) -> Result<(), Error> {
+        self.out.write_all(text.as_bytes())?;
+        Ok(())
     }
 
     fn json(&mut self, record: &Record) -> Result<(), Error> {
@@ -40,7 +53,13 @@ impl<'a> Printer<'a> {
     }
 
     pub(crate) fn report(&mut self, report: Report, found: &Found) -> Result<(), Error> {
-        if self.format == Format::Json {
+        if self.quiet {
+            return Ok(());
+        }
+        if self.format == CheckFormat::Sarif {
+            return self.sarif.report(&report, self.verbose, self.out);
+        }
+        if self.format == CheckFormat::Json {
             for record in report.into_records() {
                 self.json(&record)?;
             }
@@ -173,19 +192,31 @@ impl<'a> Printer<'a> {
 
     /// An input that cannot be read. People see it on stderr.
     pub(crate) fn failure(&mut self, failure: Failure) -> Result<(), Error> {
-        if self.format == Format::Json {
-            self.json(&Record::Error(failure))?;
+        match self.format {
+            _ if self.quiet => {}
+            CheckFormat::Json => self.json(&Record::Error(failure))?,
+            CheckFormat::Sarif => self.sarif.failure(failure),
+            CheckFormat::Human => {}
         }
         // What stands in the buffer comes before what goes to stderr.
         self.out.flush()?;
         Ok(())
     }
 
-    pub(crate) fn end(&mut self, assumed: &[&str], summary: Summary, several: bool) -> Result<(), Error> {
-        if self.format == Format::Json {
-            return self.json(&Record::Summary(summary));
+    pub(crate) fn end(
+        &mut self,
+        assumed: &[&str],
+        summary: Summary,
+        several: bool,
+        status: Status,
+    ) -> Result<(), Error> {
+        match self.format {
+            _ if self.quiet => {}
+            CheckFormat::Json => return self.json(&Record::Summary(summary)),
+            CheckFormat::Sarif => return self.sarif.end(status, self.out),
+            CheckFormat::Human => {}
         }
-        if summary.vmcbs > 0 && !assumed.is_empty() {
+        if summary.vmcbs > 0 && !self.quiet && !assumed.is_empty() {
             let assumed = assumed.join(", ");
             writeln!(self.out, "{BOLD}note{PLAIN}: assumed of the host: {assumed} (--host says otherwise)")?;
         }

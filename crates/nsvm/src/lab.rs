@@ -77,7 +77,7 @@ fn write(path: &Path, text: &[u8]) -> Result<(), Error> {
 }
 
 /// A file to be written: whole, or not at all. The text goes into another file beside it, which then takes its name.
-struct Output {
+pub(crate) struct Output {
     path: PathBuf,
     /// The other file, until it has the name; nothing where `path` is a pipe or a device.
     beside: Option<PathBuf>,
@@ -86,7 +86,7 @@ struct Output {
 
 impl Output {
     /// Before the work whose outcome goes there: what cannot be written is told at once.
-    fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         // What is a link is followed, so that the file changes and not the link.
         let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         // /dev/stdout may be a link to a file that others hold open: that one must not be replaced.
@@ -107,7 +107,7 @@ impl Output {
         Ok(Self { path: target, beside: Some(beside), file })
     }
 
-    fn write(mut self, text: &[u8]) -> Result<(), Error> {
+    pub(crate) fn write(mut self, text: &[u8]) -> Result<(), Error> {
         self.file.write_all(text).map_err(not_written(&self.path))?;
         if let Some(beside) = &self.beside {
             // Some file systems tell only now that there was no room.

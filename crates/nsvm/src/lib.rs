@@ -14,6 +14,7 @@ mod input;
 mod lab;
 mod near;
 mod record;
+mod sarif;
 mod tables;
 
 pub use explain::{HABITS, Habit, index_page, rule_page};

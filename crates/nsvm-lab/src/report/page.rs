@@ -10,8 +10,9 @@ use vmcb::{EXCEPTIONS, EventType, Rule};
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 
-/// Text in HTML, in an element or in quotes.
-struct Esc<'a>(&'a str);
+/// Text in HTML, in an element or in quotes: no markup, no control characters.
+#[derive(Clone, Copy, Debug)]
+pub struct Esc<'a>(pub &'a str);
 
 impl fmt::Display for Esc<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

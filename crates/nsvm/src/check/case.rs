@@ -29,6 +29,7 @@ impl<'a> Case<'a> {
         file: &'a str,
         vmcb: u64,
         found: &'a Found,
+        also: &mut dyn FnMut(&Case<'_>, &Report),
     ) -> Report {
         let given = question.vmsa.as_ref().map(|(_, page)| &**page);
         let vmsa = found.vmsa.as_deref().or(given);
@@ -37,13 +38,15 @@ impl<'a> Case<'a> {
         let judged_for = question.judged_for(found.vm_type);
         let phase = question.phase.unwrap_or(found.phase);
         let view = View::new(&found.vmcb, phase, &judged_for.limits, &environment);
-        Case { question, file, vmcb, found, judged_for, vmsa, phase, environment: &environment, view }
-            .judge(peers)
+        let case =
+            Case { question, file, vmcb, found, judged_for, vmsa, phase, environment: &environment, view };
+        let report = case.judge(peers);
+        also(&case, &report);
+        report
     }
 
     fn judge(&self, peers: &Peers<'_>) -> Report {
-        // A line that says only why KVM refused shows no VMCB to judge.
-        let shown = !self.only_reasons() || !self.found.vmcb.is_empty();
+        let shown = self.shows_a_vmcb();
         let judged = self.view.judge();
         let (broken, unstated, unknown) = if shown {
             (judged.broken(), judged.unstated(), judged.unknown())
@@ -89,6 +92,11 @@ impl<'a> Case<'a> {
         };
         let (predictions, who) = (ask(&peers.stacks), ask(&peers.everyone));
         Report { findings, undecided, remarks: remarks.collect(), notes, predictions, who, verdict }
+    }
+
+    /// A line that says only why KVM refused shows no VMCB to judge.
+    pub(super) fn shows_a_vmcb(&self) -> bool {
+        !self.only_reasons() || !self.found.vmcb.is_empty()
     }
 
     pub(super) fn at(&self, place: &Place) -> At {

@@ -92,7 +92,7 @@ fn layer(predicted: &Predicted, number: u64) -> String {
 }
 
 /// Shortly, how an answer is known.
-fn known_from(predicted: &Predicted) -> String {
+pub(crate) fn known_from(predicted: &Predicted) -> String {
     let mut from: Vec<String> = Vec::new();
     let counts = |says: &str| match predicted.answer {
         "refuses" | "stops" => says == predicted.answer,
