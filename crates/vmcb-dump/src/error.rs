@@ -27,7 +27,7 @@ pub enum Error {
     /// A text without any VMCB in a known form.
     #[error(
         "no VMCB found in {lines} line{s} ({bytes} bytes of text); looked for KVM's dump_vmcb, \
-         kvm_nested_vmrun, kvm_nested_vmenter and kvm_nested_vmenter_failed trace lines, and hex dumps of \
+         kvm_nested_vmrun, kvm_nested_vmenter and kvm_nested_vmenter_failed trace lines, exits that VMRUN refused, and hex dumps of \
          xxd, hexdump and od{hint}",
         s = if *lines == 1 { "" } else { "s" },
         hint = if *bytes < 4096 && *lines <= 1 { "; a raw VMCB would be 4096 bytes" } else { "" }

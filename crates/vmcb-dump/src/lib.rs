@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod exit_reason;
 mod foreign;
 mod found;
 mod hex_dump;
@@ -13,10 +14,16 @@ mod number;
 mod page;
 mod reader;
 mod refusal;
+mod trace_line;
 
 pub use error::Error;
 pub use found::{Found, Kind, Line, Place, Refusal, Refuser, Remark, RemarkKind, Seen, VmType};
 pub use reader::{Reader, read_all};
+
+/// Single trace lines of KVM, for those who read many of them.
+pub mod trace {
+    pub use crate::trace_line::{Arguments, Columns, Event, Line, Slot, lost_events};
+}
 
 /// Ids of the rules that a [`Refusal`] can name, each possibly more than once.
 ///

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each user takes a part")]
 
 pub(crate) mod kvm_dump;
+pub(crate) mod kvm_trace;
 
 use vmcb::layout::Page;
 
@@ -67,4 +68,8 @@ pub(crate) struct Written {
 pub(crate) type Writer = fn(&mut Random) -> Written;
 
 /// The formats by name.
-pub(crate) const WRITERS: &[(&str, Writer)] = &[("kvm-dump", kvm_dump::write)];
+pub(crate) const WRITERS: &[(&str, Writer)] = &[
+    ("kvm-dump", kvm_dump::write),
+    ("kvm-trace-enter", kvm_trace::enter),
+    ("kvm-trace-exit", kvm_trace::refused_exit),
+];
