@@ -71,6 +71,12 @@ const fn field(slot: Slot) -> Option<(u16, u16)> {
 /// Conditions that only VMX's part of KVM checks.
 const VMX_CONDITIONS: [&str; 5] = ["vmcs12", "nested_cpu_has", "VMENTRY_", "VMLAUNCH_", "VMRESUME_"];
 
+/// Whether only VMX's part of KVM has this condition.
+#[must_use]
+pub fn is_vmx_condition(condition: &str) -> bool {
+    VMX_CONDITIONS.iter().any(|word| condition.contains(word))
+}
+
 /// The low 32 bits: what a trace line shows of EXITCODE.
 const CODE: u64 = u32::MAX as u64;
 
@@ -203,7 +209,7 @@ impl KvmTrace {
         if condition.is_empty() {
             return;
         }
-        if VMX_CONDITIONS.iter().any(|word| condition.contains(word)) {
+        if is_vmx_condition(condition) {
             self.vmx.get_or_insert((line.number, "a trace line"));
             return;
         }

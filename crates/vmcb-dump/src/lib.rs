@@ -23,6 +23,12 @@ pub use reader::{Reader, read_all};
 /// Single trace lines of KVM, for those who read many of them.
 pub mod trace {
     pub use crate::trace_line::{Arguments, Columns, Event, Line, Slot, lost_events};
+
+    /// The conditions that KVM prints in `kvm_nested_vmenter_failed`.
+    pub mod condition {
+        pub use crate::kvm_trace::is_vmx_condition as is_vmx;
+        pub use crate::refusal::rules;
+    }
 }
 
 /// Ids of the rules that a [`Refusal`] can name, each possibly more than once.
