@@ -55,7 +55,7 @@ pub enum Error {
     /// A text without any VMCB in a known form.
     #[error(
         "no VMCB found in {lines} line{s} ({bytes} bytes of text); looked for KVM's dump_vmcb, \
-         kvm_nested_vmrun, kvm_nested_vmenter and kvm_nested_vmenter_failed trace lines, Xen's dumps and checks, \
+         kvm_nested_vmrun, kvm_nested_vmenter and kvm_nested_vmenter_failed trace lines and exits that VMRUN refused, Xen's dumps and checks, \
          QEMU's register dumps and vmexit lines, and hex dumps of xxd, hexdump and od{hint}",
         s = if *lines == 1 { "" } else { "s" },
         hint = if *bytes < 4096 && *lines <= 1 { "; a raw VMCB would be 4096 bytes" } else { "" }

@@ -1,14 +1,20 @@
-//! KVM's trace lines of a nested VMRUN, in the layouts of all kernels and tools.
+//! KVM's trace lines of nested VMRUN and of exits, in the layouts of all kernels and tools.
+//!
+//! A VMCB is handed out for each line that shows what VMRUN was given, for each refusal by KVM, and for each exit
+//! of which the code says that VMRUN refused. Exits that ran are only read: a trace has millions of them, and all
+//! that they show is that VMRUN accepted. A refusal is often told in several lines, `kvm_exit`,
+//! `kvm_nested_vmexit` and `kvm_nested_vmexit_inject`: only the first of them is handed out.
 
 use crate::found::{Found, Kind, Notes, Place, Refusal, Refuser, RemarkKind, Seen};
-use crate::kvm_labels::Form;
+use crate::kvm_labels::Form as Printed;
 use crate::lines::{Text, skip_spaces};
 use crate::number;
 use crate::refusal;
+use crate::trace_line::{Arg, Event, Form, Line, Reason, Scanner, Slot, reason, switch, word_end};
 use crate::{Format, Out, Taken};
 use memchr::memmem;
-use vmcb::Phase;
-use vmcb::layout::{Field, Page, vmcb_field as f};
+use vmcb::layout::{Page, vmcb_field as f};
+use vmcb::{ExitCode, Phase};
 
 /// Lines after which no `kvm_nested_intercepts` is expected any more.
 const MAX_IDLE: u64 = 16;
@@ -18,114 +24,77 @@ const MAX_WRAPS: u64 = 6;
 pub(crate) struct KvmTrace {
     event: memmem::Finder<'static>,
     open: Option<Entry>,
+    /// The CPU of the last event, if that event told of a refusal.
+    told: Option<Vec<u8>>,
     /// First line that shows VMX, and what it is.
     vmx: Option<(u64, &'static str)>,
 }
 
-/// A VMRUN whose event, or the intercepts that belong to it, may still go on.
+/// An event whose lines, or the intercepts that belong to it, may still go on.
 struct Entry {
     found: Found,
     notes: Notes,
     /// What stands before the event's name and tells the CPU.
     cpu: Vec<u8>,
-    pending: Option<Arg>,
+    scanner: Scanner,
     /// The event's own lines have not ended.
     unfinished: bool,
     last_line: u64,
     wraps: u64,
-    vmx: bool,
-    /// `guest` of a `guest cr3:` that some versions printed.
-    guest: bool,
     /// Offsets of fields shown with different values.
     forgotten: Vec<u16>,
 }
 
-/// An argument of an event.
-#[derive(Clone, Copy)]
-enum Arg {
-    /// Of no use here.
-    Skip,
-    Address,
-    Number(&'static str, u16, u16),
-    NestedPaging,
-    Intercepts(u8),
+/// The field that a value is: offset and bytes.
+const fn field(slot: Slot) -> Option<(u16, u16)> {
+    let (field, size) = match slot {
+        Slot::NestedRip => (f::rip, 8),
+        Slot::IntCtl => (f::int_ctl, 4),
+        Slot::EventInj => (f::eventinj, 4),
+        Slot::NCr3 => (f::n_cr3, 8),
+        Slot::Cr3 => (f::cr3, 8),
+        Slot::CrRead => (f::intercept_cr, 2),
+        Slot::CrWrite => return Some((f::intercept_cr.offset + 2, 2)),
+        Slot::Exceptions => (f::intercept_exceptions, 4),
+        Slot::Misc1 => (f::intercept_misc1, 4),
+        Slot::Misc2 => (f::intercept_misc2, 4),
+        Slot::Misc3 => (f::intercept_misc3, 4),
+        Slot::ExitInfo1 => (f::exitinfo1, 8),
+        Slot::ExitInfo2 => (f::exitinfo2, 8),
+        Slot::ExitIntInfo => (f::exitintinfo, 4),
+        Slot::ExitIntInfoError => return Some((f::exitintinfo.offset + 4, 4)),
+        _ => return None,
+    };
+    Some((field.offset, size))
 }
-
-const fn number_arg(name: &'static str, field: Field, size: u16) -> Arg {
-    Arg::Number(name, field.offset, size)
-}
-
-/// The arguments, each with the character that ends its name.
-const ARGS: &[(&[u8], Arg)] = &[
-    (b"rip:", Arg::Skip),
-    (b"vmcb:", Arg::Address),
-    (b"nrip:", number_arg("nrip", f::rip, 8)),
-    (b"nested_rip:", number_arg("nested_rip", f::rip, 8)),
-    (b"int_ctl:", number_arg("int_ctl", f::int_ctl, 4)),
-    (b"event_inj:", number_arg("event_inj", f::eventinj, 4)),
-    (b"npt:", Arg::NestedPaging),
-    (b"nested_npt:", Arg::NestedPaging),
-    (b"nested_npt=", Arg::NestedPaging),
-    (b"nested_cr3:", number_arg("nested_cr3", f::n_cr3, 8)),
-    (b"guest_cr3:", number_arg("guest_cr3", f::cr3, 8)),
-    (b"cr_read:", Arg::Number("cr_read", f::intercept_cr.offset, 2)),
-    (b"cr_write:", Arg::Number("cr_write", f::intercept_cr.offset + 2, 2)),
-    (b"excp:", number_arg("excp", f::intercept_exceptions, 4)),
-    (b"intercept:", Arg::Intercepts(0)),
-    (b"intercepts:", Arg::Intercepts(0)),
-    (b"intercept1:", Arg::Intercepts(0)),
-    (b"intercept2:", Arg::Intercepts(1)),
-    (b"intercept3:", Arg::Intercepts(2)),
-];
-
-/// Arguments that only a VMX host prints.
-const VMX_ARGS: [&[u8]; 4] = [b"vmcs:", b"nested_ept=", b"nested_ept:", b"nested_eptp:"];
-
-const INTERCEPTS: [(&str, Field); 3] = [
-    ("intercepts", f::intercept_misc1),
-    ("intercepts (2nd word)", f::intercept_misc2),
-    ("intercepts (3rd word)", f::intercept_misc3),
-];
 
 /// Conditions that only VMX's part of KVM checks.
 const VMX_CONDITIONS: [&str; 5] = ["vmcs12", "nested_cpu_has", "VMENTRY_", "VMLAUNCH_", "VMRESUME_"];
 
-/// The events of interest.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Event {
-    Enter,
-    Intercepts,
-    Failed,
-    Other,
+/// Whether only VMX's part of KVM has this condition.
+#[must_use]
+pub fn is_vmx_condition(condition: &str) -> bool {
+    VMX_CONDITIONS.iter().any(|word| condition.contains(word))
 }
+
+/// The low 32 bits: what a trace line shows of EXITCODE.
+const CODE: u64 = u32::MAX as u64;
 
 impl KvmTrace {
     pub(crate) fn new() -> Self {
-        Self { event: memmem::Finder::new("kvm_nested_"), open: None, vmx: None }
+        Self { event: memmem::Finder::new("kvm_"), open: None, told: None, vmx: None }
     }
 
-    /// The event that a line shows, where its name begins and where its arguments begin.
-    fn event(&self, text: &[u8]) -> Option<(Event, usize, usize)> {
-        let at = self.event.find(text)?;
-        let rest = text.get(at..)?;
-        let end = rest.iter().position(|&byte| !(byte.is_ascii_lowercase() || byte == b'_'))?;
-        if rest.get(end) != Some(&b':') {
-            return None;
-        }
-        let event = match rest.get(..end)? {
-            b"kvm_nested_vmrun" | b"kvm_nested_vmenter" => Event::Enter,
-            b"kvm_nested_intercepts" => Event::Intercepts,
-            b"kvm_nested_vmenter_failed" => Event::Failed,
-            _ => Event::Other,
-        };
-        Some((event, at, at + end + 1))
+    fn is_open_on(&self, cpu: &[u8]) -> bool {
+        self.open.as_ref().is_some_and(|entry| entry.cpu == cpu)
     }
 }
 
 impl Format for KvmTrace {
     fn offer(&mut self, line: &Text<'_>, out: &mut Out) -> Taken {
         let text = line.text.as_bytes();
-        let Some((event, name, args)) = self.event(text) else {
+        let trace = self.event.find(text).and_then(|at| Line::parse_at(text, at));
+        let Some(trace) = trace else {
             if let Some(entry) = &mut self.open {
                 if entry.goes_on(line) {
                     entry.wraps += 1;
@@ -139,51 +108,73 @@ impl Format for KvmTrace {
             }
             return Taken::No;
         };
-        let cpu = cpu_of(text.get(..name).unwrap_or_default());
+        let cpu = cpu_of(text.get(..trace.name().start).unwrap_or_default());
+        let event = trace.event();
         match event {
             Event::Enter => {
                 self.finish(out);
-                let mut entry = Entry::new(cpu, line.number);
-                entry.scan(line, args);
-                self.open = Some(entry);
-                Taken::Began
+                self.forget_refusal(&cpu);
+                self.begin(line, &trace, cpu, Kind::KvmTraceEnter, Phase::Before);
+                return Taken::Began;
             }
             Event::Intercepts => {
                 if let Some(entry) = self.open.as_mut().filter(|entry| entry.cpu == cpu) {
                     entry.settle();
+                    entry.scanner.change(event);
                     entry.unfinished = true;
                     entry.wraps = 0;
-                    entry.scan(line, args);
+                    entry.scan(line, trace.start());
                 }
-                Taken::Yes
+                return Taken::Yes;
             }
-            Event::Failed => {
-                self.failed(line, name, args, cpu, out);
-                Taken::Began
+            Event::EnterFailed => {
+                self.failed(line, &trace, cpu, out);
+                return Taken::Began;
             }
-            Event::Other => {
-                if self.open.as_ref().is_some_and(|entry| entry.cpu == cpu) {
+            Event::Exit | Event::NestedExit | Event::NestedExitInject => {
+                let arguments = trace.arguments();
+                if arguments.is_vmx() {
+                    self.vmx.get_or_insert((line.number, "a trace line"));
+                } else if arguments.exit_code().is_none_or(ExitCode::is_failure) {
+                    // Without a code it may be wrapped.
                     self.finish(out);
+                    self.begin(line, &trace, cpu, Kind::KvmTraceExit, Phase::After);
+                    return Taken::Began;
                 }
-                Taken::Yes
             }
+            _ => {}
         }
+        if self.is_open_on(&cpu) && event != Event::Other {
+            self.finish(out);
+        }
+        self.forget_refusal(&cpu);
+        Taken::Yes
     }
 
     fn finish(&mut self, out: &mut Out) {
-        if let Some(mut entry) = self.open.take() {
-            entry.settle();
-            if entry.vmx {
-                self.vmx.get_or_insert((first_line(&entry.notes), "a trace line"));
-                return;
-            }
-            if entry.found.fields.is_empty() && entry.found.vmcb_address.is_none() {
-                return;
-            }
-            entry.found.place = entry.notes.first_line();
-            entry.notes.hand_over(&mut entry.found);
-            out.push_back(entry.found);
+        let Some(mut entry) = self.open.take() else { return };
+        entry.settle();
+        if entry.scanner.vmx {
+            self.vmx.get_or_insert((first_line(&entry.notes), "a trace line"));
+            return;
         }
+        if entry.found.kind == Kind::KvmTraceExit {
+            let refused = entry.refused();
+            let again = self.told.as_ref() == Some(&entry.cpu);
+            if refused {
+                self.told = Some(entry.cpu);
+            } else {
+                self.forget_refusal(&entry.cpu);
+            }
+            if !refused || again {
+                return;
+            }
+        } else if entry.found.fields.is_empty() && entry.found.vmcb_address.is_none() {
+            return;
+        }
+        entry.found.place = entry.notes.first_line();
+        entry.notes.hand_over(&mut entry.found);
+        out.push_back(entry.found);
     }
 
     fn vmx(&self) -> Option<(u64, &'static str)> {
@@ -192,13 +183,33 @@ impl Format for KvmTrace {
 }
 
 impl KvmTrace {
-    fn failed(&mut self, line: &Text<'_>, name: usize, args: usize, cpu: Vec<u8>, out: &mut Out) {
-        let at = skip_spaces(line.text.as_bytes(), args);
+    fn begin(&mut self, line: &Text<'_>, trace: &Line<'_>, cpu: Vec<u8>, kind: Kind, phase: Phase) {
+        let mut entry = Entry {
+            found: Found::new(kind, phase, Place::Text { line: line.number, columns: 0..0 }),
+            notes: Notes::default(),
+            cpu,
+            scanner: Scanner::new(trace.event()),
+            unfinished: true,
+            last_line: line.number,
+            wraps: 0,
+            forgotten: Vec::new(),
+        };
+        entry.scan(line, trace.start());
+        self.open = Some(entry);
+    }
+
+    /// Something else happened on a CPU, so that its next refusal is another one.
+    fn forget_refusal(&mut self, cpu: &[u8]) {
+        self.told.take_if(|told| told == cpu);
+    }
+
+    fn failed(&mut self, line: &Text<'_>, trace: &Line<'_>, cpu: Vec<u8>, out: &mut Out) {
+        let at = skip_spaces(line.text.as_bytes(), trace.start());
         let condition = line.text.get(at..).unwrap_or_default().trim_end();
         if condition.is_empty() {
             return;
         }
-        if VMX_CONDITIONS.iter().any(|word| condition.contains(word)) {
+        if is_vmx_condition(condition) {
             self.vmx.get_or_insert((line.number, "a trace line"));
             return;
         }
@@ -212,18 +223,23 @@ impl KvmTrace {
         // KVM prints kvm_nested_vmenter after most of its checks: only the condition of a later one
         // belongs to the VMCB of the line before.
         let belongs = refusal::after_enter(condition)
-            && self.open.as_ref().is_some_and(|entry| entry.cpu == cpu && !entry.vmx);
+            && self.open.as_ref().is_some_and(|entry| {
+                entry.cpu == cpu && entry.found.kind == Kind::KvmTraceEnter && !entry.scanner.vmx
+            });
         if belongs && let Some(entry) = &mut self.open {
             entry.settle();
             entry.notes.keep(line.number, line.text);
             entry.found.refusals.push(refusal);
             self.finish(out);
+            self.told = Some(cpu);
             return;
         }
         self.finish(out);
+        self.told = Some(cpu);
         let mut notes = Notes::default();
         notes.keep(line.number, line.text);
-        let whole = Place::Text { line: line.number, columns: name..line.text.trim_end().len() };
+        let columns = trace.name().start..line.text.trim_end().len();
+        let whole = Place::Text { line: line.number, columns };
         if line.truncated {
             notes.remark(RemarkKind::LineTooLong, whole.clone());
         }
@@ -250,42 +266,24 @@ fn first_line(notes: &Notes) -> u64 {
 }
 
 impl Entry {
-    fn new(cpu: Vec<u8>, line: u64) -> Self {
-        Self {
-            found: Found::new(Kind::KvmTraceEnter, Phase::Before, Place::Text { line, columns: 0..0 }),
-            notes: Notes::default(),
-            cpu,
-            pending: None,
-            unfinished: true,
-            last_line: line,
-            wraps: 0,
-            vmx: false,
-            guest: false,
-            forgotten: Vec::new(),
-        }
-    }
-
     /// Whether a line without an event goes on with this one's arguments.
-    fn goes_on(&self, line: &Text<'_>) -> bool {
+    fn goes_on(&mut self, line: &Text<'_>) -> bool {
         if !self.unfinished || self.wraps >= MAX_WRAPS || line.number != self.last_line + 1 {
             return false;
         }
-        let message = line.message();
-        let word = message.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
-        argument(word).is_some()
-            || is_vmx(word)
-            || self.guest && word == b"cr3:"
-            || self.pending.is_some() && word.starts_with(b"0x")
-            || matches!(self.pending, Some(Arg::NestedPaging)) && matches!(word, b"y" | b"n" | b"on" | b"off")
-            || matches!(self.pending, Some(Arg::Intercepts(_)))
-                && !word.is_empty()
-                && word.iter().all(u8::is_ascii_hexdigit)
+        self.scanner.goes_on(line.message())
     }
 
     /// No value comes any more for the argument that waits for one.
     fn settle(&mut self) {
-        self.pending = None;
+        self.scanner.pending = None;
         self.unfinished = false;
+    }
+
+    /// Whether the exit code says that VMRUN refused.
+    fn refused(&self) -> bool {
+        let code = self.found.vmcb.read(f::exitcode.offset, 4);
+        code.known_mask() & CODE == CODE && ExitCode::from_low_half(code.value() as u32).is_failure()
     }
 
     fn scan(&mut self, line: &Text<'_>, start: usize) {
@@ -293,99 +291,106 @@ impl Entry {
         self.last_line = line.number;
         let text = line.text.as_bytes();
         let mut at = start;
-        loop {
-            at = skip_spaces(text, at);
-            let rest = text.get(at..).unwrap_or_default();
-            let length = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
-            let mut word = rest.get(..length).unwrap_or_default();
-            if word.is_empty() {
-                return;
+        while let Some(arg) = self.scanner.next(text, &mut at) {
+            if arg.form == Form::Reason {
+                at = self.reason(text, at, line);
+                continue;
             }
-            let end = at + length;
-            if is_vmx(word) {
-                self.vmx = true;
-                self.pending = Some(Arg::Skip);
-            } else if word == b"guest" {
-                self.guest = true;
-            } else if word == b"cr3:" && self.guest {
-                self.pending = Some(number_arg("guest_cr3", f::cr3, 8));
-            } else if let Some((arg, used)) = argument(word) {
-                self.pending = Some(arg);
-                word = word.get(used..).unwrap_or_default();
-                at += used;
-                if !word.is_empty() {
-                    self.take(word, at, line);
-                }
-            } else if self.pending.is_some() {
-                self.take(word, at, line);
-            }
+            let end = word_end(text, at);
+            self.take(arg, text.get(at..end).unwrap_or_default(), at, line);
             at = end;
         }
     }
 
-    fn take(&mut self, word: &[u8], at: usize, line: &Text<'_>) {
-        let end = at + word.len();
+    fn reason(&mut self, text: &[u8], at: usize, line: &Text<'_>) -> usize {
+        let (reason, end) = reason(text, at);
         let place = Place::Text { line: line.number, columns: at..end };
-        let maybe_cut = end == line.text.len() && (!line.terminated || line.truncated);
-        match self.pending.take() {
-            None | Some(Arg::Skip) => {}
-            Some(Arg::Address) => match number::hex(word, "vmcb", 16) {
-                Ok(address) => self.found.vmcb_address = Some(address),
-                Err(kind) => self.notes.remark(kind, place),
-            },
-            Some(Arg::Number(name, offset, size)) => {
-                match number::read(word, name, size, Form::Hex, maybe_cut) {
-                    Ok((value, mask)) => self.learn(name, offset, size, value, mask, place),
-                    Err(kind) => self.notes.remark(kind, place),
-                }
+        match reason {
+            _ if is_cut(end, line) => self.notes.remark(RemarkKind::MaybeCut { name: "reason" }, place),
+            Reason::Code(code) => {
+                self.learn("reason", (f::exitcode.offset, 4), code.into(), CODE, place);
             }
-            Some(Arg::NestedPaging) => {
-                let value = match word {
-                    b"y" | b"on" => 1,
-                    b"n" | b"off" => 0,
-                    _ => {
-                        let text = number::shorten(word);
-                        self.notes.remark(RemarkKind::NotANumber { name: "nested_npt", text }, place);
-                        return;
-                    }
-                };
-                self.learn("nested_npt", f::nested_ctl.offset, 8, value, 1, place);
+            Reason::Vmx => self.scanner.vmx = true,
+            Reason::Unknown => {
+                let text = number::shorten(text.get(at..end).unwrap_or_default());
+                self.notes.remark(RemarkKind::NotANumber { name: "reason", text }, place);
             }
-            Some(Arg::Intercepts(index)) => self.intercepts(index, word, place, maybe_cut),
         }
+        end
     }
 
-    fn intercepts(&mut self, index: u8, word: &[u8], place: Place, maybe_cut: bool) {
-        let Some(&(name, field)) = INTERCEPTS.get(usize::from(index)) else {
+    fn take(&mut self, arg: &'static Arg, word: &[u8], at: usize, line: &Text<'_>) {
+        let end = at + word.len();
+        let place = Place::Text { line: line.number, columns: at..end };
+        let name = arg.label;
+        if arg.slot == Slot::Vmcb {
+            match number::hex(word, name, 16) {
+                Ok(address) => self.found.vmcb_address = Some(address),
+                Err(kind) => self.notes.remark(kind, place),
+            }
+            return;
+        }
+        if arg.slot == Slot::Vcpu {
+            self.found.vcpu = std::str::from_utf8(word).ok().and_then(|word| word.parse().ok());
+            return;
+        }
+        let Some((offset, size)) = field(arg.slot) else {
+            if arg.slot == Slot::NestedPaging {
+                match switch(word) {
+                    Some(value) => self.learn(name, (f::nested_ctl.offset, 8), value, 1, place),
+                    None => {
+                        let text = number::shorten(word);
+                        self.notes.remark(RemarkKind::NotANumber { name, text }, place);
+                    }
+                }
+            }
             return;
         };
-        if index == 0 && word.len() > 8 {
+        let cut = is_cut(end, line);
+        if arg.form == Form::Words && word.len() > 8 {
             // One word of 16 digits on old kernels.
             match number::hex(word, name, 16) {
                 Ok(value) => {
-                    for ((name, field), value) in INTERCEPTS.into_iter().zip([value, value >> 32]) {
-                        let value = value & u64::from(u32::MAX);
-                        self.learn(name, field.offset, 4, value, u64::from(u32::MAX), place.clone());
+                    let second = ("intercepts (2nd word)", f::intercept_misc2.offset);
+                    for ((name, offset), value) in [((name, offset), value), (second, value >> 32)] {
+                        self.learn(name, (offset, 4), value & CODE, CODE, place.clone());
                     }
                 }
                 Err(kind) => self.notes.remark(kind, place),
             }
             return;
         }
-        match number::read(word, name, 4, Form::Hex, false) {
-            // Half of a word of 16 digits would be the wrong half.
-            Ok(_) if maybe_cut && index == 0 => {
-                self.notes.remark(RemarkKind::MaybeCut { name }, place);
-            }
+        let padded = match arg.form {
+            Form::Free(_) => false,
+            Form::HexOrFree(_) => word.starts_with(b"0x"),
+            _ => true,
+        };
+        // Nothing shows whether digits are missing of a number that is not padded, and half of a word of 16
+        // digits would be the wrong half.
+        let read = match (cut, padded, arg.form) {
+            (true, false, _) | (true, _, Form::Words) => Err(RemarkKind::MaybeCut { name }),
+            (_, true, _) => number::read(word, name, size, Printed::Hex, cut),
+            (_, false, _) => number::unpadded(word, name, size),
+        };
+        match read {
+            // What newer kernels print without an error code is no field of the VMCB.
+            Ok((code, _)) if name == "error_code" && !self.has_error_code(code) => {}
             Ok((value, mask)) => {
-                self.learn(name, field.offset, 4, value, mask, place);
-                self.pending = Some(Arg::Intercepts(index + 1));
+                self.learn(name, (offset, size), value, mask, place);
+                self.scanner.pending = arg.then;
             }
             Err(kind) => self.notes.remark(kind, place),
         }
     }
 
-    fn learn(&mut self, name: &'static str, offset: u16, size: u16, value: u64, mask: u64, place: Place) {
+    /// Whether `error_code` is the field: the kernel prints 0 unless the event has an error code.
+    fn has_error_code(&self, code: u64) -> bool {
+        let event = self.found.vmcb.read(f::exitintinfo.offset, 4);
+        let event = vmcb::Event::from_bits(event.value() & event.known_mask());
+        code != 0 || event.valid() && event.pushes_error_code()
+    }
+
+    fn learn(&mut self, name: &'static str, (offset, size): (u16, u16), value: u64, mask: u64, place: Place) {
         let seen = Seen { name, page: Page::Vmcb, offset, size, value, mask, place };
         let before = self.found.fields.iter().position(|field| field.offset == offset);
         match before.and_then(|index| self.found.fields.get(index).map(|field| (index, field.value))) {
@@ -405,10 +410,7 @@ impl Entry {
     }
 }
 
-fn argument(word: &[u8]) -> Option<(Arg, usize)> {
-    ARGS.iter().find(|(name, _)| word.starts_with(name)).map(|&(name, arg)| (arg, name.len()))
-}
-
-fn is_vmx(word: &[u8]) -> bool {
-    VMX_ARGS.iter().any(|name| word.starts_with(name))
+/// Whether a word that ends here may have been cut off with its line.
+fn is_cut(end: usize, line: &Text<'_>) -> bool {
+    end == line.text.len() && (!line.terminated || line.truncated)
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod exit_reason;
 mod foreign;
 mod found;
 mod guest_view;
@@ -17,6 +18,7 @@ mod qemu_log;
 mod qemu_registers;
 mod reader;
 mod refusal;
+mod trace_line;
 mod xen_checks;
 mod xen_dump;
 mod xen_labels;
@@ -24,6 +26,17 @@ mod xen_labels;
 pub use error::Error;
 pub use found::{Found, Kind, Line, Place, Refusal, Refuser, Remark, RemarkKind, Seen, VmType};
 pub use reader::{Reader, read_all};
+
+/// Single trace lines of KVM, for those who read many of them.
+pub mod trace {
+    pub use crate::trace_line::{Arguments, Columns, Event, Line, Slot, lost_events};
+
+    /// The conditions that KVM prints in `kvm_nested_vmenter_failed`.
+    pub mod condition {
+        pub use crate::kvm_trace::is_vmx_condition as is_vmx;
+        pub use crate::refusal::rules;
+    }
+}
 
 /// Ids of the rules that a [`Refusal`] can name, each possibly more than once.
 ///

@@ -63,6 +63,24 @@ pub(crate) fn hex_digits(token: &[u8]) -> &[u8] {
     token.strip_prefix(b"0x").unwrap_or(token)
 }
 
+/// The values of hexadecimal digits; 255 for what is none.
+static DIGITS: [u8; 256] = {
+    let mut digits = [u8::MAX; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value] as usize] = value as u8;
+        digits[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        value += 1;
+    }
+    digits
+};
+
+/// The value of a hexadecimal digit.
+#[inline]
+pub(crate) fn digit(byte: u8) -> Option<u8> {
+    DIGITS.get(usize::from(byte)).copied().filter(|&value| value != u8::MAX)
+}
+
 /// Reads exactly `expected` hexadecimal digits, at most 16.
 pub(crate) fn hex(token: &[u8], name: &'static str, expected: usize) -> Result<u64, RemarkKind> {
     let text = hex_digits(token);
@@ -70,15 +88,20 @@ pub(crate) fn hex(token: &[u8], name: &'static str, expected: usize) -> Result<u
         return Err(not_a_number(name, token));
     }
     let digits = text.len();
-    let value = text
-        .iter()
-        .try_fold(0u64, |value, &byte| Some(value << 4 | u64::from(char::from(byte).to_digit(16)?)));
+    let value = text.iter().try_fold(0u64, |value, &byte| Some(value << 4 | u64::from(digit(byte)?)));
     match value {
         None => Err(not_a_number(name, token)),
         Some(_) if digits > expected => Err(RemarkKind::NumberTooLong { name, digits, expected }),
         Some(_) if digits < expected => Err(RemarkKind::NumberTooShort { name, digits, expected }),
         Some(value) => Ok(value),
     }
+}
+
+/// Reads a hexadecimal number of at most `size` bytes that is printed without zeros in front.
+pub(crate) fn unpadded(token: &[u8], name: &'static str, size: u16) -> Result<(u64, u64), RemarkKind> {
+    let digits = hex_digits(token).len();
+    let value = hex(token, name, digits.min(usize::from(size) * 2))?;
+    Ok((value, mask(size)))
 }
 
 fn not_a_number(name: &'static str, token: &[u8]) -> RemarkKind {

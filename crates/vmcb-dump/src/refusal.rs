@@ -48,8 +48,9 @@ const ROWS: &[Row] = &[
     Row("asid", &["ctl-asid-zero"]),
 ];
 
-/// The rules of which one is broken where KVM prints `condition`; empty if it is not known.
-pub(crate) fn rules(condition: &str) -> &'static [&'static str] {
+/// Ids of the rules of which one is broken where KVM prints `condition`; empty if it is not known.
+#[must_use]
+pub fn rules(condition: &str) -> &'static [&'static str] {
     ROWS.iter().find(|row| condition.contains(row.0)).map_or(&[], |row| row.1)
 }
 

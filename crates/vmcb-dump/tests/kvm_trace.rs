@@ -99,6 +99,51 @@ fn refusals() {
     assert!(vmcb_dump::refusal_rules().all(|id| id.contains('-')));
 }
 
+const REFUSED: &str = "vcpu 3 reason 0xffffffff rip 0x1003b0 info1 0x0000000000000001 info2 0x0000000000000002 \
+    intr_info 0x8000031f error_code 0x00000000 requests 0x0000000000000000";
+
+#[test]
+fn exits_that_vmrun_refused() {
+    let found = one(format!("q-1 [001] 1.0: kvm_exit: {REFUSED}\n"));
+    assert_eq!((found.kind, found.phase, found.vcpu), (Kind::KvmTraceExit, Phase::After, Some(3)));
+    assert_eq!(value(&found, f::exitcode), (0xFFFF_FFFF, 0xFFFF_FFFF));
+    assert_eq!((value(&found, f::exitinfo1).0, value(&found, f::exitinfo2).0), (1, 2));
+    // The kernel prints 0 where the event has no error code: that is no field of the VMCB.
+    assert_eq!(value(&found, f::exitintinfo), (0x8000_031F, 0xFFFF_FFFF));
+    assert_eq!(marked(&found, &seen(&found, "reason").place), "0xffffffff");
+    // Exits that ran say only that VMRUN accepted, and trace-cmd's EXIT_ERR says nothing.
+    for reason in ["npf", "0x403", "UNKNOWN (1027)", "EXIT_ERR", "GP excp"] {
+        let line = format!("q-1 [001] 1.0: kvm_exit: {}\n", REFUSED.replace("0xffffffff", reason));
+        assert!(matches!(error(line), Error::NothingFound { .. }), "{reason}");
+    }
+    let vmx = format!("q-1 [001] 1.0: kvm_exit: {}\n", REFUSED.replace("0xffffffff", "EPT_VIOLATION"));
+    assert!(matches!(error(vmx), Error::Vmx { line: 1, .. }));
+}
+
+#[test]
+fn one_refusal_told_in_several_lines_is_one() {
+    let exit = format!("q-1 [001] 1.0: kvm_exit: {REFUSED}\n");
+    let nested = exit.replace("kvm_exit", "kvm_nested_vmexit");
+    let inject = "q-1 [001] 1.0: kvm_nested_vmexit_inject: reason: 0xffffffff ext_inf1: 0x0000000000000000 \
+        ext_inf2: 0x0000000000000000 ext_int: 0x00000000 ext_int_err: 0x00000000\n";
+    let failed = "q-1 [001] 1.0: kvm_nested_vmenter_failed: control->asid == 0\n";
+    let entry = "q-1 [001] 1.0: kvm_entry: vcpu 3, rip 0x1\n";
+    assert_eq!(all(format!("{exit}{nested}{inject}")).len(), 1);
+    assert_eq!(all(format!("{failed}{inject}")).len(), 1);
+    assert_eq!(all(format!("{exit}{entry}{exit}")).len(), 2);
+    assert_eq!(all(format!("{failed}{entry}{inject}")).len(), 2);
+    let other = exit.replace("[001]", "[002]");
+    assert_eq!(all(format!("{exit}{other}")).len(), 2);
+}
+
+#[test]
+fn an_exit_wrapped_by_mail() {
+    let found = one("> q-1 [001] 1.0: kvm_nested_vmexit: vcpu 0 reason\n> 0xffffffff rip 0x1003b0 info1\n\
+         > 0x0000000000000001 info2 0x0000000000000002 intr_info\n> 0x8000031f error_code 0x00000000\n");
+    assert_eq!(value(&found, f::exitcode).0, 0xFFFF_FFFF);
+    assert_eq!((value(&found, f::exitinfo1).0, value(&found, f::exitintinfo).0), (1, 0x8000_031F));
+}
+
 #[test]
 fn wrapped_by_mail() {
     let wrapped = "kvm_nested_vmenter: rip: 0x0000000000008002 vmcb: 0x0000000000007000\n\

@@ -139,7 +139,12 @@ fn shows(found: &Found, seen: &Seen) {
     let printed = match text {
         "y" | "on" => 1,
         "n" | "off" => 0,
+        "invalid_guest_state" => u64::from(u32::MAX),
         text => {
+            if let Some(code) = text.strip_prefix("UNKNOWN (") {
+                assert_eq!(code.trim_end_matches(')').parse(), Ok(seen.value));
+                return;
+            }
             let digits = text.trim_start_matches("0x");
             let decimal = text.parse::<i128>().ok().map(|value| value as u64 & seen.mask);
             let hex = u64::from_str_radix(digits, 16).ok();

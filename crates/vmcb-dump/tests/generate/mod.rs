@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each user takes a part")]
 
 pub(crate) mod kvm_dump;
+pub(crate) mod kvm_trace;
 pub(crate) mod qemu_log;
 pub(crate) mod qemu_registers;
 pub(crate) mod xen_checks;
@@ -77,4 +78,6 @@ pub(crate) const WRITERS: &[(&str, Writer)] = &[
     ("qemu-log", qemu_log::write),
     ("xen-dump", xen_dump::write),
     ("xen-checks", xen_checks::write),
+    ("kvm-trace-enter", kvm_trace::enter),
+    ("kvm-trace-exit", kvm_trace::refused_exit),
 ];

@@ -1,0 +1,383 @@
+//! The lines of one block.
+
+use crate::Options;
+use crate::blocks::{AHEAD, Block, MAX_LINE};
+use crate::follow::{Record, What};
+use crate::judge::{Entry, Judge, SHOWN, learn};
+use crate::report::{Report, Source, Standing, VcpuKey};
+use aho_corasick::packed::Searcher;
+use memchr::{memchr, memchr_iter, memmem, memrchr};
+use std::ops::Range;
+use vmcb::{EventType, ExitCode};
+use vmcb_dump::trace::{Arguments, Event, Line, Slot, condition, lost_events};
+
+/// What the lines have that matter: trace lines and dumps, dumps, Xen's lines, marks of lost events.
+const NEEDLES: [&str; 6] = ["kvm_", "SVM:", "VMCB", "(XEN)", " EVENTS]", "EVENTS DROPPED]"];
+
+/// Nested VMRUNs of one block that may wait for their intercepts at a time.
+const MOST_OPEN: usize = 64;
+
+/// What one block gives.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) report: Report,
+    /// Line numbers count from the block's first, 1.
+    pub(crate) records: Vec<Record>,
+    pub(crate) dump_lines: Vec<(u64, Vec<u8>)>,
+}
+
+pub(crate) struct Worker {
+    searcher: Option<Searcher>,
+    kvm: memmem::Finder<'static>,
+    judge: Judge,
+    events: bool,
+    limit: usize,
+    open: Vec<Open>,
+}
+
+/// A nested VMRUN whose intercepts may come.
+struct Open {
+    key: VcpuKey,
+    entry: Entry,
+    line: u64,
+    place: Range<usize>,
+}
+
+impl Worker {
+    pub(crate) fn new(options: &Options) -> Self {
+        Self {
+            searcher: Searcher::new(NEEDLES),
+            kvm: memmem::Finder::new("kvm_"),
+            judge: Judge::new(options),
+            events: options.events,
+            limit: options.lines,
+            open: Vec::new(),
+        }
+    }
+
+    /// The first line from `from` on that matters: where a needle stands.
+    #[inline]
+    fn find(&self, bytes: &[u8], from: usize) -> Option<usize> {
+        match &self.searcher {
+            Some(searcher) => {
+                let span = aho_corasick::Span { start: from, end: bytes.len() };
+                searcher.find_in(bytes, span).map(|found| found.start())
+            }
+            // Where the machine has no such instructions.
+            None => {
+                let rest = bytes.get(from..)?;
+                NEEDLES
+                    .iter()
+                    .filter_map(|needle| memmem::find(rest, needle.as_bytes()))
+                    .min()
+                    .map(|at| from + at)
+            }
+        }
+    }
+
+    pub(crate) fn work(&mut self, block: &Block) -> Part {
+        let mut part = Part { report: Report::new(self.limit), records: Vec::new(), dump_lines: Vec::new() };
+        let bytes = block.bytes.get(..block.own).unwrap_or_default();
+        part.report.bytes = bytes.len() as u64 + block.passed;
+        let mut counts = [0_u64; Event::Other as usize + 1];
+        let mut at = 0;
+        let mut lines = 0;
+        while let Some(hit) = self.find(bytes, at) {
+            let between = bytes.get(at..hit).unwrap_or_default();
+            let start = match memrchr(b'\n', between) {
+                Some(end) => {
+                    lines += memchr_iter(b'\n', between).count() as u64;
+                    at + end + 1
+                }
+                None => at,
+            };
+            let rest = bytes.get(start..).unwrap_or_default();
+            let end = memchr(b'\n', rest);
+            lines += 1;
+            let whole = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+            let text = readable(whole, end.is_some());
+            self.line(text, whole, start, hit - start, lines, bytes, &mut part, &mut counts);
+            at = (start + whole.len() + 1).min(bytes.len());
+        }
+        let tail = bytes.get(at..).unwrap_or_default();
+        part.report.lines = lines + memchr_iter(b'\n', tail).count() as u64;
+        part.report.lines += u64::from(tail.last().is_some_and(|&last| last != b'\n'));
+        self.drain(block, &mut part);
+        for (index, count) in counts.into_iter().enumerate().filter(|&(_, count)| count > 0) {
+            if let Some(&event) = EVENTS.get(index) {
+                part.report.trace.insert(event, count);
+            }
+        }
+        part
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the inner loop's state")]
+    #[inline]
+    fn line(
+        &mut self,
+        text: &[u8],
+        whole: &[u8],
+        start: usize,
+        hit: usize,
+        number: u64,
+        bytes: &[u8],
+        part: &mut Part,
+        counts: &mut [u64],
+    ) {
+        let name = if text.get(hit..).is_some_and(|rest| rest.starts_with(b"kvm_")) {
+            Some(hit)
+        } else {
+            self.kvm.find(text)
+        };
+        let Some(line) = name.and_then(|name| Line::parse_at(text, name)) else {
+            if lost_events(text).is_some() {
+                part.report.lost += 1;
+                self.record(part, number, VcpuKey::Unnamed, What::Lost);
+            } else {
+                part.dump_lines.push((number, text.to_vec()));
+            }
+            return;
+        };
+        let event = line.event();
+        if let Some(count) = counts.get_mut(event as usize) {
+            *count += 1;
+        }
+        if event == Event::Other {
+            return;
+        }
+        let arguments = line.arguments();
+        if arguments.is_vmx() {
+            part.report.vmx(number);
+            return;
+        }
+        let number_of = arguments.get(Slot::Vcpu).map(|number| number as u32);
+        let key = key(&line, number_of);
+        match part.report.vcpu(key) {
+            Some(vcpu) => {
+                vcpu.lines += 1;
+                vcpu.number = vcpu.number.or(number_of);
+            }
+            None => part.report.more_vcpus += 1,
+        }
+        self.settle_old(start, bytes, part);
+        if event != Event::Intercepts {
+            self.settle(key, bytes, part);
+        }
+        let code = arguments.get(Slot::ExitCode).map(|code| code as u32);
+        let info = arguments.get(Slot::ExitIntInfo).map(|info| info as u32);
+        match event {
+            Event::Enter => {
+                let word = arguments.get(Slot::EventInj).map(|word| word as u32);
+                let mut entry = [None; SHOWN.len()];
+                learn(&mut entry, &arguments);
+                let injects = word.is_some_and(is_valid);
+                if let Some(vcpu) = part.report.vcpu(key) {
+                    vcpu.vmruns += 1;
+                    vcpu.events += u64::from(injects);
+                }
+                if let Some(word) = word.filter(|_| injects) {
+                    let judged = self.judge.event(word);
+                    part.report.inject(Source::Vmcb12, word, judged, number, text);
+                }
+                if self.open.len() >= MOST_OPEN {
+                    self.settle_first(bytes, part);
+                }
+                self.open.push(Open { key, entry, line: number, place: start..start + text.len() });
+                let vmcb = arguments.get(Slot::Vmcb);
+                self.record(part, number, key, What::Enter { word, vmcb });
+            }
+            Event::Intercepts => self.intercepts(key, &arguments, start + whole.len(), bytes, part),
+            Event::EnterFailed => {
+                self.failed(Line::parse_at(whole, line.name().start), key, number, whole, part)
+            }
+            Event::Exit | Event::NestedExit | Event::NestedExitInject => {
+                if code.is_some_and(|code| ExitCode::from_low_half(code).is_failure()) {
+                    *part.report.failed_exits.entry(event).or_default() += 1;
+                    part.report.finding(Standing::Exit, None, number, text);
+                    if let Some(vcpu) = part.report.vcpu(key) {
+                        vcpu.refused += 1;
+                    }
+                }
+                let what = match event {
+                    Event::NestedExitInject => What::Told { code, info },
+                    _ => What::Ran { code, info },
+                };
+                self.record(part, number, key, what);
+            }
+            Event::NestedIntrExit => self.record(part, number, key, What::Left),
+            Event::Entry => {
+                if let Some(word) =
+                    arguments.get(Slot::EventInj).map(|word| word as u32).filter(|&word| is_valid(word))
+                {
+                    let judged = self.judge.event(word);
+                    part.report.inject(Source::Entry, word, judged, number, text);
+                }
+                if matches!(key, VcpuKey::Number(_)) {
+                    self.record(part, number, key, What::Named);
+                }
+            }
+            Event::InjectException | Event::InjectInterrupt => {
+                if let Some(vector) = arguments.get(Slot::Vector) {
+                    let kind = match event {
+                        Event::InjectException => EventType::EXCEPTION,
+                        _ if arguments.is_soft() => EventType::SOFTWARE,
+                        _ => EventType::INTERRUPT,
+                    };
+                    let word = vmcb::Event::new(kind, vmcb::Vector::new(vector as u8)).bits() as u32;
+                    let judged = self.judge.event(word);
+                    part.report.inject(Source::Kvm, word, judged, number, text);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[inline]
+    fn record(&self, part: &mut Part, line: u64, key: VcpuKey, what: What) {
+        if self.events {
+            part.records.push(Record { line, key, what });
+        }
+    }
+
+    fn failed(&mut self, line: Option<Line<'_>>, key: VcpuKey, number: u64, text: &[u8], part: &mut Part) {
+        let words =
+            line.map(|line| String::from_utf8_lossy(line.condition()).into_owned()).unwrap_or_default();
+        if words.is_empty() {
+            return;
+        }
+        if condition::is_vmx(&words) {
+            part.report.vmx(number);
+            return;
+        }
+        part.report.condition(&words, condition::rules(&words), number, text);
+        if let Some(vcpu) = part.report.vcpu(key) {
+            vcpu.refused += 1;
+        }
+        self.record(part, number, key, What::Failed);
+    }
+
+    /// Intercepts belong to the VMRUN before, if both stand close together.
+    fn intercepts(&mut self, key: VcpuKey, arguments: &Arguments, end: usize, bytes: &[u8], part: &mut Part) {
+        let index = self.open.iter().position(|open| open.key == key && end <= open.place.start + AHEAD);
+        if let Some(index) = index {
+            let mut open = self.open.remove(index);
+            learn(&mut open.entry, arguments);
+            self.judge(&open, bytes, part);
+        }
+    }
+
+    fn judge(&mut self, open: &Open, bytes: &[u8], part: &mut Part) {
+        let mut broken = self.judge.entry(&open.entry);
+        if let Some(word) = open.entry.get(EVENT).copied().flatten().filter(|&word| is_valid(word as u32)) {
+            // L2 is a guest without SEV, which the shown fields do not say.
+            broken = broken.and(self.judge.event(word as u32).1);
+        }
+        let text = bytes.get(open.place.clone()).unwrap_or_default();
+        part.report.broken(broken, open.line, text);
+        if !broken.refusing.is_empty()
+            && let Some(vcpu) = part.report.vcpu(open.key)
+        {
+            vcpu.refused += 1;
+        }
+    }
+
+    /// No intercepts come any more for this virtual CPU's VMRUN.
+    fn settle(&mut self, key: VcpuKey, bytes: &[u8], part: &mut Part) {
+        if let Some(index) = self.open.iter().position(|open| open.key == key) {
+            let open = self.open.remove(index);
+            self.judge(&open, bytes, part);
+        }
+    }
+
+    fn settle_first(&mut self, bytes: &[u8], part: &mut Part) {
+        if !self.open.is_empty() {
+            let open = self.open.remove(0);
+            self.judge(&open, bytes, part);
+        }
+    }
+
+    /// Settles those whose intercepts would stand too far away.
+    #[inline]
+    fn settle_old(&mut self, at: usize, bytes: &[u8], part: &mut Part) {
+        while self.open.first().is_some_and(|open| open.place.start + AHEAD < at) {
+            self.settle_first(bytes, part);
+        }
+    }
+
+    /// The end of the block: what is open may find its intercepts in the lines ahead.
+    fn drain(&mut self, block: &Block, part: &mut Part) {
+        let bytes = &block.bytes[..];
+        let mut at = block.own;
+        while !self.open.is_empty()
+            && let Some(hit) = bytes.get(at..).and_then(|rest| self.kvm.find(rest)).map(|hit| at + hit)
+        {
+            let start =
+                at + bytes.get(at..hit).and_then(|head| memrchr(b'\n', head)).map_or(0, |end| end + 1);
+            let rest = bytes.get(start..).unwrap_or_default();
+            // A line without its end here may have it in the next block: too far away all the same.
+            let Some(end) = memchr(b'\n', rest) else { break };
+            let whole = rest.get(..end).unwrap_or_default();
+            at = start + end + 1;
+            let Some(line) = Line::parse_at(readable(whole, true), hit - start) else { continue };
+            let key = key(&line, None);
+            match line.event() {
+                Event::Intercepts => self.intercepts(key, &line.arguments(), start + end, bytes, part),
+                Event::Other => {}
+                _ => self.settle(
+                    self::key(&line, line.arguments().get(Slot::Vcpu).map(|n| n as u32)),
+                    bytes,
+                    part,
+                ),
+            }
+        }
+        while !self.open.is_empty() {
+            self.settle_first(bytes, part);
+        }
+    }
+}
+
+/// Where EVENTINJ stands in [`SHOWN`].
+const EVENT: usize = 1;
+const _: () = assert!(matches!(SHOWN[EVENT].0, Slot::EventInj));
+
+/// Events in the order of their numbers.
+const EVENTS: [Event; Event::Other as usize + 1] = [
+    Event::Enter,
+    Event::EnterFailed,
+    Event::Intercepts,
+    Event::Exit,
+    Event::NestedExit,
+    Event::NestedExitInject,
+    Event::NestedIntrExit,
+    Event::InjectException,
+    Event::InjectInterrupt,
+    Event::Entry,
+    Event::Other,
+];
+
+fn is_valid(word: u32) -> bool {
+    vmcb::Event::from_bits(word.into()).valid()
+}
+
+/// What counts of a line: the last word of one that is cut may be half a word.
+#[inline]
+fn readable(line: &[u8], terminated: bool) -> &[u8] {
+    if terminated && line.len() <= MAX_LINE {
+        return line.strip_suffix(b"\r").unwrap_or(line);
+    }
+    let head = line.get(..line.len().min(MAX_LINE)).unwrap_or_default();
+    let end = head.iter().rposition(|&byte| byte <= b' ').unwrap_or(0);
+    head.get(..end).unwrap_or_default()
+}
+
+/// What tells a line's virtual CPU.
+#[inline]
+fn key(line: &Line<'_>, number: Option<u32>) -> VcpuKey {
+    let columns = line.columns();
+    match (columns.pid, columns.cpu, number) {
+        (Some(pid), ..) => VcpuKey::Thread(pid),
+        (_, Some(cpu), _) => VcpuKey::Cpu(cpu),
+        (_, _, Some(number)) => VcpuKey::Number(number),
+        _ => VcpuKey::Unnamed,
+    }
+}
