@@ -255,3 +255,62 @@ fn a_seed_is_kept() {
     witness.changes(&mut |change| changes.push((change.word, change.after)));
     assert_eq!(changes, [(vmcb::Word::Cr4, bit | vmcb::Cr4::PAE.bits())]);
 }
+
+/// What the meet of two CPUs accepts, both accept, but for rules that are named: those by which a CPU with
+/// more features checks more.
+#[test]
+fn what_the_meet_accepts_both_accept_or_the_rule_is_named() {
+    let mut random = Random::new(seed() ^ 0x5AFE);
+    let (mut accepted, mut excepted) = (0, 0);
+    for _ in 0..rounds(300) {
+        let (a, b) = (machine(&mut random), machine(&mut random));
+        let cpu = a.cpu().meet(&b.cpu());
+        assert_eq!(cpu, b.cpu().meet(&a.cpu()));
+        assert_eq!(cpu.meet(&a.cpu()), cpu);
+        let safe = Limits::compile(&cpu, Policy::VirtualCpu);
+        let each = [&a, &b].map(|machine| Limits::compile(&machine.cpu(), Policy::VirtualCpu));
+        for _ in 0..40 {
+            let guest = vary(if random.one_in(2) { &a } else { &b }, &mut random);
+            let environment = guest.environment();
+            if !check(&guest.vmcb, &safe, &environment).is_accepted() {
+                continue;
+            }
+            accepted += 1;
+            for limits in &each {
+                let verdict = check(&guest.vmcb, limits, &environment);
+                if verdict.is_accepted() {
+                    continue;
+                }
+                excepted += 1;
+                let named = met(&verdict)
+                    .iter()
+                    .any(|rule| matches!(rule.contrast(limits, &safe, None), Some((Contrast::Verdict, _))));
+                assert!(named, "{:?}", met(&verdict));
+            }
+        }
+    }
+    assert!(accepted > 1_000 && excepted > 0, "{accepted} {excepted}");
+}
+
+/// Where every feature is the same but for what the meet takes as the narrower, nothing is excepted.
+#[test]
+fn narrower_widths_and_fewer_bits_only_take_away() {
+    for (a, b) in [
+        ("EPYC-Milan,phys-bits=48", "EPYC-Milan,phys-bits=43"),
+        ("EPYC-Rome,phys-bits=48,lmsle-unsupported=on", "EPYC-Milan,phys-bits=48,lmsle-unsupported=off"),
+        (
+            "EPYC-Milan,+tce,phys-bits=48,lmsle-unsupported=off",
+            "EPYC-Genoa-v2,-vnmi,phys-bits=52,lmsle-unsupported=on",
+        ),
+    ] {
+        let cpu = Cpu::parse(a).unwrap().meet(&Cpu::parse(b).unwrap());
+        let safe = Limits::compile(&cpu, Policy::VirtualCpu);
+        for text in [a, b] {
+            let limits = limits(text);
+            for rule in limits.may_differ(&safe).iter() {
+                let contrast = rule.contrast(&limits, &safe, None);
+                assert!(!matches!(contrast, Some((Contrast::Verdict, _))), "{text}: {}", rule.id());
+            }
+        }
+    }
+}
