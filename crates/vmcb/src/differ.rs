@@ -4,13 +4,12 @@
 //! Where two CPUs have the same there, and it is known, no VMCB tells them apart by that rule. So what is left
 //! out here cannot differ; what is named may.
 
-use crate::cpu::Cpu;
 use crate::environment::{Environment, Vmsa};
 use crate::feature::Feature;
 use crate::judge::{Missing, View};
 use crate::known::{Bits, KnownPage};
 use crate::limits::{Limits, features_of_cr4, features_of_efer};
-use crate::literal::{Literal, MODE_SOURCES, State, Test};
+use crate::literal::{Literal, MODE_SOURCES, Reserved, State, Test};
 use crate::phase::Phase;
 use crate::register::Mode;
 use crate::rules::{Rule, RuleSet};
@@ -157,27 +156,58 @@ impl Limits {
         visit(named);
     }
 
-    /// Whether what the rule reads of the CPU is not the same.
-    fn reads_otherwise(&self, other: &Self, rule: Rule) -> bool {
+    /// What the rule reads of the two CPUs and is not the same, or not known alike.
+    pub fn differing(&self, other: &Self, rule: Rule, visit: &mut dyn FnMut(Missing)) {
         let mut features = 0;
         self.features_read(rule, &mut |mask| features |= mask);
         other.features_read(rule, &mut |mask| features |= mask);
-        let otherwise = |mask: u64| differing(&self.cpu().features, &other.cpu().features) & mask != 0;
-        otherwise(features)
-            || rule.row().when.iter().any(|&literal| match literal {
-                Literal::Holds(Test::Cr4Reserved) => self.cr4 != other.cr4,
-                Literal::Holds(Test::EferReserved) => self.efer != other.efer,
-                Literal::Holds(Test::VectorReserved) => self.reserved_vectors != other.reserved_vectors,
-                Literal::Holds(Test::AsidAboveSevMaximum) => self.sev_asid_maximum != other.sev_asid_maximum,
-                Literal::Holds(Test::AsidBelowSevMinimum) => self.sev_asid_minimum != other.sev_asid_minimum,
-                Literal::Holds(test) if reads_address(test) => {
-                    self.phys_bits != other.phys_bits
-                        || self.c_bit != other.c_bit
-                        || self.c_bit != 0 && encrypts(self.cpu()) != encrypts(other.cpu())
+        for &literal in rule.row().when {
+            let Literal::Holds(test) = literal else { continue };
+            match test {
+                Test::Cr4Reserved => features |= features_of_cr4(unequal(self.cr4, other.cr4)),
+                Test::EferReserved => features |= features_of_efer(unequal(self.efer, other.efer)),
+                Test::AsidAboveSevMaximum if self.sev_asid_maximum != other.sev_asid_maximum => {
+                    visit(Missing::SevAsids);
                 }
-                _ => false,
-            })
+                Test::AsidBelowSevMinimum if self.sev_asid_minimum != other.sev_asid_minimum => {
+                    visit(Missing::SevAsids);
+                }
+                _ if reads_address(test) => {
+                    if self.phys_bits != other.phys_bits {
+                        visit(Missing::PhysBits);
+                    }
+                    if self.c_bit != other.c_bit {
+                        visit(Missing::CBit);
+                    }
+                    if self.c_bit | other.c_bit != 0 {
+                        features |= encryption();
+                    }
+                }
+                _ => {}
+            }
+        }
+        let unlike = differing(&self.cpu().features, &other.cpu().features) & features;
+        if unlike != 0 {
+            visit(Missing::Bits(Word::Cpu, unlike));
+        }
     }
+
+    fn reads_otherwise(&self, other: &Self, rule: Rule) -> bool {
+        // Limits that were stored by another build may differ in more than the CPU tells.
+        let mut otherwise = rule.row().when.iter().any(|&literal| match literal {
+            Literal::Holds(Test::Cr4Reserved) => self.cr4 != other.cr4,
+            Literal::Holds(Test::EferReserved) => self.efer != other.efer,
+            Literal::Holds(Test::VectorReserved) => self.reserved_vectors != other.reserved_vectors,
+            _ => false,
+        });
+        self.differing(other, rule, &mut |_| otherwise = true);
+        otherwise
+    }
+}
+
+/// The bits that are not reserved alike.
+const fn unequal(a: Reserved, b: Reserved) -> u64 {
+    (a.certain ^ b.certain) | (a.possible ^ b.possible)
 }
 
 /// The bits that are not known alike.
@@ -188,11 +218,6 @@ const fn differing(a: &Bits, b: &Bits) -> u64 {
 /// The features behind the C-bit.
 const fn encryption() -> u64 {
     Feature::Sme.mask() | Feature::Sev.mask()
-}
-
-/// Whether memory encryption certainly exists: then the C-bit is where it is said to be.
-const fn encrypts(cpu: &Cpu) -> bool {
-    !cpu.features.may_clear() & encryption() != 0
 }
 
 const fn reads_address(test: Test) -> bool {

@@ -6,6 +6,7 @@
 //! judged before it is given, so a search that finds nothing says nothing, and what it finds is true.
 
 use crate::environment::{Environment, Vmsa};
+use crate::feature::Feature;
 use crate::judge::View;
 use crate::known::Bits;
 use crate::layout::{Field, PAGE_SIZE, vmsa_field};
@@ -175,6 +176,12 @@ impl Witness {
         found
     }
 
+    /// A word as the VMCB or the host has it.
+    #[must_use]
+    pub fn word(&self, word: Word) -> u64 {
+        self.plain(word)
+    }
+
     fn plain(&self, word: Word) -> u64 {
         self.plain.get(word as usize).copied().unwrap_or(0)
     }
@@ -296,6 +303,8 @@ struct Search<'a> {
     strict: Strict,
     /// States that may still be looked at.
     left: u32,
+    /// Whether a mend was not followed for its depth.
+    cut: bool,
 }
 
 impl<'a> Search<'a> {
@@ -305,7 +314,7 @@ impl<'a> Search<'a> {
     const DEPTH: u32 = 8;
 
     fn new(rule: Rule, refusing: &'a Limits, accepting: Option<&'a Limits>, strict: Strict) -> Self {
-        Self { rule, refusing, accepting, strict, left: Self::MOST }
+        Self { rule, refusing, accepting, strict, left: Self::MOST, cut: false }
     }
 
     fn run(&mut self, seed: Option<Seed>) -> Option<Witness> {
@@ -320,6 +329,9 @@ impl<'a> Search<'a> {
             vmsa_events(SevFeatures::SECURE_AVIC),
         ];
         for selector in selectors {
+            if !self.matters(&selector) {
+                continue;
+            }
             let mut node = Node { state: Witness::legal(), pinned: none };
             let wanted = selector.writes().chain(seed.map(|(word, bits)| (word, bits, u64::MAX)));
             for (word, mask, value) in wanted {
@@ -338,15 +350,27 @@ impl<'a> Search<'a> {
             }
             self.left = Self::MOST;
             for depth in 0..=Self::DEPTH {
+                self.cut = false;
                 if let Some(state) = self.break_rule(node, depth) {
                     return Some(self.shrink(state, seed));
                 }
-                if self.left == 0 {
+                if self.left == 0 || !self.cut {
                     break;
                 }
             }
         }
         None
+    }
+
+    /// Whether one of the CPUs has what these bits turn on.
+    fn matters(&self, selector: &Move) -> bool {
+        let both = [Some(self.refusing), self.accepting];
+        selector.writes().all(|(word, ..)| {
+            both.into_iter().flatten().any(|limits| match word {
+                Word::Host => limits.c_bit != 0,
+                _ => limits.cpu().has(Feature::SevEs) != Some(false),
+            })
+        })
     }
 
     /// Makes the literals of the rule hold, then mends the rest.
@@ -385,6 +409,7 @@ impl<'a> Search<'a> {
     fn mend(&mut self, node: Node, depth: u32) -> Option<Witness> {
         let Some((limits, other)) = self.offender(&node.state) else { return Some(node.state) };
         if depth == 0 {
+            self.cut = true;
             return None;
         }
         for &literal in other.row().when {

@@ -314,3 +314,20 @@ fn narrower_widths_and_fewer_bits_only_take_away() {
         }
     }
 }
+
+/// What differs is named with the rule.
+#[test]
+fn what_differs_is_named() {
+    use vmcb::{Feature, Missing, Word};
+    let facts = |a: &str, b: &str, rule: Rule| {
+        let mut facts = Vec::new();
+        limits(a).differing(&limits(b), rule, &mut |fact| facts.push(fact));
+        facts
+    };
+    let (rome, milan) = ("EPYC-Rome,phys-bits=43", "EPYC-Milan,phys-bits=48");
+    assert_eq!(facts(rome, milan, Rule::CtlMsrpmBeyondMaxphyaddr), [Missing::PhysBits]);
+    let Some(&Missing::Bits(Word::Cpu, mask)) = facts(rome, milan, Rule::SavCr4Mbz).first() else { panic!() };
+    let named: Vec<_> = (0..64).filter(|bit| mask >> bit & 1 == 1).filter_map(Feature::at_bit).collect();
+    assert_eq!(named, [Feature::Pcid, Feature::Pku]);
+    assert_eq!(facts(rome, milan, Rule::CtlAsidZero), []);
+}
