@@ -17,6 +17,7 @@ EXAMPLES:
   nsvm check vmcb.bin --cpu EPYC-Milan,phys-bits=48
   nsvm decode 8000031f                        what does EVENTINJ = 8000031f inject?
   nsvm explain sav-cs-l-and-d
+  nsvm compare EPYC-Rome EPYC-Milan           may a nested guest move?
 
 EXIT STATUS:
   0  nothing is refused
@@ -67,9 +68,34 @@ pub(crate) enum Verb {
         /// The virtual CPU, as for `nsvm check`
         #[arg(long, value_name = "SPEC")]
         cpu: Option<String>,
+
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Human)]
+        format: Format,
     },
     /// List the CPU models, the features that rules read and the settings that --cpu knows
-    Cpus,
+    Cpus {
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Human)]
+        format: Format,
+    },
+    /// Show what a virtual CPU allows: bits of CR4 and EFER, addresses, exceptions, SVM features
+    #[command(after_help = "\
+EXAMPLES:
+  nsvm cpu EPYC-Milan,+shstk,phys-bits=48
+  nsvm cpu file:dom.xml                    what a guest of this libvirt domain may do
+  nsvm cpu host --format json")]
+    Cpu {
+        /// The virtual CPU, as for `nsvm check`
+        #[arg(value_name = "SPEC")]
+        spec: String,
+
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Human)]
+        format: Format,
+    },
+    /// Show every VMCB that one virtual CPU accepts and another refuses, and the CPU that is safe for all
+    Compare(Compare),
     /// Run the same VMRUN cases on the model, QEMU, Bochs and KVM, and show who differs
     #[command(subcommand)]
     Lab(Lab),
@@ -96,7 +122,9 @@ INPUT:
 CPU:
   A model of QEMU and changes to it: EPYC-Milan, EPYC-Genoa-v2,+shstk,-vnmi,phys-bits=52
   any                 any AMD CPU that has SVM (the default): what depends on the CPU is undecided
-  cpuid:FILE          lines as `cpuid -r` prints them
+  file:PATH           cpuid's output (`cpuid -1`, with or without -r), libvirt's XML (a domain, `virsh capabilities`,
+                      `virsh domcapabilities`) or /proc/cpuinfo; changes may follow: file:dom.xml,+shstk
+  host                CPUID of this machine, if the kernel lets it be read, else /proc/cpuinfo
   A model does not state the physical address width: give phys-bits, or the address rules stay undecided.
   `nsvm cpus` lists models, features and settings.
 
@@ -206,6 +234,40 @@ pub(crate) enum CheckFormat {
     /// SARIF 2.1.0, one object: for code scanning and viewers of it
     Sarif,
 }
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Each difference comes with the smallest VMCB that shows it: the minimal legal guest and what is changed in it.
+What is not known of a CPU may differ, and is said to be undecided, never equal: models do not state phys-bits.
+--witness writes the VMCBs as raw pages, reads each back and checks it on both CPUs; INDEX.txt says what they are.
+
+EXAMPLES:
+  nsvm compare EPYC-Rome,phys-bits=48 EPYC-Milan,phys-bits=48
+  nsvm compare file:old.xml,phys-bits=43 file:new.xml,phys-bits=48 --witness differences
+  nsvm compare EPYC-Rome EPYC-Milan EPYC-Genoa --format json | jq -r 'select(.type == \"safe-cpu\").cpu'
+
+EXIT STATUS:
+  0 no difference, 1 differences, 2 something is not decided, 3 bad usage or an input that cannot be read;
+  of several answers the first of 3, 1, 2, 0 counts.")]
+pub(crate) struct Compare {
+    /// The virtual CPUs, as for `nsvm check`
+    #[arg(value_name = "CPU", required = true, num_args = 2..=MOST_CPUS)]
+    pub(crate) cpus: Vec<String>,
+
+    /// Which exception vectors may be injected
+    #[arg(long, value_enum, default_value_t = Policy::VirtualCpu)]
+    pub(crate) policy: Policy,
+
+    /// Write the VMCBs that show the differences into this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) witness: Option<std::path::PathBuf>,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
+}
+
+/// Each is compared with each.
+const MOST_CPUS: usize = 16;
 
 #[derive(Clone, Copy, ValueEnum, Debug)]
 pub(crate) enum Policy {

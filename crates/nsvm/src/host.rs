@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::near;
-use vmcb::{Answer, Environment, Host, Input};
+use vmcb::{Answer, Environment, Host, Input, Witness, Word};
 
 /// Spelling, fact, and how it is said when assumed or missing.
 pub(crate) const FACTS: [(&str, Host, &str); 18] = [
@@ -195,6 +195,20 @@ impl HostFacts {
     }
 }
 
+/// The host of a witness, as `--host` takes it: every fact.
+pub(crate) fn of_witness(witness: &Witness) -> String {
+    let facts = Host::from_bits(witness.word(Word::Host));
+    let bit = |fact| u8::from(facts.contains(fact));
+    let stated =
+        FACTS.iter().map(|&(name, fact, _)| format!("{name}={}", bit(fact))).collect::<Vec<_>>().join(",");
+    let ring = bit(Host::CPL0) | bit(Host::CPL1) << 1;
+    let [rax, u_cet] = [Word::VmcbAddress, Word::UCet].map(|word| witness.word(word));
+    let pdptes = [Word::Pdpte0, Word::Pdpte1, Word::Pdpte2, Word::Pdpte3]
+        .map(|word| format!("{:#x}", witness.word(word)))
+        .join(":");
+    format!("{stated},cpl={ring},rax={rax:#x},u-cet={u_cet:#x},pdptes={pdptes}")
+}
+
 /// Decimal, or hexadecimal after 0x; digits may be grouped with `_`.
 fn number(text: &str) -> Option<u64> {
     let text = text.replace('_', "");
@@ -215,5 +229,19 @@ mod tests {
         let spelled = FACTS.iter().fold(0, |set, (_, fact, _)| set | fact.bits());
         let all = Host::NAMES.iter().fold(0, |set, (bit, ..)| set | 1 << bit);
         assert_eq!(spelled | Host::CPL0.union(Host::CPL1).bits(), all);
+    }
+
+    #[test]
+    fn the_host_of_a_witness_can_be_written_and_read() {
+        use vmcb::{Cpu, Limits, Policy};
+        let cpu = Cpu::parse("EPYC-Genoa-v2,+sev-snp,+shstk,phys-bits=48,lmsle-unsupported=off").unwrap();
+        let limits = Limits::compile(&cpu, Policy::VirtualCpu);
+        for rule in limits.breakable().iter() {
+            let witness = rule.witness(&limits).unwrap();
+            let facts = HostFacts::parse(Some(&of_witness(&witness))).unwrap();
+            let (vmcb, vmsa) = (witness.vmcb(), witness.vmsa());
+            let environment = facts.environment(None).with_vmsa(vmcb::Vmsa::Page(&vmsa));
+            assert_eq!(vmcb::check(&vmcb, &limits, &environment), witness.judge(&limits), "{}", rule.id());
+        }
     }
 }

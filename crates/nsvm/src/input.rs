@@ -1,6 +1,7 @@
 //! Opening what is to be read.
 
 use crate::error::Error;
+use crate::near;
 use std::fs::File;
 use std::io::{BufRead, BufReader, stdin};
 use std::path::Path;
@@ -15,7 +16,7 @@ pub(crate) fn name(path: &Path) -> String {
     if is_stdin(path) {
         return "<stdin>".into();
     }
-    path.display().to_string().chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
+    near::clean(&path.display().to_string())
 }
 
 fn is_stdin(path: &Path) -> bool {

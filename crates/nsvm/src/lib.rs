@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod allowed;
 mod bits;
 mod check;
 mod cli;
+mod compare;
 mod cpu;
 mod decode;
 mod error;
@@ -120,8 +122,10 @@ fn dispatch(verb: Verb, out: &mut dyn Write) -> Result<Status, Error> {
         Verb::Decode(arguments) => decode::run(&arguments, out),
         Verb::Explain { rule } => explain::run(&rule, out),
         Verb::Rules(arguments) => tables::rules(&arguments, out),
-        Verb::Vectors { cpu } => tables::vectors(cpu.as_deref(), out),
-        Verb::Cpus => tables::cpus(out),
+        Verb::Vectors { cpu, format } => tables::vectors(cpu.as_deref(), format, out),
+        Verb::Cpus { format } => tables::cpus(format, out),
+        Verb::Cpu { spec, format } => allowed::run(&spec, format, out),
+        Verb::Compare(arguments) => compare::run(&arguments, out),
         Verb::Lab(verb) => lab::run(&verb, out),
         Verb::Completions { shell } => {
             // The generator panics where it cannot write, so it writes to memory.

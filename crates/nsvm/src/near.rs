@@ -36,10 +36,15 @@ fn score(word: &str, candidate: &str) -> f64 {
     if word.len() >= 3 && candidate.contains(word) { whole.max(0.9) } else { whole }
 }
 
+/// A word of the user's, without what would disturb a terminal.
+pub(crate) fn clean(word: &str) -> String {
+    word.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
+}
+
 /// A word of the user's, short enough to print.
 pub(crate) fn shorten(word: &str) -> String {
     const MOST: usize = 60;
-    let clean: String = word.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect();
+    let clean = clean(word);
     match clean.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}...", &clean[..end]),
         None => clean,

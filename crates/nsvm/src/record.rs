@@ -10,6 +10,11 @@ pub(crate) const MANUAL: &str = "AMD APM vol. 2";
 /// Its revision.
 pub(crate) const REVISION: &str = "3.44";
 
+/// Prints a line of JSON.
+pub(crate) fn print(out: &mut dyn std::io::Write, line: &impl Serialize) -> std::io::Result<()> {
+    writeln!(out, "{}", serde_json::to_string(line)?)
+}
+
 /// One line of `--format json`.
 #[derive(Serialize, Debug)]
 #[serde(tag = "type", rename_all = "kebab-case")]
@@ -260,6 +265,16 @@ pub(crate) enum Decision {
     Accepted,
     Refused,
     Undecided,
+}
+
+impl From<vmcb::Decision> for Decision {
+    fn from(decision: vmcb::Decision) -> Self {
+        match decision {
+            vmcb::Decision::Accepted => Self::Accepted,
+            vmcb::Decision::Refused => Self::Refused,
+            vmcb::Decision::Undecided => Self::Undecided,
+        }
+    }
 }
 
 /// What a decision rests on.

@@ -3,6 +3,7 @@
 use crate::cli::{self, Format};
 use crate::error::Error;
 use crate::explain::{self, GROUPS};
+use crate::record::{self, print};
 use crate::{Status, cpu};
 use serde::Serialize;
 use std::io::Write;
@@ -64,7 +65,7 @@ pub(crate) fn rules(arguments: &cli::Rules, out: &mut dyn Write) -> Result<Statu
                 remark: row.remark,
                 reads: words(rule),
             };
-            writeln!(out, "{}", serde_json::to_string(&line).map_err(std::io::Error::from)?)?;
+            print(out, &line)?;
         } else {
             writeln!(out, "{:<40} {}  {:<18} {}", row.id, row.class.letter(), row.outcome.name(), row.title)?;
         }
@@ -100,21 +101,86 @@ fn normal(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase()
 }
 
-pub(crate) fn vectors(spec: Option<&str>, out: &mut dyn Write) -> Result<Status, Error> {
+/// A vector as JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "vector")]
+pub(crate) struct VectorLine {
+    vector: u8,
+    mnemonic: Option<&'static str>,
+    meaning: &'static str,
+    error_code: bool,
+    /// The CPUID bit without which it does not exist.
+    cpuid: Option<String>,
+    /// What becomes of EVENTINJ with it, by the guest's mode.
+    injected: Injected,
+    text: String,
+}
+
+#[derive(Serialize)]
+struct Injected {
+    bits_64: record::Decision,
+    other: record::Decision,
+    sev_es: record::Decision,
+    restricted_injection: record::Decision,
+}
+
+/// Vectors 0 to 31.
+pub(crate) fn vector_lines(limits: &Limits) -> impl Iterator<Item = VectorLine> {
+    (0..).zip(&EXCEPTIONS).map(|(number, row)| {
+        let event = Event::new(EventType::EXCEPTION, Vector::new(number));
+        let ask = |mode| check_event(event, mode, limits).decision().into();
+        VectorLine {
+            vector: number,
+            mnemonic: row.mnemonic,
+            meaning: row.meaning,
+            error_code: row.error_code,
+            cpuid: needed(row.existence).map(|feature| feature.cpuid().to_string()),
+            injected: Injected {
+                bits_64: ask(GuestMode::BITS_64),
+                other: ask(GuestMode::OTHER),
+                sev_es: ask(GuestMode::OTHER.with_sev_es()),
+                restricted_injection: ask(GuestMode::OTHER.with_restricted_injection()),
+            },
+            text: injectable(Vector::new(number), row.existence, limits),
+        }
+    })
+}
+
+impl VectorLine {
+    /// A line of the table.
+    pub(crate) fn human(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        let pushes = if self.error_code { "yes" } else { "no" };
+        let name = self.mnemonic.unwrap_or("-");
+        let Self { vector, meaning, text, .. } = self;
+        writeln!(out, "{vector:>3}  {name:<4}  {meaning:<38}  {pushes:<10}  {text}")
+    }
+}
+
+/// The feature that makes an exception exist.
+fn needed(existence: Existence) -> Option<Feature> {
+    match existence {
+        Existence::ShadowStacks => Some(Feature::Shstk),
+        Existence::SevEs => Some(Feature::SevEs),
+        Existence::RestrictedInjection => Some(Feature::RestrictedInjection),
+        Existence::Always | Existence::Overrun | Existence::Nmi | Existence::Never => None,
+    }
+}
+
+pub(crate) fn vectors(spec: Option<&str>, format: Format, out: &mut dyn Write) -> Result<Status, Error> {
     let cpu = spec.map_or(Ok(Cpu::ANY), cpu::parse)?;
     let limits = Limits::compile(&cpu, Policy::VirtualCpu);
-    writeln!(
-        out,
-        "{:>3}  {:<4}  {:<38}  {:<10}  injectable as an exception (TYPE 3)",
-        "", "", "", "error code"
-    )?;
-    for (number, row) in (0..).zip(&EXCEPTIONS) {
-        let pushes = if row.error_code { "yes" } else { "no" };
-        let answer = injectable(Vector::new(number), row.existence, &limits);
-        let name = row.mnemonic.unwrap_or("-");
-        writeln!(out, "{number:>3}  {name:<4}  {:<38}  {pushes:<10}  {answer}", row.meaning)?;
+    if format == Format::Json {
+        vector_lines(&limits).try_for_each(|line| print(out, &line))?;
+    } else {
+        vector_heading(out)?;
+        vector_lines(&limits).try_for_each(|line| line.human(out))?;
     }
     Ok(Status::Fine)
+}
+
+pub(crate) fn vector_heading(out: &mut dyn Write) -> std::io::Result<()> {
+    let empty = "";
+    writeln!(out, "{empty:>3}  {empty:<4}  {empty:<38}  error code  injectable as an exception (TYPE 3)")
 }
 
 /// The answers of `vmcb` for guests without SEV, in one phrase.
@@ -151,7 +217,40 @@ fn injectable(vector: Vector, existence: Existence, limits: &Limits) -> String {
     }
 }
 
-pub(crate) fn cpus(out: &mut dyn Write) -> Result<Status, Error> {
+/// A version of a model as JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "model")]
+struct ModelLine {
+    name: String,
+    version: usize,
+    aliases: Vec<&'static str>,
+    part: &'static str,
+}
+
+/// A feature as JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "feature")]
+struct FeatureLine {
+    name: &'static str,
+    aliases: &'static [&'static str],
+    cpuid: String,
+    meaning: &'static str,
+    /// It states a limit, not an ability.
+    restricts: bool,
+}
+
+/// A setting with a value, as JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "setting")]
+struct SettingLine {
+    name: &'static str,
+    meaning: &'static str,
+}
+
+pub(crate) fn cpus(format: Format, out: &mut dyn Write) -> Result<Status, Error> {
+    if format == Format::Json {
+        return cpus_as_json(out);
+    }
     writeln!(out, "MODELS (a name without a version is version 1)")?;
     for model in &MODELS {
         let mut names = vec![model.name.to_owned()];
@@ -160,7 +259,9 @@ pub(crate) fn cpus(out: &mut dyn Write) -> Result<Status, Error> {
         writeln!(out, "  {:<26} {}", model.part, names.join(" "))?;
     }
     writeln!(out, "  {:<26} any", "any AMD CPU with SVM")?;
-    writeln!(out, "  {:<26} cpuid:FILE", "a table of `cpuid -r`")?;
+    for (form, meaning) in cpu::SOURCES {
+        writeln!(out, "  {meaning:<26} {form}")?;
+    }
     writeln!(out, "\nFEATURES that rules read: +NAME, -NAME, NAME=on, NAME=off")?;
     for feature in Feature::ALL {
         let aliases = feature.aliases();
@@ -176,6 +277,34 @@ pub(crate) fn cpus(out: &mut dyn Write) -> Result<Status, Error> {
     writeln!(out, "\nSETTINGS")?;
     for (name, meaning) in cpu::SETTINGS {
         writeln!(out, "  {:<22} {meaning}", format!("{name}=N"))?;
+    }
+    Ok(Status::Fine)
+}
+
+fn cpus_as_json(out: &mut dyn Write) -> Result<Status, Error> {
+    for model in &MODELS {
+        for version in 1..=model.versions.len() {
+            let aliases = model.aliases.iter().filter(|(_, of)| usize::from(*of) == version);
+            let name =
+                if version == 1 { model.name.to_owned() } else { format!("{}-v{version}", model.name) };
+            let aliases = aliases.map(|(alias, _)| *alias).collect();
+            print(out, &ModelLine { name, version, aliases, part: model.part })?;
+        }
+    }
+    for feature in Feature::ALL {
+        print(
+            out,
+            &FeatureLine {
+                name: feature.name(),
+                aliases: feature.aliases(),
+                cpuid: feature.cpuid().to_string(),
+                meaning: feature.meaning(),
+                restricts: feature.restricts(),
+            },
+        )?;
+    }
+    for (name, meaning) in cpu::SETTINGS {
+        print(out, &SettingLine { name, meaning })?;
     }
     Ok(Status::Fine)
 }

@@ -257,3 +257,56 @@ fn decoded_words_fit_the_schema() {
     }
     assert!(fields > 15, "{fields}");
 }
+
+/// Lines of another verb, each checked.
+fn lines_of(arguments: &[&str]) -> Vec<Value> {
+    let validator = validator();
+    let text = stdout(&run(&[arguments, &["--format", "json"]].concat()));
+    let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    let lines: Vec<Value> = lines.collect();
+    for line in &lines {
+        if let Err(error) = validator.validate(line) {
+            panic!("{arguments:?}: {error}\n{line}");
+        }
+        for key in line.as_object().unwrap().keys() {
+            let mut less = line.clone();
+            less.as_object_mut().unwrap().remove(key);
+            assert!(!validator.is_valid(&less), "`{key}` may be missing from {line}");
+        }
+    }
+    lines
+}
+
+#[test]
+fn vectors_and_cpus_fit_the_schema() {
+    let vectors = lines_of(&["vectors", "--cpu", "EPYC-Milan"]);
+    assert_eq!(vectors.len(), 32);
+    assert_eq!(vectors[21]["injected"]["other"], "refused");
+    assert_eq!(vectors[21]["cpuid"], "CPUID 7.0 ECX[7]");
+    assert_eq!(
+        (&vectors[5]["injected"]["bits_64"], &vectors[5]["injected"]["other"]),
+        (&"refused".into(), &"accepted".into())
+    );
+    assert_eq!(lines_of(&["vectors"])[29]["injected"]["other"], "undecided");
+    let cpus = lines_of(&["cpus"]);
+    assert_eq!(of(&cpus, "feature").len(), vmcb::Feature::ALL.len());
+    assert!(of(&cpus, "model").iter().any(|model| model["name"] == "EPYC-Genoa-v2"));
+    assert_eq!(of(&cpus, "setting").len(), 4);
+    for cpu in ["any", "EPYC-Genoa-v2,+sev,c-bit=51,sev-asid-max=509,sev-asid-min=1,phys-bits=52"] {
+        let line = &lines_of(&["cpu", cpu])[0];
+        assert_eq!(line["vectors"].as_array().unwrap().len(), 32);
+    }
+}
+
+#[test]
+fn a_comparison_fits_the_schema() {
+    let sev =
+        "EPYC-Genoa-v2,+shstk,+sev,+sev-es,+sev-snp,c-bit=51,sev-asid-max=509,sev-asid-min=100,phys-bits=52";
+    let lines = lines_of(&["compare", "EPYC-Rome", "EPYC-Milan,phys-bits=48", sev]);
+    let kinds: BTreeSet<_> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
+    assert!(kinds.iter().eq(&["comparison", "difference", "migration", "open", "safe-cpu"]), "{kinds:?}");
+    let kinds: BTreeSet<_> =
+        of(&lines, "difference").iter().map(|line| line["kind"].as_str().unwrap()).collect();
+    assert!(kinds.iter().eq(&["reason", "verdict"]), "{kinds:?}");
+    assert_eq!(lines.last().unwrap()["type"], "comparison");
+}

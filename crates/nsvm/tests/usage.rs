@@ -80,7 +80,7 @@ fn near_matches_are_offered() {
         (&["check", "--cpu", "EPYC,+shstkk"], "`shstk`"),
         (&["check", "--cpu", "EPYC,phys-bit=40"], "`phys-bits`"),
         (&["check", "--cpu", "EPYC-v9"], "newest version of this model is v5"),
-        (&["check", "--cpu", "host"], "name a model, or give a CPUID table"),
+        (&["check", "--cpu", "max"], "name a model, or give a CPUID table"),
         (&["check", "--host", "smn=1"], "`smm`"),
         (&["check", "--host", "hsave=1"], "`hsave-pa-zero`"),
     ] {
@@ -157,6 +157,8 @@ fn a_closed_pipe_is_quiet() {
         vec!["completions", "zsh"],
         vec!["man"],
         vec!["cpus"],
+        vec!["cpu", "EPYC-Milan"],
+        vec!["compare", "EPYC-Rome", "EPYC-Milan"],
     ] {
         let mut child = Command::new(env!("CARGO_BIN_EXE_nsvm"))
             .args(&arguments)

@@ -181,7 +181,11 @@ impl Cpu {
         Ok(cpu)
     }
 
-    fn change(self, part: &str) -> Result<Self, CpuError<'_>> {
+    /// One change in QEMU's spelling: `+shstk`, `-vnmi`, `svm=off`, `phys-bits=52`.
+    ///
+    /// # Errors
+    /// What is not understood.
+    pub fn change(self, part: &str) -> Result<Self, CpuError<'_>> {
         if let Some(name) = part.strip_prefix('+') {
             return Ok(self.with(find_feature(name)?, true));
         }
@@ -293,6 +297,55 @@ impl Cpu {
     #[must_use]
     pub const fn phys_bits(&self) -> Option<u8> {
         self.phys_bits
+    }
+
+    /// The number of encrypted guests; `None` where it is not known.
+    #[must_use]
+    pub const fn sev_asid_maximum(&self) -> Option<u32> {
+        self.sev_asid_maximum
+    }
+
+    /// The lowest ASID for SEV without SEV-ES; `None` where it is not known.
+    #[must_use]
+    pub const fn sev_asid_minimum(&self) -> Option<u32> {
+        self.sev_asid_minimum
+    }
+
+    /// The position of the C-bit; `None` where it is not known.
+    #[must_use]
+    pub const fn c_bit(&self) -> Option<u8> {
+        self.c_bit
+    }
+
+    /// What both CPUs offer: the features of both, the limits of either, the narrower width.
+    ///
+    /// A feature of which one CPU is known to lack it is absent; one that only one is known to have, unknown.
+    /// So is a width or a position that is not known of both, or not the same.
+    ///
+    /// # Examples
+    /// ```
+    /// use vmcb::{Cpu, Feature};
+    /// let rome = Cpu::parse("EPYC-Rome,phys-bits=43").unwrap();
+    /// let milan = Cpu::parse("EPYC-Milan,phys-bits=48,+shstk").unwrap();
+    /// let both = rome.meet(&milan);
+    /// assert_eq!((both.has(Feature::Shstk), both.phys_bits()), (Some(false), Some(43)));
+    /// ```
+    #[must_use]
+    pub fn meet(&self, other: &Self) -> Self {
+        let restricting = Feature::ALL.iter().filter(|feature| feature.restricts());
+        let restricting = restricting.fold(0, |mask, feature| mask | feature.mask());
+        let features = self.features.and(other.features);
+        let both = |a: Option<u32>, b: Option<u32>, choose: fn(u32, u32) -> u32| Some(choose(a?, b?));
+        Self {
+            features: features.with(restricting, self.features.or(other.features)),
+            phys_bits: match (self.phys_bits, other.phys_bits) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                _ => None,
+            },
+            sev_asid_maximum: both(self.sev_asid_maximum, other.sev_asid_maximum, u32::min),
+            sev_asid_minimum: both(self.sev_asid_minimum, other.sev_asid_minimum, u32::max),
+            c_bit: self.c_bit.filter(|_| self.c_bit == other.c_bit),
+        }
     }
 }
 

@@ -162,6 +162,18 @@ impl Feature {
         1 << self as u8
     }
 
+    /// Whether it states a limit rather than an ability: a CPU without it can do more.
+    ///
+    /// # Examples
+    /// ```
+    /// use vmcb::Feature;
+    /// assert!(Feature::LmsleUnsupported.restricts() && !Feature::Shstk.restricts());
+    /// ```
+    #[must_use]
+    pub const fn restricts(self) -> bool {
+        matches!(self, Self::LmsleUnsupported | Self::Sev64BitHost)
+    }
+
     /// The feature that stands at this bit of [`Word::Cpu`](crate::Word::Cpu).
     #[must_use]
     pub fn at_bit(bit: u8) -> Option<Self> {

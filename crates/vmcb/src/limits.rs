@@ -65,20 +65,35 @@ pub(crate) struct Range<T> {
 }
 
 /// What makes a bit of CR4 or EFER legal.
-#[derive(Clone, Copy)]
-enum Gate {
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Gate {
+    /// Every CPU has it.
     Always,
+    /// CPUs with this feature have it.
     With(Feature),
+    /// CPUs have it but those with this feature.
     Without(Feature),
+}
+
+impl Gate {
+    /// Whether a CPU has the bit; `None` where that is not known.
+    #[must_use]
+    pub fn is_open(self, cpu: &Cpu) -> Option<bool> {
+        match self {
+            Self::Always => Some(true),
+            Self::With(feature) => cpu.has(feature),
+            Self::Without(feature) => cpu.has(feature).map(|has| !has),
+        }
+    }
 }
 
 /// CR4, one row a bit that is ever legal; the rest must be zero on every CPU.
 ///
 /// # Source
 /// Manual volume 2, 3.1.3.
-const CR4_GATES: [(Cr4, Gate); 20] = {
+pub const CR4_GATES: &[(Cr4, Gate)] = {
     use Gate::{Always, With};
-    [
+    &[
         (Cr4::VME, With(Feature::Vme)),
         (Cr4::PVI, With(Feature::Vme)),
         (Cr4::TSD, With(Feature::Tsc)),
@@ -102,17 +117,17 @@ const CR4_GATES: [(Cr4, Gate); 20] = {
     ]
 };
 
-/// EFER, likewise. LME and LMA are always legal here: `sav-efer-long-mode-unsupported` has them.
+/// EFER, likewise. Of LME and LMA a rule of their own says so, [`Rule::SavEferLongModeUnsupported`].
 ///
 /// # Source
 /// Manual volume 2, 3.1.7.
-const EFER_GATES: [(Efer, Gate); 13] = {
+pub const EFER_GATES: &[(Efer, Gate)] = {
     use Gate::{Always, With, Without};
-    [
+    &[
         (Efer::SCE, With(Feature::Syscall)),
         (Efer::from_bits(0xFE), Always),
-        (Efer::LME, Always),
-        (Efer::LMA, Always),
+        (Efer::LME, With(Feature::Lm)),
+        (Efer::LMA, With(Feature::Lm)),
         (Efer::NXE, With(Feature::Nx)),
         (Efer::SVME, With(Feature::Svm)),
         (Efer::LMSLE, Without(Feature::LmsleUnsupported)),
@@ -124,6 +139,9 @@ const EFER_GATES: [(Efer, Gate); 13] = {
         (Efer::AIBRSE, With(Feature::AutoIbrs)),
     ]
 };
+
+/// The EFER bits of which a rule of their own says whether they are legal.
+const OF_LONG_MODE: u64 = Efer::LME.union(Efer::LMA).bits();
 
 /// What a CPU with these features does not define, given the rows above.
 fn reserved(gates: impl Iterator<Item = (u64, Gate)>, features: Bits) -> Reserved {
@@ -154,7 +172,7 @@ pub(crate) fn features_of_cr4(mask: u64) -> u64 {
 }
 
 pub(crate) fn features_of_efer(mask: u64) -> u64 {
-    features_of(EFER_GATES.iter().map(|&(bits, gate)| (bits.bits(), gate)), mask)
+    features_of(EFER_GATES.iter().map(|&(bits, gate)| (bits.bits(), gate)), mask & !OF_LONG_MODE)
 }
 
 fn features_of(gates: impl Iterator<Item = (u64, Gate)>, mask: u64) -> u64 {
@@ -205,7 +223,9 @@ impl Limits {
     #[must_use]
     pub fn compile(cpu: &Cpu, policy: Policy) -> Self {
         let cr4 = reserved(CR4_GATES.iter().map(|&(bits, gate)| (bits.bits(), gate)), cpu.features);
-        let efer = reserved(EFER_GATES.iter().map(|&(bits, gate)| (bits.bits(), gate)), cpu.features);
+        let mut efer = reserved(EFER_GATES.iter().map(|&(bits, gate)| (bits.bits(), gate)), cpu.features);
+        efer.certain &= !OF_LONG_MODE;
+        efer.possible &= !OF_LONG_MODE;
         Self::assemble(*cpu, policy, policy.rules(), cr4, efer, RESERVED_VECTORS)
     }
 

@@ -144,8 +144,8 @@ impl Reserved {
 }
 
 /// Bits 51:12: a page address in a pointer field.
-const POINTER: u64 = 0x000F_FFFF_FFFF_F000;
-const PAGE_OFFSET: u64 = 0xFFF;
+pub(crate) const POINTER: u64 = 0x000F_FFFF_FFFF_F000;
+pub(crate) const PAGE_OFFSET: u64 = 0xFFF;
 
 impl Literal {
     /// The CPU has this feature.
@@ -193,7 +193,7 @@ impl Literal {
 }
 
 /// What each bit of [`Mode`] that a rule reads is derived from; [`mode`] below does it.
-const MODE_SOURCES: &[(Mode, &[(Word, u64)])] = {
+pub(crate) const MODE_SOURCES: &[(Mode, &[(Word, u64)])] = {
     use crate::register::{Efer, Host, IntCtl, NestedCtl};
     const SEV_ES: [(Word, u64); 2] =
         [(Word::NestedCtl, NestedCtl::SEV_ES.bits()), (Word::Cpu, Feature::SevEs.mask())];
@@ -315,7 +315,7 @@ pub(crate) fn mode<S: State>(state: &S) -> Bits {
 const PDPTES: [Word; 4] = [Word::Pdpte0, Word::Pdpte1, Word::Pdpte2, Word::Pdpte3];
 const AVIC_POINTERS: [Word; 3] = [Word::AvicBackingPage, Word::AvicLogicalTable, Word::AvicPhysicalTable];
 /// PERF_CTLn.EN is bit 22; PERF_CTR_GLOBAL_CTL enables counters 0 to 5 by its low bits.
-const COUNTER_ENABLES: [(Word, u64); 7] = [
+pub(crate) const COUNTER_ENABLES: [(Word, u64); 7] = [
     (Word::PerfCtl0, 1 << 22),
     (Word::PerfCtl1, 1 << 22),
     (Word::PerfCtl2, 1 << 22),
