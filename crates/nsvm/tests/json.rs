@@ -193,7 +193,7 @@ fn offsets_of_pages_are_those_of_the_file() {
 
 #[test]
 fn errors_are_lines_too() {
-    let lines = lines(&["README.md", "samples"]);
+    let lines = lines(&["Cargo.lock", "samples"]);
     let errors = of(&lines, "error");
     assert_eq!(errors.len(), 2);
     assert_eq!(errors[1]["file"], "samples");

@@ -1,56 +1,10 @@
 //! What a reader hands out.
 
+use crate::kind::Kind;
 use std::fmt;
 use std::ops::Range;
 use vmcb::layout::Page;
 use vmcb::{KnownPage, Phase};
-
-/// The form in which a VMCB was met.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-#[non_exhaustive]
-pub enum Kind {
-    /// 4096 bytes as they are in memory.
-    RawPage,
-    /// Text of `xxd`, `hexdump`, `od` or the like.
-    HexDump,
-    /// What KVM's `dump_vmcb` writes to the kernel log.
-    KvmDump,
-    /// A trace line `kvm_nested_vmrun` or `kvm_nested_vmenter`, with the `kvm_nested_intercepts`
-    /// that belongs to it.
-    KvmTraceEnter,
-    /// A trace line `kvm_nested_vmenter_failed`: the VMCB itself is not shown, the reason is.
-    KvmTraceFailed,
-    /// A trace line `kvm_exit`, `kvm_nested_vmexit` or `kvm_nested_vmexit_inject`: what #VMEXIT wrote.
-    KvmTraceExit,
-    /// The bytes that `KVM_GET_NESTED_STATE` gives: VMCB12 as far as KVM keeps it.
-    KvmNestedState,
-    /// Xen's dump of a VMCB (debug key `v`, or after VMEXIT_INVALID).
-    XenDump,
-    /// Lines of Xen's own checks: the VMCB itself is not shown, the reasons are.
-    XenChecks,
-    /// A dump of CPU registers by QEMU: what the guest sees, from which only some of the VMCB follows.
-    QemuRegisters,
-    /// A `vmexit(...)!` line in QEMU's log of emulated instructions.
-    QemuLog,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::RawPage => "raw page",
-            Self::HexDump => "hex dump",
-            Self::KvmDump => "KVM dump_vmcb",
-            Self::KvmTraceEnter => "KVM trace of a nested VMRUN",
-            Self::KvmTraceFailed => "KVM trace of a refused nested VMRUN",
-            Self::KvmTraceExit => "KVM trace of a #VMEXIT",
-            Self::KvmNestedState => "KVM nested state",
-            Self::XenDump => "Xen VMCB dump",
-            Self::XenChecks => "Xen's own checks",
-            Self::QemuRegisters => "QEMU register dump",
-            Self::QemuLog => "QEMU log of an emulated #VMEXIT",
-        })
-    }
-}
 
 /// The kind of guest that the header of a newer `dump_vmcb` names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

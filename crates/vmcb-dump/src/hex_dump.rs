@@ -6,7 +6,8 @@
 
 mod plain;
 
-use crate::found::{Found, Kind, Notes, Place, RemarkKind};
+use crate::found::{Found, Notes, Place, RemarkKind};
+use crate::kind::Kind;
 use crate::kvm_nested_state::{self, HEADER, Header};
 use crate::lines::{Text, skip_spaces};
 use crate::page;

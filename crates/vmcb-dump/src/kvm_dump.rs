@@ -4,7 +4,8 @@
 //! cuts them. So lines are recognised by their labels and never by their position, and a field whose
 //! value cannot be trusted is left unknown.
 
-use crate::found::{Found, Kind, Notes, Place, RemarkKind, Seen, VmType};
+use crate::found::{Found, Notes, Place, RemarkKind, Seen, VmType};
+use crate::kind::Kind;
 use crate::kvm_labels::{INTERCEPTS, Index, LABELS, Shows, Slot};
 use crate::lines::{Text, skip_spaces};
 use crate::number;

@@ -4,7 +4,8 @@
 //! from its own copy of the control area, of which it changes some fields while the guest runs and masks
 //! others, and puts the caller's own registers where the save area is. So only some fields are VMCB12's.
 
-use crate::found::{Found, Kind, Place, RemarkKind, Seen};
+use crate::found::{Found, Place, RemarkKind, Seen};
+use crate::kind::Kind;
 use vmcb::layout::{Field, PAGE_SIZE, Page, vmcb_field as f};
 use vmcb::{EventInj, IntCtl, Phase};
 

@@ -5,7 +5,8 @@
 //! that they show is that VMRUN accepted. A refusal is often told in several lines, `kvm_exit`,
 //! `kvm_nested_vmexit` and `kvm_nested_vmexit_inject`: only the first of them is handed out.
 
-use crate::found::{Found, Kind, Notes, Place, Refusal, Refuser, RemarkKind, Seen};
+use crate::found::{Found, Notes, Place, Refusal, Refuser, RemarkKind, Seen};
+use crate::kind::Kind;
 use crate::kvm_labels::Form as Printed;
 use crate::lines::{Text, skip_spaces};
 use crate::number;

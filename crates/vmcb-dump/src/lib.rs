@@ -7,6 +7,7 @@ mod foreign;
 mod found;
 mod guest_view;
 mod hex_dump;
+mod kind;
 mod kvm_dump;
 mod kvm_labels;
 mod kvm_nested_state;
@@ -24,7 +25,8 @@ mod xen_dump;
 mod xen_labels;
 
 pub use error::Error;
-pub use found::{Found, Kind, Line, Place, Refusal, Refuser, Remark, RemarkKind, Seen, VmType};
+pub use found::{Found, Line, Place, Refusal, Refuser, Remark, RemarkKind, Seen, VmType};
+pub use kind::Kind;
 pub use reader::{Reader, read_all};
 
 /// Single trace lines of KVM, for those who read many of them.

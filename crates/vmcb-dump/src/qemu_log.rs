@@ -3,7 +3,8 @@
 //! A `vmexit` shows what #VMEXIT writes into the VMCB; the address is that of the `vmrun` before it. QEMU does
 //! not say which CPU it is, so where two `vmrun` follow each other no address is trusted any more.
 
-use crate::found::{Found, Kind, Notes, Place, RemarkKind, Seen};
+use crate::found::{Found, Notes, Place, RemarkKind, Seen};
+use crate::kind::Kind;
 use crate::lines::{Text, skip_spaces};
 use crate::number;
 use crate::{Format, Out, Taken};

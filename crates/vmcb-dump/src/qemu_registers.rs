@@ -2,8 +2,9 @@
 //!
 //! They show what the guest sees. What of it must stand in the VMCB too is decided in `guest_view`.
 
-use crate::found::{Found, Kind, Notes, Place, RemarkKind, Seen};
+use crate::found::{Found, Notes, Place, RemarkKind, Seen};
 use crate::guest_view;
+use crate::kind::Kind;
 use crate::lines::Text;
 use crate::number;
 use crate::{Format, Out, Taken};

@@ -2,8 +2,9 @@
 
 use crate::error::Error;
 use crate::foreign::Foreign;
-use crate::found::{Found, Kind, Place};
+use crate::found::{Found, Place};
 use crate::hex_dump::{HexDump, PlainHex};
+use crate::kind::Kind;
 use crate::kvm_dump::KvmDump;
 use crate::kvm_nested_state::{self, Header};
 use crate::kvm_trace::KvmTrace;

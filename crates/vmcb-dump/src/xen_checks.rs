@@ -1,6 +1,7 @@
 //! Lines of Xen's own check of a VMCB for a nested VMRUN, `svm_vmcb_isvalid`: it prints one for each reason.
 
-use crate::found::{Found, Kind, Notes, Place, Refusal, Refuser, RemarkKind, Seen};
+use crate::found::{Found, Notes, Place, Refusal, Refuser, RemarkKind, Seen};
+use crate::kind::Kind;
 use crate::lines::Text;
 use crate::number;
 use crate::refusal::{self, XenCheck};

@@ -4,7 +4,8 @@
 //! is the line: each has its labels, and a number is taken where its label's successor follows it or where the line
 //! may end. All other numbers that may be cut are unknown.
 
-use crate::found::{Found, Kind, Notes, Place, RemarkKind, Seen};
+use crate::found::{Found, Notes, Place, RemarkKind, Seen};
+use crate::kind::Kind;
 use crate::lines::{Text, is_cut_mark, skip_spaces};
 use crate::number;
 use crate::xen_labels::{

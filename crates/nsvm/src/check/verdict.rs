@@ -4,7 +4,6 @@ use super::case::Case;
 use super::field::hex;
 use crate::record::{By, Decision, Missing, MissingKind, Verdict};
 use vmcb::{Phase, Rule, RuleSet, Word};
-use vmcb_dump::Kind;
 
 impl Case<'_> {
     pub(super) fn verdict(
@@ -34,7 +33,7 @@ impl Case<'_> {
         let mut verdict = Verdict {
             vmcb: self.vmcb,
             place: self.at(&self.found.place),
-            form: form(self.found.kind),
+            form: self.found.kind.id(),
             phase: match self.phase {
                 Phase::Before => "before",
                 Phase::After => "after",
@@ -177,23 +176,6 @@ impl Case<'_> {
             parts.push(format!("{} {what}{plural} ({}{how})", names.len(), some_of(&names)));
         }
         parts.join(", ")
-    }
-}
-
-fn form(kind: Kind) -> &'static str {
-    match kind {
-        Kind::RawPage => "raw-page",
-        Kind::HexDump => "hex-dump",
-        Kind::KvmDump => "kvm-dump",
-        Kind::KvmTraceEnter => "kvm-trace-enter",
-        Kind::KvmTraceFailed => "kvm-trace-failed",
-        Kind::KvmTraceExit => "kvm-trace-exit",
-        Kind::KvmNestedState => "kvm-nested-state",
-        Kind::XenDump => "xen-dump",
-        Kind::XenChecks => "xen-checks",
-        Kind::QemuRegisters => "qemu-registers",
-        Kind::QemuLog => "qemu-log",
-        _ => "other",
     }
 }
 
