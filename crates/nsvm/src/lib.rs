@@ -14,6 +14,7 @@ mod input;
 mod lab;
 mod near;
 mod record;
+mod scan;
 mod tables;
 
 pub use explain::{HABITS, Habit, index_page, rule_page};
@@ -116,6 +117,7 @@ fn complain(error: &Error) {
 fn dispatch(verb: Verb, out: &mut dyn Write) -> Result<Status, Error> {
     match verb {
         Verb::Check(arguments) => check::run(&arguments, out),
+        Verb::Scan(arguments) => scan::run(&arguments, out),
         Verb::Decode(arguments) => decode::run(&arguments, out),
         Verb::Explain { rule } => explain::run(&rule, out),
         Verb::Rules(arguments) => tables::rules(&arguments, out),
