@@ -453,14 +453,39 @@ pub(crate) fn reason(text: &[u8], at: usize) -> (Reason, usize) {
 /// The number that `text` begins with, and its digits; more than 16 make no number.
 #[inline]
 fn hex(text: &[u8]) -> (u64, usize) {
-    let mut value = 0;
-    let mut used = 0;
-    for &byte in text.iter().take(17) {
-        let Some(digit) = digit(byte) else { break };
+    let (mut value, mut used) = (0, 0);
+    while used < 16
+        && let Some(number) = text.get(used..).and_then(<[u8]>::first_chunk).and_then(|eight| digits(*eight))
+    {
+        value = value << 32 | u64::from(number);
+        used += 8;
+    }
+    while used < 17
+        && let Some(digit) = text.get(used).and_then(|&byte| digit(byte))
+    {
         value = value << 4 | u64::from(digit);
         used += 1;
     }
     (value, used)
+}
+
+/// The value of eight hexadecimal digits, all at once.
+#[inline]
+fn digits(bytes: [u8; 8]) -> Option<u32> {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let text = u64::from_be_bytes(bytes);
+    let values = (text & (EACH * 0x0F)) + (text >> 6 & EACH) * 9;
+    let letters = ((values + EACH * 6) >> 4) & EACH;
+    // Written again they are what was read, in small letters; control characters differ from digits in one bit.
+    let again = values + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'9' - 1);
+    let printable = (text | text >> 1) & (EACH * 0x20) == EACH * 0x20;
+    let small = text & (EACH * 0x80) == 0 && values & (EACH * 0xF0) == 0;
+    if !small || !printable || again != text | (EACH * 0x20) {
+        return None;
+    }
+    let pairs = (values | values >> 4) & 0x00FF_00FF_00FF_00FF;
+    let fours = (pairs | pairs >> 8) & 0x0000_FFFF_0000_FFFF;
+    Some((fours | fours >> 16) as u32)
 }
 
 /// A decimal number of at most 32 bits; an empty one is 0.
@@ -553,9 +578,28 @@ impl<'a> Line<'a> {
         self.text.get(self.arguments..).unwrap_or_default().trim_ascii()
     }
 
+    /// The numbers of the task and of the CPU, as in [`Self::columns`].
+    #[must_use]
+    #[inline]
+    pub fn ids(&self) -> (Option<u32>, Option<u32>) {
+        let (columns, _) = self.task();
+        (columns.pid, columns.cpu)
+    }
+
     /// What stands before the name.
     #[must_use]
     pub fn columns(&self) -> Columns<'a> {
+        let (mut columns, after) = self.task();
+        let mut words = after.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let last = words.next_back().and_then(|word| word.strip_suffix(b":"));
+        columns.time = last.unwrap_or_default();
+        columns.flags = words.next().unwrap_or_default();
+        columns
+    }
+
+    /// The columns up to the CPU, and what stands after it.
+    #[inline]
+    fn task(&self) -> (Columns<'a>, &'a [u8]) {
         let head = self.text.get(..self.name).unwrap_or_default();
         let head = head.strip_suffix(b"kvm:").unwrap_or(head);
         let mut columns = Columns::default();
@@ -564,7 +608,7 @@ impl<'a> Line<'a> {
             let digits = head.get(open + 1..close)?;
             Some((open, close, decimal(digits).filter(|_| !digits.is_empty())?))
         });
-        let Some((open, close, cpu)) = bracket else { return columns };
+        let Some((open, close, cpu)) = bracket else { return (columns, b"") };
         columns.cpu = Some(cpu);
         let mut task = head.get(..open).unwrap_or_default().trim_ascii_end();
         // tracefs' option record-tgid: `(  1234)`.
@@ -580,17 +624,13 @@ impl<'a> Line<'a> {
             let cut = if task.get(before.len()) == Some(&b'/') { slashed } else { 0 };
             columns.task = before.get(..before.len() - cut).unwrap_or_default().trim_ascii();
         }
-        let after = head.get(close + 1..).unwrap_or_default().trim_ascii();
-        let mut words = after.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let last = words.next_back().and_then(|word| word.strip_suffix(b":"));
-        columns.time = last.unwrap_or_default();
-        columns.flags = words.next().unwrap_or_default();
-        columns
+        (columns, head.get(close + 1..).unwrap_or_default())
     }
 
     /// The arguments. What a line does not show whole, shows twice with different values, or shows as no
     /// number, is not known.
     #[must_use]
+    #[inline]
     pub fn arguments(&self) -> Arguments {
         let mut found = Arguments::NONE;
         match self.event {
@@ -799,6 +839,23 @@ mod tests {
 
     fn get(text: &str, slot: Slot) -> Option<u64> {
         Line::parse(text.as_bytes()).expect("a trace line").arguments().get(slot)
+    }
+
+    #[test]
+    fn eight_digits_at_once_are_eight_digits() {
+        for byte in 0..=255 {
+            for place in 0..8 {
+                let mut bytes = *b"09afAF5c";
+                bytes[place] = byte;
+                let one_by_one =
+                    bytes.iter().try_fold(0, |value, &byte| Some(value << 4 | u32::from(digit(byte)?)));
+                assert_eq!(digits(bytes), one_by_one, "{byte:#x} at {place}");
+            }
+        }
+        assert_eq!(hex(b"0123456789abcdef"), (0x0123_4567_89AB_CDEF, 16));
+        assert_eq!(hex(b"0123456789abcdef0").1, 17);
+        assert_eq!(hex(b"81000000 1"), (0x8100_0000, 8));
+        assert_eq!(hex(b"1f"), (0x1F, 2));
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Worker {
         }
     }
 
-    pub(crate) fn work(&mut self, block: &Block) -> Part {
+    pub(crate) fn work(&mut self, block: &Block<'_>) -> Part {
         let mut part = Part { report: Report::new(self.limit), records: Vec::new(), dump_lines: Vec::new() };
         let bytes = block.bytes.get(..block.own).unwrap_or_default();
         part.report.bytes = bytes.len() as u64 + block.passed;
@@ -305,7 +305,7 @@ impl Worker {
     }
 
     /// The end of the block: what is open may find its intercepts in the lines ahead.
-    fn drain(&mut self, block: &Block, part: &mut Part) {
+    fn drain(&mut self, block: &Block<'_>, part: &mut Part) {
         let bytes = &block.bytes[..];
         let mut at = block.own;
         while !self.open.is_empty()
@@ -373,11 +373,10 @@ fn readable(line: &[u8], terminated: bool) -> &[u8] {
 /// What tells a line's virtual CPU.
 #[inline]
 fn key(line: &Line<'_>, number: Option<u32>) -> VcpuKey {
-    let columns = line.columns();
-    match (columns.pid, columns.cpu, number) {
-        (Some(pid), ..) => VcpuKey::Thread(pid),
-        (_, Some(cpu), _) => VcpuKey::Cpu(cpu),
-        (_, _, Some(number)) => VcpuKey::Number(number),
+    match (line.ids(), number) {
+        ((Some(pid), _), _) => VcpuKey::Thread(pid),
+        ((_, Some(cpu)), _) => VcpuKey::Cpu(cpu),
+        (_, Some(number)) => VcpuKey::Number(number),
         _ => VcpuKey::Unnamed,
     }
 }

@@ -1,7 +1,7 @@
 //! What a scan finds, whatever the blocks are, and what becomes of events.
 
 use std::path::Path;
-use vmcb_scan::{Fate, Options, Report, Source, Standing, VcpuKey, scan};
+use vmcb_scan::{Fate, Options, Report, Source, Standing, VcpuKey, scan, scan_bytes};
 
 #[path = "../examples/generate/mod.rs"]
 mod generate;
@@ -92,6 +92,9 @@ fn no_answer_depends_on_blocks_or_threads() {
         for (block, jobs) in [(1, 1), (7, 1), (100, 3), (999, 2), (4096, 1), (70_000, 4)] {
             let other = with(text, block, jobs);
             assert_eq!(comparable(&other), comparable(&reference), "block {block}, {jobs} jobs");
+            let options = Options { events: true, block, jobs, ..Options::default() };
+            let other = scan_bytes(text, &options);
+            assert_eq!(comparable(&other), comparable(&reference), "in memory, block {block}, {jobs} jobs");
         }
     }
 }
