@@ -489,11 +489,25 @@ fn digits(bytes: [u8; 8]) -> Option<u32> {
 }
 
 /// A decimal number of at most 32 bits; an empty one is 0.
+#[inline]
 fn decimal(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0_u32, |value, &byte| {
-        byte.is_ascii_digit().then_some(())?;
-        value.checked_mul(10)?.checked_add(u32::from(byte - b'0'))
-    })
+    if digits.len() > 9 {
+        return long_decimal(digits);
+    }
+    let mut value = 0;
+    for &byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value * 10 + u32::from(digit);
+    }
+    Some(value)
+}
+
+#[cold]
+fn long_decimal(digits: &[u8]) -> Option<u32> {
+    std::str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'))?.parse().ok()
 }
 
 /// What stands before an event's name. What a tool does not print is empty or `None`.
@@ -536,10 +550,11 @@ impl<'a> Line<'a> {
     /// The event of a line, which may be anything: `None` if it is no trace line of KVM.
     #[must_use]
     pub fn parse(text: &'a [u8]) -> Option<Self> {
-        Self::parse_at(text, memmem::find(text, b"kvm_")?)
+        // A task may be called kvm_something.
+        memmem::find_iter(text, b"kvm_").find_map(|name| Self::parse_at(text, name))
     }
 
-    /// The same where it is known that the first `kvm_` of the line stands at `name`.
+    /// The same where it is known that a `kvm_` stands at `name`.
     #[must_use]
     #[inline]
     pub fn parse_at(text: &'a [u8], name: usize) -> Option<Self> {
@@ -883,6 +898,8 @@ mod tests {
             assert_eq!((columns.flags, columns.time), (flags.as_bytes(), time.as_bytes()), "{head}");
             assert_eq!(line.arguments().get(Slot::ExitCode), Some(0x400));
         }
+        let task = Line::parse(b"kvm_stat-12 [001] 1.0: kvm_exit: reason npf rip 0x0").expect("a trace line");
+        assert_eq!((task.event(), task.columns().pid), (Event::Exit, Some(12)));
         for head in ["", "   ", "[   12.345678] ", "] ", "[] ", "[1x] ", "[99999999999] "] {
             let text = format!("{head}kvm_exit: reason npf rip 0x0");
             assert_eq!(Line::parse(text.as_bytes()).expect(head).columns(), Columns::default(), "{head}");

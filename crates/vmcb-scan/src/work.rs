@@ -124,12 +124,10 @@ impl Worker {
         part: &mut Part,
         counts: &mut [u64],
     ) {
-        let name = if text.get(hit..).is_some_and(|rest| rest.starts_with(b"kvm_")) {
-            Some(hit)
-        } else {
-            self.kvm.find(text)
-        };
-        let Some(line) = name.and_then(|name| Line::parse_at(text, name)) else {
+        let direct = text.get(hit..).is_some_and(|rest| rest.starts_with(b"kvm_"));
+        let line = direct.then(|| Line::parse_at(text, hit)).flatten();
+        let line = line.or_else(|| self.kvm.find_iter(text).find_map(|name| Line::parse_at(text, name)));
+        let Some(line) = line else {
             if lost_events(text).is_some() {
                 part.report.lost += 1;
                 self.record(part, number, VcpuKey::Unnamed, What::Lost);
@@ -318,7 +316,7 @@ impl Worker {
             let Some(end) = memchr(b'\n', rest) else { break };
             let whole = rest.get(..end).unwrap_or_default();
             at = start + end + 1;
-            let Some(line) = Line::parse_at(readable(whole, true), hit - start) else { continue };
+            let Some(line) = Line::parse(readable(whole, true)) else { continue };
             let key = key(&line, None);
             match line.event() {
                 Event::Intercepts => self.intercepts(key, &line.arguments(), start + end, bytes, part),

@@ -195,6 +195,10 @@ fn rules_and_refusals_are_counted() {
     let report = all(vmx);
     assert_eq!((report.rules.len(), report.findings.len(), report.vmx_line), (0, 0, Some(2)));
     assert!(!report.is_refused());
+    // A task may be called kvm_something, or as a dump's lines begin.
+    for task in ["kvm_stat", "VMCB", "SVM: x"] {
+        assert_eq!(all(vmrun("0x8000031f").replace("q-1", &format!("{task}-1"))).rules.len(), 1, "{task}");
+    }
     // The intercepts of the line after belong to the VMRUN.
     let intercepts = "q-1 [000] 1.0: kvm_nested_intercepts: cr_read: 0000 cr_write: 0000 excp: 00000000 \
         intercepts: 00000000 00000000 00000000\n";
