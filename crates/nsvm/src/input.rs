@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::near;
 use std::fs::File;
-use std::io::{BufRead, BufReader, stdin};
+use std::io::{BufRead, BufReader, Read, stdin};
 use std::path::Path;
 use vmcb::KnownPage;
 use vmcb_dump::{Kind, Reader};
@@ -36,6 +36,21 @@ pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>, Error> {
     };
     // A buffer larger than the file would only cost time to get.
     Ok(Box::new(BufReader::with_capacity(size.clamp(1 << 13, BUFFER), file)))
+}
+
+/// An input to be read in large pieces, and its size where it is known.
+pub(crate) fn stream(path: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Error> {
+    if is_stdin(path) {
+        return Ok((Box::new(stdin()), None));
+    }
+    let fail = |message: String| Error::Input { file: name(path), message };
+    let file = File::open(path).map_err(|error| fail(reason(&error)))?;
+    let size = match file.metadata() {
+        Ok(about) if about.is_dir() => return Err(fail("is a directory; name the files in it".into())),
+        Ok(about) if about.is_file() => Some(about.len()),
+        _ => None,
+    };
+    Ok((Box::new(file), size))
 }
 
 fn reason(error: &std::io::Error) -> String {

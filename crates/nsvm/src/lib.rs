@@ -17,6 +17,7 @@ mod lab;
 mod near;
 mod record;
 mod sarif;
+mod scan;
 mod tables;
 
 pub use explain::{HABITS, Habit, index_page, rule_page};
@@ -119,6 +120,7 @@ fn complain(error: &Error) {
 fn dispatch(verb: Verb, out: &mut dyn Write) -> Result<Status, Error> {
     match verb {
         Verb::Check(arguments) => check::run(&arguments, out),
+        Verb::Scan(arguments) => scan::run(&arguments, out),
         Verb::Decode(arguments) => decode::run(&arguments, out),
         Verb::Explain { rule } => explain::run(&rule, out),
         Verb::Rules(arguments) => tables::rules(&arguments, out),

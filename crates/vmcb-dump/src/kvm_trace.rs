@@ -94,7 +94,7 @@ impl KvmTrace {
 impl Format for KvmTrace {
     fn offer(&mut self, line: &Text<'_>, out: &mut Out) -> Taken {
         let text = line.text.as_bytes();
-        let trace = self.event.find(text).and_then(|at| Line::parse_at(text, at));
+        let trace = self.event.find_iter(text).find_map(|at| Line::parse_at(text, at));
         let Some(trace) = trace else {
             if let Some(entry) = &mut self.open {
                 if entry.goes_on(line) {

@@ -453,22 +453,61 @@ pub(crate) fn reason(text: &[u8], at: usize) -> (Reason, usize) {
 /// The number that `text` begins with, and its digits; more than 16 make no number.
 #[inline]
 fn hex(text: &[u8]) -> (u64, usize) {
-    let mut value = 0;
-    let mut used = 0;
-    for &byte in text.iter().take(17) {
-        let Some(digit) = digit(byte) else { break };
+    let (mut value, mut used) = (0, 0);
+    while used < 16
+        && let Some(number) = text.get(used..).and_then(<[u8]>::first_chunk).and_then(|eight| digits(*eight))
+    {
+        value = value << 32 | u64::from(number);
+        used += 8;
+    }
+    while used < 17
+        && let Some(digit) = text.get(used).and_then(|&byte| digit(byte))
+    {
         value = value << 4 | u64::from(digit);
         used += 1;
     }
     (value, used)
 }
 
+/// The value of eight hexadecimal digits, all at once.
+#[inline]
+fn digits(bytes: [u8; 8]) -> Option<u32> {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let text = u64::from_be_bytes(bytes);
+    let values = (text & (EACH * 0x0F)) + (text >> 6 & EACH) * 9;
+    let letters = ((values + EACH * 6) >> 4) & EACH;
+    // Written again they are what was read, in small letters; control characters differ from digits in one bit.
+    let again = values + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'9' - 1);
+    let printable = (text | text >> 1) & (EACH * 0x20) == EACH * 0x20;
+    let small = text & (EACH * 0x80) == 0 && values & (EACH * 0xF0) == 0;
+    if !small || !printable || again != text | (EACH * 0x20) {
+        return None;
+    }
+    let pairs = (values | values >> 4) & 0x00FF_00FF_00FF_00FF;
+    let fours = (pairs | pairs >> 8) & 0x0000_FFFF_0000_FFFF;
+    Some((fours | fours >> 16) as u32)
+}
+
 /// A decimal number of at most 32 bits; an empty one is 0.
+#[inline]
 fn decimal(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0_u32, |value, &byte| {
-        byte.is_ascii_digit().then_some(())?;
-        value.checked_mul(10)?.checked_add(u32::from(byte - b'0'))
-    })
+    if digits.len() > 9 {
+        return long_decimal(digits);
+    }
+    let mut value = 0;
+    for &byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value * 10 + u32::from(digit);
+    }
+    Some(value)
+}
+
+#[cold]
+fn long_decimal(digits: &[u8]) -> Option<u32> {
+    std::str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'))?.parse().ok()
 }
 
 /// What stands before an event's name. What a tool does not print is empty or `None`.
@@ -511,10 +550,11 @@ impl<'a> Line<'a> {
     /// The event of a line, which may be anything: `None` if it is no trace line of KVM.
     #[must_use]
     pub fn parse(text: &'a [u8]) -> Option<Self> {
-        Self::parse_at(text, memmem::find(text, b"kvm_")?)
+        // A task may be called kvm_something.
+        memmem::find_iter(text, b"kvm_").find_map(|name| Self::parse_at(text, name))
     }
 
-    /// The same where it is known that the first `kvm_` of the line stands at `name`.
+    /// The same where it is known that a `kvm_` stands at `name`.
     #[must_use]
     #[inline]
     pub fn parse_at(text: &'a [u8], name: usize) -> Option<Self> {
@@ -553,9 +593,28 @@ impl<'a> Line<'a> {
         self.text.get(self.arguments..).unwrap_or_default().trim_ascii()
     }
 
+    /// The numbers of the task and of the CPU, as in [`Self::columns`].
+    #[must_use]
+    #[inline]
+    pub fn ids(&self) -> (Option<u32>, Option<u32>) {
+        let (columns, _) = self.task();
+        (columns.pid, columns.cpu)
+    }
+
     /// What stands before the name.
     #[must_use]
     pub fn columns(&self) -> Columns<'a> {
+        let (mut columns, after) = self.task();
+        let mut words = after.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let last = words.next_back().and_then(|word| word.strip_suffix(b":"));
+        columns.time = last.unwrap_or_default();
+        columns.flags = words.next().unwrap_or_default();
+        columns
+    }
+
+    /// The columns up to the CPU, and what stands after it.
+    #[inline]
+    fn task(&self) -> (Columns<'a>, &'a [u8]) {
         let head = self.text.get(..self.name).unwrap_or_default();
         let head = head.strip_suffix(b"kvm:").unwrap_or(head);
         let mut columns = Columns::default();
@@ -564,7 +623,7 @@ impl<'a> Line<'a> {
             let digits = head.get(open + 1..close)?;
             Some((open, close, decimal(digits).filter(|_| !digits.is_empty())?))
         });
-        let Some((open, close, cpu)) = bracket else { return columns };
+        let Some((open, close, cpu)) = bracket else { return (columns, b"") };
         columns.cpu = Some(cpu);
         let mut task = head.get(..open).unwrap_or_default().trim_ascii_end();
         // tracefs' option record-tgid: `(  1234)`.
@@ -580,17 +639,13 @@ impl<'a> Line<'a> {
             let cut = if task.get(before.len()) == Some(&b'/') { slashed } else { 0 };
             columns.task = before.get(..before.len() - cut).unwrap_or_default().trim_ascii();
         }
-        let after = head.get(close + 1..).unwrap_or_default().trim_ascii();
-        let mut words = after.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let last = words.next_back().and_then(|word| word.strip_suffix(b":"));
-        columns.time = last.unwrap_or_default();
-        columns.flags = words.next().unwrap_or_default();
-        columns
+        (columns, head.get(close + 1..).unwrap_or_default())
     }
 
     /// The arguments. What a line does not show whole, shows twice with different values, or shows as no
     /// number, is not known.
     #[must_use]
+    #[inline]
     pub fn arguments(&self) -> Arguments {
         let mut found = Arguments::NONE;
         match self.event {
@@ -802,6 +857,23 @@ mod tests {
     }
 
     #[test]
+    fn eight_digits_at_once_are_eight_digits() {
+        for byte in 0..=255 {
+            for place in 0..8 {
+                let mut bytes = *b"09afAF5c";
+                bytes[place] = byte;
+                let one_by_one =
+                    bytes.iter().try_fold(0, |value, &byte| Some(value << 4 | u32::from(digit(byte)?)));
+                assert_eq!(digits(bytes), one_by_one, "{byte:#x} at {place}");
+            }
+        }
+        assert_eq!(hex(b"0123456789abcdef"), (0x0123_4567_89AB_CDEF, 16));
+        assert_eq!(hex(b"0123456789abcdef0").1, 17);
+        assert_eq!(hex(b"81000000 1"), (0x8100_0000, 8));
+        assert_eq!(hex(b"1f"), (0x1F, 2));
+    }
+
+    #[test]
     fn columns_of_every_tool() {
         for (head, task, pid, cpu, flags, time) in [
             ("          kvmrun-130     [000] .....    25.887778: ", "kvmrun", 130, 0, ".....", "25.887778"),
@@ -826,6 +898,8 @@ mod tests {
             assert_eq!((columns.flags, columns.time), (flags.as_bytes(), time.as_bytes()), "{head}");
             assert_eq!(line.arguments().get(Slot::ExitCode), Some(0x400));
         }
+        let task = Line::parse(b"kvm_stat-12 [001] 1.0: kvm_exit: reason npf rip 0x0").expect("a trace line");
+        assert_eq!((task.event(), task.columns().pid), (Event::Exit, Some(12)));
         for head in ["", "   ", "[   12.345678] ", "] ", "[] ", "[1x] ", "[99999999999] "] {
             let text = format!("{head}kvm_exit: reason npf rip 0x0");
             assert_eq!(Line::parse(text.as_bytes()).expect(head).columns(), Columns::default(), "{head}");

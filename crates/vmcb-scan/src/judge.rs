@@ -1,7 +1,9 @@
 //! Verdicts, each made once: few different words occur in a trace.
 
 use crate::Options;
+use crate::report::KeyHasher;
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use vmcb::layout::vmcb_field as f;
 use vmcb::{
     Decision, Environment, Event, GuestMode, KnownPage, Limits, Phase, RuleSet, View, Vmsa, check_event,
@@ -53,17 +55,19 @@ impl Broken {
     }
 }
 
+type Kept<K, V> = HashMap<K, V, BuildHasherDefault<KeyHasher>>;
+
 #[derive(Debug)]
 pub(crate) struct Judge {
     limits: Limits,
-    entries: HashMap<Entry, Broken>,
-    events: HashMap<u32, (Decision, Broken)>,
+    entries: Kept<Entry, Broken>,
+    events: Kept<u32, (Decision, Broken)>,
 }
 
 impl Judge {
     pub(crate) fn new(options: &Options) -> Self {
         let limits = Limits::compile(&options.cpu, options.policy);
-        Self { limits, entries: HashMap::new(), events: HashMap::new() }
+        Self { limits, entries: Kept::default(), events: Kept::default() }
     }
 
     /// What a VMCB12 breaks, as far as lines show it.

@@ -14,7 +14,7 @@ pub use report::{
     VcpuKey,
 };
 
-use blocks::{Block, Blocks};
+use blocks::{Block, Blocks, Slices};
 use dumps::Dumps;
 use follow::Follower;
 use judge::Judge;
@@ -44,7 +44,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { cpu: Cpu::ANY, policy: Policy::VirtualCpu, events: false, lines: 20, jobs, block: 1 << 20 }
+        Self { cpu: Cpu::ANY, policy: Policy::VirtualCpu, events: false, lines: 20, jobs, block: 1 << 18 }
     }
 }
 
@@ -52,9 +52,24 @@ impl Default for Options {
 ///
 /// # Errors
 /// Reading failed.
-pub fn scan(input: impl Read + Send, options: &Options, mut progress: impl FnMut(u64)) -> io::Result<Report> {
+pub fn scan(input: impl Read + Send, options: &Options, progress: impl FnMut(u64)) -> io::Result<Report> {
+    scan_blocks(Blocks::new(input, options.block), options, progress)
+}
+
+/// Scans what is in memory, without copying it.
+#[must_use]
+pub fn scan_bytes(bytes: &[u8], options: &Options) -> Report {
+    let report = scan_blocks(Slices::new(bytes, options.block), options, |_| {});
+    // Memory can always be read.
+    report.unwrap_or_else(|_| Report::new(0))
+}
+
+fn scan_blocks<'a>(
+    mut blocks: impl blocks::Source<'a>,
+    options: &Options,
+    mut progress: impl FnMut(u64),
+) -> io::Result<Report> {
     let mut whole = Whole::new(options);
-    let mut blocks = Blocks::new(input, options.block);
     if options.jobs <= 1 {
         let mut worker = Worker::new(options);
         let mut block = Block::default();
@@ -66,8 +81,8 @@ pub fn scan(input: impl Read + Send, options: &Options, mut progress: impl FnMut
     }
     // As many blocks are under way as threads and a few that wait: the reader stops when all are taken.
     let under_way = options.jobs * 2 + 2;
-    let (free_in, free_out) = mpsc::sync_channel::<Block>(under_way);
-    let (full_in, full_out) = mpsc::sync_channel::<(u64, Block)>(under_way);
+    let (free_in, free_out) = mpsc::sync_channel::<Block<'a>>(under_way);
+    let (full_in, full_out) = mpsc::sync_channel::<(u64, Block<'a>)>(under_way);
     let (done_in, done_out) = mpsc::sync_channel(under_way);
     let full_out = Mutex::new(full_out);
     for _ in 0..under_way {

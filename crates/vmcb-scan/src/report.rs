@@ -173,7 +173,7 @@ pub struct Report {
 
 /// Mixes a few bytes; the keys are bounded in number, so collisions cost little.
 #[derive(Default, Debug)]
-struct KeyHasher(u64);
+pub(crate) struct KeyHasher(u64);
 
 impl Hasher for KeyHasher {
     fn finish(&self) -> u64 {

@@ -75,7 +75,7 @@ impl Worker {
         }
     }
 
-    pub(crate) fn work(&mut self, block: &Block) -> Part {
+    pub(crate) fn work(&mut self, block: &Block<'_>) -> Part {
         let mut part = Part { report: Report::new(self.limit), records: Vec::new(), dump_lines: Vec::new() };
         let bytes = block.bytes.get(..block.own).unwrap_or_default();
         part.report.bytes = bytes.len() as u64 + block.passed;
@@ -124,12 +124,10 @@ impl Worker {
         part: &mut Part,
         counts: &mut [u64],
     ) {
-        let name = if text.get(hit..).is_some_and(|rest| rest.starts_with(b"kvm_")) {
-            Some(hit)
-        } else {
-            self.kvm.find(text)
-        };
-        let Some(line) = name.and_then(|name| Line::parse_at(text, name)) else {
+        let direct = text.get(hit..).is_some_and(|rest| rest.starts_with(b"kvm_"));
+        let line = direct.then(|| Line::parse_at(text, hit)).flatten();
+        let line = line.or_else(|| self.kvm.find_iter(text).find_map(|name| Line::parse_at(text, name)));
+        let Some(line) = line else {
             if lost_events(text).is_some() {
                 part.report.lost += 1;
                 self.record(part, number, VcpuKey::Unnamed, What::Lost);
@@ -305,7 +303,7 @@ impl Worker {
     }
 
     /// The end of the block: what is open may find its intercepts in the lines ahead.
-    fn drain(&mut self, block: &Block, part: &mut Part) {
+    fn drain(&mut self, block: &Block<'_>, part: &mut Part) {
         let bytes = &block.bytes[..];
         let mut at = block.own;
         while !self.open.is_empty()
@@ -318,7 +316,7 @@ impl Worker {
             let Some(end) = memchr(b'\n', rest) else { break };
             let whole = rest.get(..end).unwrap_or_default();
             at = start + end + 1;
-            let Some(line) = Line::parse_at(readable(whole, true), hit - start) else { continue };
+            let Some(line) = Line::parse(readable(whole, true)) else { continue };
             let key = key(&line, None);
             match line.event() {
                 Event::Intercepts => self.intercepts(key, &line.arguments(), start + end, bytes, part),
@@ -373,11 +371,10 @@ fn readable(line: &[u8], terminated: bool) -> &[u8] {
 /// What tells a line's virtual CPU.
 #[inline]
 fn key(line: &Line<'_>, number: Option<u32>) -> VcpuKey {
-    let columns = line.columns();
-    match (columns.pid, columns.cpu, number) {
-        (Some(pid), ..) => VcpuKey::Thread(pid),
-        (_, Some(cpu), _) => VcpuKey::Cpu(cpu),
-        (_, _, Some(number)) => VcpuKey::Number(number),
+    match (line.ids(), number) {
+        ((Some(pid), _), _) => VcpuKey::Thread(pid),
+        ((_, Some(cpu)), _) => VcpuKey::Cpu(cpu),
+        (_, Some(number)) => VcpuKey::Number(number),
         _ => VcpuKey::Unnamed,
     }
 }

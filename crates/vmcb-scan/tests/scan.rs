@@ -1,7 +1,7 @@
 //! What a scan finds, whatever the blocks are, and what becomes of events.
 
 use std::path::Path;
-use vmcb_scan::{Fate, Options, Report, Source, Standing, VcpuKey, scan};
+use vmcb_scan::{Fate, Options, Report, Source, Standing, VcpuKey, scan, scan_bytes};
 
 #[path = "../examples/generate/mod.rs"]
 mod generate;
@@ -92,6 +92,9 @@ fn no_answer_depends_on_blocks_or_threads() {
         for (block, jobs) in [(1, 1), (7, 1), (100, 3), (999, 2), (4096, 1), (70_000, 4)] {
             let other = with(text, block, jobs);
             assert_eq!(comparable(&other), comparable(&reference), "block {block}, {jobs} jobs");
+            let options = Options { events: true, block, jobs, ..Options::default() };
+            let other = scan_bytes(text, &options);
+            assert_eq!(comparable(&other), comparable(&reference), "in memory, block {block}, {jobs} jobs");
         }
     }
 }
@@ -192,6 +195,10 @@ fn rules_and_refusals_are_counted() {
     let report = all(vmx);
     assert_eq!((report.rules.len(), report.findings.len(), report.vmx_line), (0, 0, Some(2)));
     assert!(!report.is_refused());
+    // A task may be called kvm_something, or as a dump's lines begin.
+    for task in ["kvm_stat", "VMCB", "SVM: x"] {
+        assert_eq!(all(vmrun("0x8000031f").replace("q-1", &format!("{task}-1"))).rules.len(), 1, "{task}");
+    }
     // The intercepts of the line after belong to the VMRUN.
     let intercepts = "q-1 [000] 1.0: kvm_nested_intercepts: cr_read: 0000 cr_write: 0000 excp: 00000000 \
         intercepts: 00000000 00000000 00000000\n";
