@@ -169,6 +169,7 @@ pub struct Report {
     index: HashMap<VcpuKey, usize, BuildHasherDefault<KeyHasher>>,
     last: Option<(VcpuKey, usize)>,
     host_undecided: u64,
+    refused: bool,
 }
 
 /// Mixes a few bytes; the keys are bounded in number, so collisions cost little.
@@ -225,6 +226,7 @@ impl Report {
             index: HashMap::default(),
             last: None,
             host_undecided: 0,
+            refused: false,
         }
     }
 
@@ -234,7 +236,7 @@ impl Report {
         self.rules.iter().any(|rule| rule.standing == Standing::Broken)
             || !self.conditions.is_empty()
             || !self.failed_exits.is_empty()
-            || self.findings.iter().any(|finding| finding.standing != Standing::Required)
+            || self.refused
     }
 
     /// Whether something is not decided.
@@ -262,6 +264,7 @@ impl Report {
     }
 
     pub(crate) fn finding(&mut self, standing: Standing, rule: Option<Rule>, line: u64, text: &[u8]) {
+        self.refused |= standing != Standing::Required;
         self.find(standing, rule, line, text, false);
     }
 
@@ -375,6 +378,7 @@ impl Report {
         self.undecided += part.undecided;
         self.host_undecided += part.host_undecided;
         self.found += part.found;
+        self.refused |= part.refused;
         self.lost += part.lost;
         self.vmx += part.vmx;
         self.vmx_line = self.vmx_line.or(part.vmx_line.map(|line| line + before));

@@ -212,6 +212,10 @@ fn dumps_in_a_log_are_judged() {
     let report = all(sample("kvm-6.1-dmesg-refused-cs-l-d.txt"));
     assert_eq!(report.dumps, 1);
     assert_eq!(report.rules[0].rule.id(), "sav-cs-l-and-d");
+    // However few findings are kept.
+    let unexplained = sample("kvm-7.2-dmesg-refused-event-moved.txt");
+    let options = Options { lines: 0, ..Options::default() };
+    assert!(scan_bytes(&unexplained, &options).is_refused());
     let noise = "[    1.0] systemd[1]: Started something.\n".repeat(400);
     let two = [sample("kvm-6.1-dmesg-refused-cs-l-d.txt"), noise.clone().into(), vmrun(NONE).into()].concat();
     let twice = [two.clone(), two].concat();
