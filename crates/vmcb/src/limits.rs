@@ -257,6 +257,17 @@ impl Limits {
         limits
     }
 
+    /// Whether an address names a page of this CPU: 4 KiB aligned, and below 2^MAXPHYADDR. What VMRUN, VMLOAD and VMSAVE
+    /// take in rAX, and VM_HSAVE_PA. Where the width is not known, what every AMD CPU takes.
+    ///
+    /// # Source
+    /// Manual volume 2, 15.5.1, 15.5.2 and 15.30.4.
+    #[must_use]
+    #[inline(always)]
+    pub const fn accepts_page_address(&self, address: u64) -> bool {
+        address & 0xFFF == 0 && address >> self.phys_bits.lowest == 0
+    }
+
     /// The virtual CPU that they were made for.
     #[must_use]
     #[inline(always)]

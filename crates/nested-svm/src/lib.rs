@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+mod delivery;
+mod exit;
+mod instructions;
+mod intercept;
+mod memory;
+mod msr;
+mod nested;
+mod page;
+mod shadow;
+mod trace;
+mod vmcb02;
+mod vmrun;
+
+pub use delivery::{Combined, combine};
+pub use exit::Exit;
+pub use intercept::Cause;
+pub use memory::{Memory, NoMemory};
+pub use msr::Msr;
+pub use nested::{Fault, Guest, Host, Nested, Unsupported, World};
+pub use page::Page;
+pub use shadow::{Shadow, Tables};
+pub use trace::{Refusal, Trace, Traced};
