@@ -2,3 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+mod kernel;
+mod l1;
+
+pub use kernel::{Error, MEMORY, Setup, kernel, machine};
+pub use l1::{L1, L1Error, Segment};

@@ -267,6 +267,17 @@ impl Finder<'_> {
         Ok(Ready { head, answers })
     }
 
+    /// The program of a subject that is QEMU.
+    ///
+    /// # Errors
+    /// Where it is none, or not here and cannot be fetched.
+    pub fn qemu(&mut self, spec: &Spec) -> Result<Subject, Unavailable> {
+        match spec.who {
+            Who::Qemu => self.subject(Kind::Qemu, &spec.which),
+            _ => Err(Unavailable(format!("`{spec}` is no QEMU"))),
+        }
+    }
+
     /// The program or kernel.
     fn subject(&mut self, kind: Kind, which: &Which) -> Result<Subject, Unavailable> {
         match which {
