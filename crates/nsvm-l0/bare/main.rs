@@ -35,7 +35,7 @@ use memory::{Identity, Pool, Ram, Table};
 use nested_svm::{Host, Nested, Page, Shadow, Unsupported};
 use vcpu::Registers;
 use vmcb::layout::vmcb_field as f;
-use vmcb::{Efer, Limits, NestedCtl, Policy};
+use vmcb::{Efer, Feature, Limits, NestedCtl, Policy};
 
 /// Pages for the shadow of L1's nested tables: 2 MiB.
 const POOL: usize = 512;
@@ -96,7 +96,7 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
     let Pages { vmcb01, vmcb02, host_save, iopm, msrpm, ones, identity, pool } = pages;
     let host = Host {
         asid: 2,
-        flush_by_asid: own.has(vmcb::Feature::FlushByAsid) == Some(true),
+        flush_by_asid: own.has(Feature::FlushByAsid) == Some(true),
         iopm: address(iopm),
         msrpm: address(msrpm),
         every_port: address(ones),
@@ -105,7 +105,8 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
     let nested = if verdict_only {
         Nested::for_verdicts(limits, host)
     } else {
-        match Nested::new(limits, host, |feature| own.has(feature) == Some(true)) {
+        let has = |feature| own.has(feature) == Some(true) || feature == Feature::LmsleUnsupported;
+        match Nested::new(limits, host, has) {
             Ok(nested) => nested,
             Err(Unsupported(feature)) => fail(format_args!(
                 "L1's virtual CPU has {} ({}), which this machine cannot give: leave it out (-{0}), or only judge (--verdict-only)",
@@ -175,7 +176,8 @@ fn virtual_cpu(bundle: &Bundle) -> Limits {
     if !encoded.is_empty() {
         return Limits::decode(encoded).unwrap_or_else(|error| fail(format_args!("L1's virtual CPU: {error}")));
     }
-    let mut cpu = cpuid::host();
+    // No emulation has it, and CPUID of none says so.
+    let mut cpu = cpuid::host().with(Feature::LmsleUnsupported, true);
     let host = Host { asid: 0, flush_by_asid: false, iopm: 0, msrpm: 0, every_port: 0, every_msr: 0 };
     loop {
         let limits = Limits::compile(&cpu, Policy::VirtualCpu);
