@@ -61,6 +61,7 @@ enter_guest:
     push r13
     push r14
     push r15
+    push rdi
     push rsi
     // With GIF clear L0 takes no interrupts whatever IF says; VMRUN keeps it for V_INTR_MASKING.
     cli
@@ -86,12 +87,13 @@ enter_guest:
     mov rsi, [rsi + 32]
     vmload rax
     vmrun rax
-    vmsave rax
-    // QEMU leaves CR0 as the guest had it, with paging off, behind one with LME and neither PG nor PAE.
+    // QEMU leaves CR0 as the guest had it, paging and protection off, behind one with LME and neither PG nor PAE.
     mov rax, cr0
     test eax, eax
     jns 3f
 2:
+    mov rax, [rsp + 8]
+    vmsave rax
     mov rax, [rsp]
     mov [rax], rcx
     mov [rax + 8], rdx
@@ -109,7 +111,7 @@ enter_guest:
     mov [rax + 104], r15
     fxsave64 [rax + 112]
     cld
-    pop rsi
+    add rsp, 16
     pop r15
     pop r14
     pop r13
