@@ -194,16 +194,16 @@ pub(crate) fn load_idt() {
     }
 }
 
-/// The timer at about 1 kHz on vector 20h, everything else masked.
-pub(crate) fn start_timer() {
+/// The timer on vector 20h, at 1,193,182 Hz divided by this; everything else masked.
+pub(crate) fn start_timer(divisor: u16) {
     for (port, value) in [(0x20, 0x11), (0xA0, 0x11), (0x21, 0x20), (0xA1, 0x28), (0x21, 4), (0xA1, 2), (0x21, 1), (0xA1, 1)] {
         outb(port, value);
     }
     outb(0x21, 0xFE);
     outb(0xA1, 0xFF);
     outb(0x43, 0x34);
-    outb(0x40, 0xA9);
-    outb(0x40, 0x04);
+    outb(0x40, divisor as u8);
+    outb(0x40, (divisor >> 8) as u8);
 }
 
 #[unsafe(no_mangle)]

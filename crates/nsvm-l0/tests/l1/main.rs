@@ -243,7 +243,7 @@ fn xmm(rounds: u64) -> bool {
 
 /// Interrupts reach L1, wait while its GIF is clear, and end an L2 that spins.
 fn interrupts() -> bool {
-    cpu::start_timer();
+    cpu::start_timer(1193);
     cpu::sti();
     let start = cpu::ticks();
     while cpu::ticks() < start + 3 {}
