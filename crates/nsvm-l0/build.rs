@@ -42,14 +42,17 @@ fn main() {
         let vmcb = library(&out, "vmcb", &[]);
         let engine = library(&out, "nested-svm", &[("vmcb", &vmcb)]);
         let program = out.join("l0.elf");
-        let script = Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("bare/link.ld");
+        let script =
+            Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("bare/link.ld");
         let mut rustc = compiler(&out, &[("vmcb", &vmcb), ("nested_svm", &engine)]);
         rustc.args(LINKED).arg(format!("-Clink-arg=-Wl,-T,{}", script.display()));
         run(rustc.arg("-o").arg(&program).arg("bare/main.rs"));
         let elf = std::fs::read(&program).expect("rustc wrote it");
         let (image, size) = flatten(&elf);
         std::fs::write(out.join("l0.bin"), image).expect("OUT_DIR can be written");
-        let text = format!("/// Bytes of memory that L0 takes, from its first.\npub(crate) const SIZE: u64 = {size};\n");
+        let text = format!(
+            "/// Bytes of memory that L0 takes, from its first.\npub(crate) const SIZE: u64 = {size};\n"
+        );
         std::fs::write(out.join("l0_size.rs"), text).expect("OUT_DIR can be written");
         println!("cargo::rustc-cfg=has_l0");
     }
@@ -66,7 +69,11 @@ fn compiler(out: &Path, externs: &[(&str, &Path)]) -> Command {
 
 fn run(rustc: &mut Command) {
     let done = rustc.output().unwrap_or_else(|error| panic!("{rustc:?}: {error}"));
-    assert!(done.status.success(), "L0 does not compile:\n{}\n{rustc:?}", String::from_utf8_lossy(&done.stderr));
+    assert!(
+        done.status.success(),
+        "L0 does not compile:\n{}\n{rustc:?}",
+        String::from_utf8_lossy(&done.stderr)
+    );
 }
 
 /// A library of this project: beside us in the workspace, or with its version in its folder's name as where cargo
@@ -75,13 +82,20 @@ fn library(out: &Path, name: &str, externs: &[(&str, &Path)]) -> PathBuf {
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let version = env::var("CARGO_PKG_VERSION").expect("cargo sets it");
     let folders = [here.join("..").join(name), here.join("..").join(format!("{name}-{version}"))];
-    let source = folders.iter().map(|folder| folder.join("src")).find(|source| source.join("lib.rs").exists());
+    let source =
+        folders.iter().map(|folder| folder.join("src")).find(|source| source.join("lib.rs").exists());
     let source = source.unwrap_or_else(|| panic!("the sources of {name} are in none of {folders:?}"));
     println!("cargo::rerun-if-changed={}", source.display());
     let crate_name = name.replace('-', "_");
     let library = out.join(format!("lib{crate_name}.rlib"));
     let mut rustc = compiler(out, externs);
-    rustc.args(["--crate-type=rlib", "-Cembed-bitcode=yes", "--cap-lints=allow", "--crate-name", &crate_name]);
+    rustc.args([
+        "--crate-type=rlib",
+        "-Cembed-bitcode=yes",
+        "--cap-lints=allow",
+        "--crate-name",
+        &crate_name,
+    ]);
     run(rustc.arg("-o").arg(&library).arg(source.join("lib.rs")));
     library
 }

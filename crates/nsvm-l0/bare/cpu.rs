@@ -7,9 +7,15 @@ pub(crate) fn output(port: u16, size: u8, value: u32) {
     // SAFETY: no device of this machine can write to memory by itself; what could is held off.
     unsafe {
         match size {
-            1 => asm!("out dx, al", in("dx") port, in("al") value as u8, options(nomem, nostack, preserves_flags)),
-            2 => asm!("out dx, ax", in("dx") port, in("ax") value as u16, options(nomem, nostack, preserves_flags)),
-            _ => asm!("out dx, eax", in("dx") port, in("eax") value, options(nomem, nostack, preserves_flags)),
+            1 => {
+                asm!("out dx, al", in("dx") port, in("al") value as u8, options(nomem, nostack, preserves_flags))
+            }
+            2 => {
+                asm!("out dx, ax", in("dx") port, in("ax") value as u16, options(nomem, nostack, preserves_flags))
+            }
+            _ => {
+                asm!("out dx, eax", in("dx") port, in("eax") value, options(nomem, nostack, preserves_flags))
+            }
         }
     }
 }
@@ -20,9 +26,15 @@ pub(crate) fn input(port: u16, size: u8) -> u32 {
     // SAFETY: reading a port does not change memory.
     unsafe {
         match size {
-            1 => asm!("in al, dx", in("dx") port, inout("eax") value, options(nomem, nostack, preserves_flags)),
-            2 => asm!("in ax, dx", in("dx") port, inout("eax") value, options(nomem, nostack, preserves_flags)),
-            _ => asm!("in eax, dx", in("dx") port, inout("eax") value, options(nomem, nostack, preserves_flags)),
+            1 => {
+                asm!("in al, dx", in("dx") port, inout("eax") value, options(nomem, nostack, preserves_flags))
+            }
+            2 => {
+                asm!("in ax, dx", in("dx") port, inout("eax") value, options(nomem, nostack, preserves_flags))
+            }
+            _ => {
+                asm!("in eax, dx", in("dx") port, inout("eax") value, options(nomem, nostack, preserves_flags))
+            }
         }
     }
     value

@@ -2,7 +2,7 @@
 
 use crate::cpu;
 use nested_svm::Nested;
-use vmcb::{Cr4, CpuidEntry, Feature, Register, Vmcb};
+use vmcb::{CpuidEntry, Cr4, Feature, Register, Vmcb};
 
 /// The leaves that state some feature, or the width of physical addresses.
 const LEAVES: [(u32, u32); 9] = [

@@ -5,10 +5,18 @@ use nested_svm::{Memory as _, Page};
 use vmcb::layout::vmcb_field as f;
 use vmcb::{CsAttributes, Efer};
 
-/// Where L1's code was found last. A TLB may hold the same, and unlike a TLB it is never trusted: only an instruction
+/// Where L1's code was found lately. A TLB may hold the same, and unlike a TLB it is never trusted: only an instruction
 /// that the exit code names is taken from there.
 #[derive(Default)]
 pub(crate) struct Code {
+    /// By the lowest bits of the page's number.
+    pages: [Found; PAGES],
+}
+
+const PAGES: usize = 16;
+
+#[derive(Clone, Copy, Default)]
+struct Found {
     linear: u64,
     physical: u64,
 }
@@ -43,10 +51,11 @@ impl Code {
         let linear = if wide { rip } else { vmcb.vmcb().segment(f::cs).base.wrapping_add(rip) & 0xFFFF_FFFF };
         let (page, offset) = (linear & !0xFFF, linear & 0xFFF);
         let mut bytes = [0; 3];
-        // The common case: no prefix, on the page that was last found.
-        if page == self.linear
+        let found = self.slot(linear);
+        // The common case: no prefix, on a page that was found lately.
+        if page == found.linear
             && offset <= 0xFFD
-            && ram.read(self.physical | offset, &mut bytes).is_ok()
+            && ram.read(found.physical | offset, &mut bytes).is_ok()
             && let Some(length) = plain(code, bytes)
         {
             return Some(after(rip, length, wide));
@@ -54,25 +63,27 @@ impl Code {
         self.find(ram, vmcb, code, linear).map(|length| after(rip, length, wide))
     }
 
+    #[inline(always)]
+    fn slot(&mut self, linear: u64) -> &mut Found {
+        // The index is below the length, so nothing of a bounds check is left.
+        &mut self.pages[(linear >> 12) as usize % PAGES]
+    }
+
     #[cold]
     #[inline(never)]
     fn find(&mut self, ram: &Ram, vmcb: &Page, code: u64, linear: u64) -> Option<u64> {
         let wide = in_64_bit_mode(vmcb);
         let mut bytes = [0; LONGEST];
-        let mut count = 0;
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            let at = linear.wrapping_add(index as u64);
-            let at = if wide { at } else { at & 0xFFFF_FFFF };
-            let Some(physical) = translate(ram, vmcb.vmcb(), at) else { break };
-            if ram.read(physical, core::slice::from_mut(byte)).is_err() {
-                break;
-            }
-            if index == 0 {
-                *self = Self { linear: linear & !0xFFF, physical: physical & !0xFFF };
-            }
-            count += 1;
-        }
-        let bytes = bytes.get(..count)?;
+        let physical = translate(ram, vmcb.vmcb(), linear)?;
+        *self.slot(linear) = Found { linear: linear & !0xFFF, physical: physical & !0xFFF };
+        // What lies on the next page is read from there, and is left out where there is none.
+        let here = LONGEST.min(4096 - (linear & 0xFFF) as usize);
+        let (first, second) = bytes.split_at_mut(here);
+        ram.read(physical, first).ok()?;
+        let next = linear.wrapping_add(here as u64);
+        let next = translate(ram, vmcb.vmcb(), if wide { next } else { next & 0xFFFF_FFFF });
+        let whole = !second.is_empty() && next.is_some_and(|next| ram.read(next, second).is_ok());
+        let bytes = bytes.get(..if whole { LONGEST } else { here })?;
         let prefixes = bytes.iter().take_while(|&&byte| is_prefix(byte, wide)).count();
         let rest = bytes.get(prefixes..)?;
         let opcode = opcodes(code).iter().find(|opcode| rest.starts_with(opcode))?;

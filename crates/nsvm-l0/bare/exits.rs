@@ -248,7 +248,9 @@ impl L0 {
                 if decision == Decision::Undecided { verdict::UNDECIDED } else { ExitCode::INVALID.bits() }
             }
         };
-        for (field, value) in [(f::exitcode, exit_code), (f::exitinfo1, 0), (f::exitinfo2, 0), (f::eventinj, 0)] {
+        for (field, value) in
+            [(f::exitcode, exit_code), (f::exitinfo1, 0), (f::exitinfo2, 0), (f::eventinj, 0)]
+        {
             // It was read a moment ago.
             let _ = self.ram.write(address + u64::from(field.offset), &value.to_le_bytes());
         }
@@ -300,7 +302,8 @@ impl L0 {
                 };
                 let [eax, ebx, ecx, edx] = cpuid::answer(&self.nested, page.vmcb(), leaf, subleaf);
                 self.page().set(f::rax, eax.into());
-                (self.registers.rbx, self.registers.rcx, self.registers.rdx) = (ebx.into(), ecx.into(), edx.into());
+                (self.registers.rbx, self.registers.rcx, self.registers.rdx) =
+                    (ebx.into(), ecx.into(), edx.into());
                 Done::Next
             }
             code::MSR => self.msr(),

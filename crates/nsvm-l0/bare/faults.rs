@@ -28,7 +28,9 @@ pub(crate) fn catch() {
 
 #[unsafe(no_mangle)]
 extern "C" fn unexpected_fault(vector: u64, error: u64, rip: u64) -> ! {
-    crate::log::fail(format_args!("a fault of L0 itself: vector {vector}, error code {error:#x}, RIP {rip:#x}"))
+    crate::log::fail(format_args!(
+        "a fault of L0 itself: vector {vector}, error code {error:#x}, RIP {rip:#x}"
+    ))
 }
 
 global_asm!(

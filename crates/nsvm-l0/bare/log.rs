@@ -95,10 +95,14 @@ impl Log {
                 let _ = write!(Serial, "there is no memory at this address; #GP(0)");
             }
             Refusal::NoMap(at) => {
-                let _ = write!(Serial, "there is no memory for the permission map at {at:#x}; VMEXIT_INVALID");
+                let _ =
+                    write!(Serial, "there is no memory for the permission map at {at:#x}; VMEXIT_INVALID");
             }
             Refusal::NoPdptes(at) => {
-                let _ = write!(Serial, "there is no memory for L2's page directory pointers at {at:#x}; VMEXIT_INVALID");
+                let _ = write!(
+                    Serial,
+                    "there is no memory for L2's page directory pointers at {at:#x}; VMEXIT_INVALID"
+                );
             }
         }
         let _ = writeln!(Serial);

@@ -83,7 +83,9 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
     // SAFETY: the entry calls this function once.
     let pages = unsafe { &mut *PAGES.0.get() };
     if let Err(bridge) = ports::hold_bus_masters() {
-        fail(format_args!("the host bridge is {bridge:08x}, not that of QEMU's `-M pc`: bus mastering cannot be held off"));
+        fail(format_args!(
+            "the host bridge is {bridge:08x}, not that of QEMU's `-M pc`: bus mastering cannot be held off"
+        ));
     }
     let map = Map::read(start_info, home).unwrap_or_else(|why| fail(format_args!("{why}")));
     let mut ram = Ram::new(home);
@@ -174,7 +176,8 @@ fn move_bundle(home: u64) -> (Bundle, u64) {
 fn virtual_cpu(bundle: &Bundle) -> Limits {
     let encoded = bundle.limits();
     if !encoded.is_empty() {
-        return Limits::decode(encoded).unwrap_or_else(|error| fail(format_args!("L1's virtual CPU: {error}")));
+        return Limits::decode(encoded)
+            .unwrap_or_else(|error| fail(format_args!("L1's virtual CPU: {error}")));
     }
     // No emulation has it, and CPUID of none says so.
     let mut cpu = cpuid::host().with(Feature::LmsleUnsupported, true);

@@ -3,7 +3,8 @@
 //! An address of L1 is the same address of the machine, but for L0's own region: there L1 finds one page, which holds
 //! whatever was written to any of them, and so it does above 4 GiB.
 
-use nested_svm::{Memory, NoMemory, Tables};
+use core::ops::Range;
+use nested_svm::{Memory, NoMemory, Page, Tables};
 
 const PAGE: u64 = 4096;
 const LARGE: u64 = 2 << 20;
@@ -47,6 +48,19 @@ impl Memory for Ram {
         let to = self.at(address, bytes.len())?;
         // SAFETY: as above.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn store(&mut self, address: u64, page: &Page, parts: &[Range<usize>]) -> Result<(), NoMemory> {
+        // One test for all parts, which are constants: what is left are plain moves.
+        let to = self.at(address, page.bytes().len())?;
+        for part in parts {
+            if let Some(bytes) = page.bytes().get(part.clone()) {
+                // SAFETY: the page is memory of L1, where nothing of L0 stands, and the part lies within.
+                unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to.add(part.start), bytes.len()) }
+            }
+        }
         Ok(())
     }
 }

@@ -48,7 +48,10 @@ fn zeros(ram: &mut Ram, start: u64, end: u64) -> Result<(), NoMemory> {
 fn write_info(ram: &mut Ram, bundle: &Bundle, at: u64, map: &Map, info: u64) -> Result<(), NoMemory> {
     zeros(ram, info, at)?;
     let mut words = |address: u64, values: &[u64]| {
-        values.iter().zip(0..).try_for_each(|(&value, index)| ram.write(address + 4 * index, &(value as u32).to_le_bytes()))
+        values
+            .iter()
+            .zip(0..)
+            .try_for_each(|(&value, index)| ram.write(address + 4 * index, &(value as u32).to_le_bytes()))
     };
     let name = info + 128;
     let mut end = name + NAME.len() as u64;
@@ -68,7 +71,10 @@ fn write_info(ram: &mut Ram, bundle: &Bundle, at: u64, map: &Map, info: u64) -> 
     }
     let upper = map.ranges().iter().find(|range| range.base == 0x10_0000 && range.kind == 1);
     let upper = upper.map_or(0, |range| range.size / 1024);
-    words(info, &[FLAGS.into(), 640 - 1, upper, 0, at + u64::from(bundle.command_line().offset), modules, modules_at])?;
+    words(
+        info,
+        &[FLAGS.into(), 640 - 1, upper, 0, at + u64::from(bundle.command_line().offset), modules, modules_at],
+    )?;
     words(info + 44, &[map_size, map_at, 0, 0, 0, name])?;
     ram.write(name, NAME)
 }

@@ -175,7 +175,8 @@ fn elf(flat: &[u8]) -> Vec<u8> {
     const NOTE: u64 = 0x1000;
     // The first 8 KiB must not hold a multiboot header, and L1's image has one: QEMU would look at it first.
     const START: u64 = 0x4000;
-    let quad = |to: &mut Vec<u8>, values: &[u64]| to.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    let quad =
+        |to: &mut Vec<u8>, values: &[u64]| to.extend(values.iter().flat_map(|value| value.to_le_bytes()));
     let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     put(&mut file, &[62 << 16 | 2, 1]);
     quad(&mut file, &[LOAD, 64, 0]);

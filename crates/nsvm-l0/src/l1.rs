@@ -26,7 +26,9 @@ pub struct Segment {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum L1Error {
     /// No header in the first 8 KiB.
-    #[error("it is no multiboot (version 1) kernel: its first 8 KiB have no header (1BADB002h, flags, checksum)")]
+    #[error(
+        "it is no multiboot (version 1) kernel: its first 8 KiB have no header (1BADB002h, flags, checksum)"
+    )]
     NoHeader,
     /// The header asks for what L0 does not do.
     #[error("its multiboot header asks for what L0 does not give: flags {0:#x}, of which 10003h are known")]
@@ -101,7 +103,8 @@ fn by_addresses(bytes: &Bytes<'_>, header: u64) -> Result<L1, L1Error> {
         end => start + end.checked_sub(load).ok_or(ORDER)? as usize,
     };
     let given = start..end;
-    let length = bytes.0.get(given.clone()).ok_or(L1Error::Damaged("it is shorter than its header says"))?.len();
+    let length =
+        bytes.0.get(given.clone()).ok_or(L1Error::Damaged("it is shorter than its header says"))?.len();
     let length = u32::try_from(length).map_err(|_| ORDER)?;
     let size = match bss_end {
         0 => length,
@@ -177,7 +180,16 @@ mod tests {
     fn flat(load: u32, load_end: u32, bss_end: u32) -> Vec<u8> {
         let mut image = vec![0x90; 16];
         let flags = ADDRESSES;
-        image.extend(words(&[MAGIC, flags, 0_u32.wrapping_sub(MAGIC + flags), load + 16, load, load_end, bss_end, load + 48]));
+        image.extend(words(&[
+            MAGIC,
+            flags,
+            0_u32.wrapping_sub(MAGIC + flags),
+            load + 16,
+            load,
+            load_end,
+            bss_end,
+            load + 48,
+        ]));
         image.extend([0xF4; 16]);
         image
     }
@@ -207,7 +219,13 @@ mod tests {
     fn an_elf_kernel_whose_entry_is_virtual() {
         let image = elf32(0xC010_000C, 0x10_0000);
         let l1 = L1::parse(&image).expect("a kernel");
-        assert_eq!(l1, L1 { entry: 0x10_000C, segments: vec![Segment { address: 0x10_0000, size: 0x2000, given: 84..100 }] });
+        assert_eq!(
+            l1,
+            L1 {
+                entry: 0x10_000C,
+                segments: vec![Segment { address: 0x10_0000, size: 0x2000, given: 84..100 }]
+            }
+        );
         assert!(L1::parse(&elf32(0x10_0000, 0x10_0000)).is_err(), "an entry outside");
         assert!(L1::parse(&elf32(0xC010_0000, 0xFFFF_F000)).is_err(), "beyond 4 GiB");
     }

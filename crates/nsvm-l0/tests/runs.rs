@@ -14,7 +14,12 @@ fn image() -> &'static [u8] {
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/l1");
         let output = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("l1.bin");
         let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-        rustc.current_dir(&here).args(["--edition=2024", "--crate-type=bin", "--target", "x86_64-unknown-linux-gnu"]);
+        rustc.current_dir(&here).args([
+            "--edition=2024",
+            "--crate-type=bin",
+            "--target",
+            "x86_64-unknown-linux-gnu",
+        ]);
         for option in [
             "panic=abort",
             "opt-level=2",
@@ -31,7 +36,8 @@ fn image() -> &'static [u8] {
         ] {
             rustc.args(["-C", option]);
         }
-        let done = rustc.arg("-Dwarnings").arg("-o").arg(&output).arg("main.rs").output().expect("rustc runs");
+        let done =
+            rustc.arg("-Dwarnings").arg("-o").arg(&output).arg("main.rs").output().expect("rustc runs");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         std::fs::read(output).expect("rustc wrote it")
     })
@@ -40,8 +46,10 @@ fn image() -> &'static [u8] {
 /// The emulator; nothing where there is none.
 fn qemu() -> Option<Command> {
     let program = std::env::var_os("NSVM_QEMU").unwrap_or_else(|| "qemu-system-x86_64".into());
-    let found = Command::new(&program).arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
-    let required = std::env::var("NSVM_LAB_REQUIRE").is_ok_and(|list| list.split(',').any(|name| name == "qemu"));
+    let found =
+        Command::new(&program).arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
+    let required =
+        std::env::var("NSVM_LAB_REQUIRE").is_ok_and(|list| list.split(',').any(|name| name == "qemu"));
     assert!(found || !required, "{program:?} is required");
     if !found {
         eprintln!("skipped: {program:?} is not installed");
@@ -64,7 +72,8 @@ const COUNTING: [&str; 2] = ["-icount", "shift=0,sleep=off"];
 /// Runs a test of the test hypervisors; on the bare emulator without a setup.
 fn run(test: &str, setup: Option<&Setup>, more: &[&str]) -> Option<Ran> {
     let mut command = qemu()?;
-    let name: String = test.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
+    let name: String =
+        test.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
     let stem = format!("{name}-{}-{:?}", setup.is_some(), std::thread::current().id());
     let file = |kind: &str| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{stem}.{kind}"));
     machine(&mut command, setup.map_or(128, |setup| setup.memory));
@@ -100,7 +109,8 @@ fn l1_gets_its_memory_and_modules() {
     let modules = vec![(vec![7; 5000], "first one".to_owned()), (vec![9], String::new())];
     let setup = Setup { modules, memory: 64, ..Setup::default() };
     let Some(ran) = passes("hello", &setup) else { return };
-    let sum = |bytes: &[u8]| bytes.iter().fold(0_u32, |sum, &byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let sum =
+        |bytes: &[u8]| bytes.iter().fold(0_u32, |sum, &byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     for line in [
         "memory 639 KiB below 1 MiB, 64512 KiB above".to_owned(),
         "range 0x00100000 0x03f00000 1".to_owned(),
@@ -118,7 +128,10 @@ fn a_refused_vmrun_is_explained() {
     let mut lines = ran.log.lines().skip_while(|line| !line.contains("refused"));
     let line = lines.next().unwrap_or("");
     assert!(line.starts_with("l0: VMRUN of 0x"), "{line}");
-    assert!(line.ends_with(" refused: evt-exc-cp-without-shstk (EVENTINJ=0x80000315) VMEXIT_INVALID"), "{line}");
+    assert!(
+        line.ends_with(" refused: evt-exc-cp-without-shstk (EVENTINJ=0x80000315) VMEXIT_INVALID"),
+        "{line}"
+    );
     assert!(lines.next().is_some_and(|line| line.ends_with(" follows:")));
     let page = page_of(lines);
     assert_eq!(page[0xA8..0xB0], 0x8000_0315_u64.to_le_bytes());
@@ -137,7 +150,9 @@ fn page_of<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<u8> {
         let Ok(offset) = usize::from_str_radix(offset, 16) else { break };
         page.resize(offset, 0);
         let digits: String = rest.chars().take(39).filter(|letter| *letter != ' ').collect();
-        page.extend((0..16).map(|byte| u8::from_str_radix(&digits[2 * byte..2 * byte + 2], 16).expect("hexadecimal")));
+        page.extend(
+            (0..16).map(|byte| u8::from_str_radix(&digits[2 * byte..2 * byte + 2], 16).expect("hexadecimal")),
+        );
     }
     assert_eq!(page.len(), 4096);
     page
@@ -146,14 +161,18 @@ fn page_of<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<u8> {
 /// The refused set follows the virtual CPU, also one that the machine below cannot run.
 #[test]
 fn verdicts_follow_the_virtual_cpu() {
-    for (cpu, second) in [("EPYC-Genoa,+shstk,phys-bits=52", "0xf0000000, then 0xf0000000"), ("EPYC-Genoa,-shstk,phys-bits=52", "0xffffffffffffffff, then 0xf0000000")] {
+    for (cpu, second) in [
+        ("EPYC-Genoa,+shstk,phys-bits=52", "0xf0000000, then 0xf0000000"),
+        ("EPYC-Genoa,-shstk,phys-bits=52", "0xffffffffffffffff, then 0xf0000000"),
+    ] {
         let limits = Limits::compile(&Cpu::parse(cpu).expect("a CPU"), Policy::VirtualCpu);
         let setup = Setup { limits: Some(limits), verdict_only: true, ..Setup::default() };
         let Some(ran) = run("refused", Some(&setup), &[]) else { return };
         assert!(ran.output.contains(&format!("EXITCODE {second}")), "{cpu}: {}", ran.output);
     }
     // To run it is another matter.
-    let limits = Limits::compile(&Cpu::parse("EPYC-Genoa,+shstk,phys-bits=40").expect("a CPU"), Policy::VirtualCpu);
+    let limits =
+        Limits::compile(&Cpu::parse("EPYC-Genoa,+shstk,phys-bits=40").expect("a CPU"), Policy::VirtualCpu);
     let setup = Setup { limits: Some(limits), ..Setup::default() };
     let Some(ran) = run("refused", Some(&setup), &[]) else { return };
     assert_eq!(ran.code, i32::from(nsvm_l0::bundle::ended::FAILED));
@@ -197,7 +216,10 @@ fn round_trips_are_short() {
     assert_eq!((bare.code, ran.code), (0, 0), "{}{}", ran.output, ran.log);
     let number = |text: &str, before: &str| -> u64 {
         let rest = text.split(before).nth(1).unwrap_or_default();
-        rest.split(|letter: char| !letter.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).expect(before)
+        rest.split(|letter: char| !letter.is_ascii_digit())
+            .next()
+            .and_then(|digits| digits.parse().ok())
+            .expect(before)
     };
     for (before, bar) in
         [("first instruction ", 1000), ("L1's next ", 500), ("VMLOAD ", 300), ("VMSAVE ", 300)]

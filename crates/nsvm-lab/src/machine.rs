@@ -78,11 +78,14 @@ impl L0 {
 impl Machine for L0 {
     fn prepare(&self, image: &Image, folder: &Path) -> Result<Command, Error> {
         let setup = nsvm_l0::Setup { limits: self.limits.clone(), quiet: true, ..nsvm_l0::Setup::default() };
-        let kernel = nsvm_l0::kernel(image.flat(), &setup).map_err(|error| Error::Missing(error.to_string()))?;
+        let kernel =
+            nsvm_l0::kernel(image.flat(), &setup).map_err(|error| Error::Missing(error.to_string()))?;
         let mut command = (self.start)();
         nsvm_l0::machine(&mut command, setup.memory);
         let log = folder.join(Self::LOG).to_string_lossy().replace(',', ",,");
-        command.args(["-serial", "none", "-debugcon", "stdio", "-chardev"]).arg(format!("file,id=log,path={log}"));
+        command
+            .args(["-serial", "none", "-debugcon", "stdio", "-chardev"])
+            .arg(format!("file,id=log,path={log}"));
         // COM2 by its ports: the payload does not use COM1.
         command.args(["-device", "isa-serial,chardev=log,index=1", "-kernel"]);
         command.arg(write(folder, "l0.elf", &kernel)?);
@@ -94,7 +97,9 @@ impl Machine for L0 {
         let log = std::fs::read(folder.join(Self::LOG)).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let words = log.lines().filter(|line| line.starts_with("l0: ")).map(str::to_owned);
-        words.last().or_else(|| complaints.iter().find(|line| line.contains("fatal:")).or(complaints.last()).cloned())
+        words
+            .last()
+            .or_else(|| complaints.iter().find(|line| line.contains("fatal:")).or(complaints.last()).cloned())
     }
 }
 

@@ -63,8 +63,10 @@ pub(crate) fn run(arguments: &L0Run, out: &mut dyn Write) -> Result<u8, Error> {
     let log = match &arguments.log {
         Some(path) => {
             // QEMU's own error would name its option instead of ours.
-            std::fs::write(path, "")
-                .map_err(|error| Error::Input { file: path.display().to_string(), message: error.to_string() })?;
+            std::fs::write(path, "").map_err(|error| Error::Input {
+                file: path.display().to_string(),
+                message: error.to_string(),
+            })?;
             // A comma in a path is written twice.
             path.to_string_lossy().replace(',', ",,")
         }

@@ -37,7 +37,8 @@ fn pointer(random: &mut Random) -> u64 {
         0..=3 => arena,
         4 => HOME + (random.below(0x400) << 12),
         5 => random.next(),
-        6 => [0, 0xA_0000, 0xF_F000, 0xFEE0_0000, 0xFFFF_F000, 1 << 32, 1 << 39, (1 << 40) - 4096][random.below(8) as usize],
+        6 => [0, 0xA_0000, 0xF_F000, 0xFEE0_0000, 0xFFFF_F000, 1 << 32, 1 << 39, (1 << 40) - 4096]
+            [random.below(8) as usize],
         _ => arena | random.below(4096),
     }
 }
@@ -89,7 +90,10 @@ fn mutate(random: &mut Random) {
         VMCB.write(field::EVENTINJ, random.next() | 1 << 31);
     }
     // What brings L1 back from an L2 that spins or shuts down: it is L1 that would hang, not L0.
-    VMCB.write32(field::MISC1, VMCB.read(field::MISC1) as u32 | 1 | 1 << 24 | 1 << 31 | if random.one_in(2) { 3 << 27 } else { 0 });
+    VMCB.write32(
+        field::MISC1,
+        VMCB.read(field::MISC1) as u32 | 1 | 1 << 24 | 1 << 31 | if random.one_in(2) { 3 << 27 } else { 0 },
+    );
     VMCB.write32(field::EXCEPTIONS, u32::MAX);
     VMCB.write(field::INT_CTL, VMCB.read(field::INT_CTL) | 1 << 24);
     // No writes of L2 to this program: tables of L1's own are not for it.
@@ -104,7 +108,8 @@ pub(crate) fn run(rounds: u64, seed: u64) -> bool {
     let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     // Seldom enough that L2 gets somewhere: L0's log takes its time.
     cpu::start_timer(23864);
-    let (mut faults, mut invalid, mut vmmcalls, mut npf, mut timer, mut other) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut faults, mut invalid, mut vmmcalls, mut npf, mut timer, mut other) =
+        (0_u64, 0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
     for round in 0..rounds {
         if round % 64 == 0 {
             shuffle(&mut random);
@@ -139,7 +144,9 @@ pub(crate) fn run(rounds: u64, seed: u64) -> bool {
             _ => other += 1,
         }
     }
-    say!("{rounds} VMRUNs: {faults} faults, {invalid} refused, {vmmcalls} VMMCALL, {npf} nested page faults, {timer} by the timer, {other} others");
+    say!(
+        "{rounds} VMRUNs: {faults} faults, {invalid} refused, {vmmcalls} VMMCALL, {npf} nested page faults, {timer} by the timer, {other} others"
+    );
     home_is_nobodys() && devices()
 }
 

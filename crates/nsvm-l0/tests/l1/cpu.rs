@@ -68,7 +68,9 @@ pub(crate) fn write_msr(msr: u32, value: u64) {
 pub(crate) fn read_msr(msr: u32) -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: it changes nothing.
-    unsafe { asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) }
+    unsafe {
+        asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
+    }
     u64::from(low) | u64::from(high) << 32
 }
 
@@ -196,7 +198,9 @@ pub(crate) fn load_idt() {
 
 /// The timer on vector 20h, at 1,193,182 Hz divided by this; everything else masked.
 pub(crate) fn start_timer(divisor: u16) {
-    for (port, value) in [(0x20, 0x11), (0xA0, 0x11), (0x21, 0x20), (0xA1, 0x28), (0x21, 4), (0xA1, 2), (0x21, 1), (0xA1, 1)] {
+    for (port, value) in
+        [(0x20, 0x11), (0xA0, 0x11), (0x21, 0x20), (0xA1, 0x28), (0x21, 4), (0xA1, 2), (0x21, 1), (0xA1, 1)]
+    {
         outb(port, value);
     }
     outb(0x21, 0xFE);

@@ -97,7 +97,9 @@ pub(crate) fn lay_out(page: &Page, code: Code) {
     // VMRUN, VMMCALL
     page.write32(field::MISC2, 3);
     page.write(field::ASID, 1);
-    for (offset, segment) in [(0x400, 0x0C93_0010), (0x410, 0x029B_0008), (0x420, 0x0C93_0010), (0x430, 0x0C93_0010)] {
+    for (offset, segment) in
+        [(0x400, 0x0C93_0010), (0x410, 0x029B_0008), (0x420, 0x0C93_0010), (0x430, 0x0C93_0010)]
+    {
         page.write(offset, 0xFFFF_FFFF << 32 | segment);
     }
     for (offset, value) in [
@@ -179,7 +181,12 @@ fn hello(info: u32) -> bool {
         // SAFETY: a module stands where the information says.
         let bytes = unsafe { core::slice::from_raw_parts(start as *const u8, (end - start) as usize) };
         let sum = bytes.iter().fold(0_u32, |sum, &byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-        say!("module of {} bytes, sum {sum:#x}, page-aligned {}: {}", bytes.len(), start % 4096 == 0, text_at(word(row + 8)));
+        say!(
+            "module of {} bytes, sum {sum:#x}, page-aligned {}: {}",
+            bytes.len(),
+            start % 4096 == 0,
+            text_at(word(row + 8))
+        );
     }
     lay_out(&VMCB, Code::Vmmcall);
     cpu::vmrun(VMCB.address()) && VMCB.read(field::EXITCODE) == VMMCALL
@@ -202,7 +209,8 @@ fn refused() -> bool {
 /// Instructions, where time counts those (`-icount shift=0,sleep=off`): the least of many.
 fn icount() -> bool {
     const ROUNDS: u32 = 1000;
-    let (mut entry, mut exit, mut load, mut save, mut none) = (u64::MAX, u64::MAX, u64::MAX, u64::MAX, u64::MAX);
+    let (mut entry, mut exit, mut load, mut save, mut none) =
+        (u64::MAX, u64::MAX, u64::MAX, u64::MAX, u64::MAX);
     lay_out(&VMCB, Code::Timed);
     for _ in 0..ROUNDS {
         VMCB.write(field::RIP, Code::Timed.address());
