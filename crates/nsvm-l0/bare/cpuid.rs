@@ -29,6 +29,17 @@ pub(crate) fn host() -> vmcb::Cpu {
     vmcb::Cpu::from_cpuid(&table)
 }
 
+/// Logs L1's virtual CPU, as `cpuid -r` prints it: `nsvm check LOG --cpu cpuid:LOG` reads that.
+pub(crate) fn tell(nested: &Nested, vmcb: Vmcb<'_>) {
+    crate::log::line(format_args!("L1's CPU by its CPUID:"));
+    for (leaf, subleaf) in [(0, 0), (0x8000_0000, 0)].into_iter().chain(LEAVES) {
+        let [eax, ebx, ecx, edx] = answer(nested, vmcb, leaf, subleaf);
+        crate::log::plain(format_args!(
+            "0x{leaf:08x} 0x{subleaf:02x}: eax=0x{eax:08x} ebx=0x{ebx:08x} ecx=0x{ecx:08x} edx=0x{edx:08x}"
+        ));
+    }
+}
+
 /// The answer to CPUID of L1, or of an L2 whose CPUID L1 does not intercept.
 pub(crate) fn answer(nested: &Nested, vmcb: Vmcb<'_>, leaf: u32, subleaf: u32) -> [u32; 4] {
     let mut answer = cpu::cpuid(leaf, subleaf);

@@ -32,8 +32,13 @@ impl fmt::Write for Serial {
 
 /// A line of the log.
 pub(crate) fn line(text: fmt::Arguments<'_>) {
+    plain(format_args!("l0: {text}"));
+}
+
+/// A line for another program to read.
+pub(crate) fn plain(text: fmt::Arguments<'_>) {
     // Writing to the port does not fail.
-    let _ = writeln!(Serial, "l0: {text}");
+    let _ = writeln!(Serial, "{text}");
 }
 
 /// L0 cannot go on.

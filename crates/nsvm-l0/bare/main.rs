@@ -149,6 +149,9 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         vmcb01,
         vmcb02,
     };
+    if bundle.limits().is_empty() && bundle.flags() & flag::QUIET == 0 {
+        cpuid::tell(&l0.nested, l0.vmcb01.vmcb());
+    }
     l0.run()
 }
 

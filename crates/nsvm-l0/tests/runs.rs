@@ -11,7 +11,7 @@ use vmcb::{Cpu, Limits, Policy};
 fn image() -> &'static [u8] {
     static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
     IMAGE.get_or_init(|| {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/l1");
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("l1");
         let output = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("l1.bin");
         let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
         rustc.current_dir(&here).args([
@@ -133,29 +133,13 @@ fn a_refused_vmrun_is_explained() {
         "{line}"
     );
     assert!(lines.next().is_some_and(|line| line.ends_with(" follows:")));
-    let page = page_of(lines);
+    let found: Vec<_> =
+        vmcb_dump::Reader::new(ran.log.as_bytes()).collect::<Result<_, _>>().expect("it can be read");
+    assert_eq!(found.len(), 1, "the log has one VMCB");
+    let page = found[0].vmcb.complete().expect("all of it");
     assert_eq!(page[0xA8..0xB0], 0x8000_0315_u64.to_le_bytes());
     assert_eq!(page[0x4D0..0x4D8], 0x1500_u64.to_le_bytes(), "EFER as L1 wrote it");
     assert_eq!(ran.log.matches(" refused: ").count(), 1, "the second event is legal");
-}
-
-/// The rows of an `xxd -a` dump.
-fn page_of<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<u8> {
-    let mut page: Vec<u8> = Vec::new();
-    for line in lines {
-        if line == "*" {
-            continue;
-        }
-        let Some((offset, rest)) = line.split_once(": ") else { break };
-        let Ok(offset) = usize::from_str_radix(offset, 16) else { break };
-        page.resize(offset, 0);
-        let digits: String = rest.chars().take(39).filter(|letter| *letter != ' ').collect();
-        page.extend(
-            (0..16).map(|byte| u8::from_str_radix(&digits[2 * byte..2 * byte + 2], 16).expect("hexadecimal")),
-        );
-    }
-    assert_eq!(page.len(), 4096);
-    page
 }
 
 /// The refused set follows the virtual CPU, also one that the machine below cannot run.

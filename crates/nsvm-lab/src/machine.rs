@@ -96,10 +96,8 @@ impl Machine for L0 {
     fn reason(&self, folder: &Path, complaints: &[String]) -> Option<String> {
         let log = std::fs::read(folder.join(Self::LOG)).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
-        let words = log.lines().filter(|line| line.starts_with("l0: ")).map(str::to_owned);
-        words
-            .last()
-            .or_else(|| complaints.iter().find(|line| line.contains("fatal:")).or(complaints.last()).cloned())
+        let own = log.lines().rfind(|line| line.starts_with("l0: ")).map(str::to_owned);
+        own.or_else(|| complaints.iter().find(|line| line.contains("fatal:")).or(complaints.last()).cloned())
     }
 }
 

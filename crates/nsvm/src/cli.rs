@@ -365,6 +365,8 @@ SUBJECTS:
   kvm@PACKAGE@SUITE           the same, by the name of its package: linux-image-6.1.0-56-amd64@bookworm
   kvm=VMLINUZ,MODULES         KVM of this kernel; MODULES is its folder lib/modules/VERSION
   kvm-host                    KVM of this machine
+  l0, l0@trixie, l0=PATH      our L0 on nested-svm, in the QEMU that qemu, qemu@trixie, qemu=PATH are
+  l0:CPU                      the same with this virtual CPU for L1, as --cpu of `nsvm check` takes it
   Without any: model qemu bochs kvm@bookworm kvm@sid, that is, KVM before and after it checked EVENTINJ.
 
 EXAMPLES:
@@ -389,7 +391,7 @@ pub(crate) struct LabRun {
     /// Only cases whose id, or family, matches; `*` is any text, patterns are separated by commas
     #[arg(long, value_name = "GLOB")]
     pub(crate) only: Option<String>,
-    /// Subjects that must not be missing, separated by commas: model, qemu, bochs, kvm
+    /// Subjects that must not be missing, separated by commas: model, qemu, bochs, kvm, l0
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) require: Vec<String>,
     /// Ask KVM of this machine too: the subject kvm-host
@@ -448,10 +450,12 @@ mastering, ISA DMA and fw_cfg's DMA are held off. The CPU below is QEMU's `max`.
 
 LOG:
   One line for each VMRUN that is refused: address, ids of the broken rules, the values that they read, what
-  VMRUN does. Behind it stands the VMCB as `xxd` writes it: `nsvm check` reads the log.
+  VMRUN does. Behind it stands the VMCB as `xxd` writes it: `nsvm check` reads the log. Without --cpu the log
+  begins with L1's CPU, as `nsvm check --cpu cpuid:LOG` reads it.
 
 EXAMPLES:
-  nsvm l0 run --l1 hypervisor.elf --append 'console=com1' --log l0.log; nsvm check l0.log
+  nsvm l0 run --l1 hypervisor.elf --append 'console=com1' --log l0.log
+  nsvm check l0.log --cpu cpuid:l0.log --phase before
   nsvm l0 run --l1 xen.gz.elf --module 'dom0.bin quiet' --memory 512
   nsvm l0 run --l1 hypervisor.elf --cpu EPYC-Genoa,+shstk,phys-bits=52 --verdict-only
 

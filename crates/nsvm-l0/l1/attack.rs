@@ -83,7 +83,7 @@ fn mutate(random: &mut Random) {
     }
     for _ in 0..random.below(4) {
         let bit = random.below(8 * 0x6C0);
-        let offset = (bit / 8 & !7) as usize;
+        let offset = (bit / 64 * 8) as usize;
         VMCB.write(offset, VMCB.read(offset) ^ 1 << (bit % 64));
     }
     if random.one_in(2) {

@@ -7,7 +7,7 @@
 mod attack;
 mod boot;
 mod cpu;
-#[path = "../../bare/symbols.rs"]
+#[path = "../bare/symbols.rs"]
 mod symbols;
 
 use core::cell::UnsafeCell;
