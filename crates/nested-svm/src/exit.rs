@@ -1,15 +1,15 @@
 //! #VMEXIT of L2: whose it is, and what L1 sees of it.
 
-use crate::delivery::{self, Combined, combine};
 use crate::intercept::Cause;
+use crate::maps::{self, Access};
 use crate::memory::Memory;
-use crate::nested::{Guest, Nested, World};
+use crate::nested::{Flush, Guest, Nested, World};
 use crate::page::Page;
 use crate::shadow::{NestedFault, Resolved, Tables};
 use crate::trace::{Trace, Traced};
 use crate::vmcb02;
 use vmcb::layout::vmcb_field as f;
-use vmcb::{Environment, Event, EventType, ExitCode, Feature, Rflags, Vector};
+use vmcb::{Environment, Event, ExitCode, Feature, Rflags};
 
 /// What became of an exit of L2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,7 +21,7 @@ pub enum Exit {
     /// It is L0's, as VMCB02 shows it. After L0 has dealt with it, L2 runs on; an event whose delivery it interrupted
     /// stands in EVENTINJ again.
     ForL0,
-    /// L2 cannot go on: a fault during the delivery of #DF, with L1 not intercepting the shutdown.
+    /// The guest cannot go on: a fault during the delivery of #DF, and L1, if it is L2, does not intercept the shutdown.
     Shutdown,
 }
 
@@ -31,134 +31,66 @@ impl Nested {
     pub fn exit<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) -> Exit {
         let code = world.vmcb02.vmcb().exit_code();
         let cause = Cause::of(code);
-        match cause {
+        let reflects = match cause {
             Cause::Bit(..) => {
-                if cause.intercepted(&self.vmcb12) {
-                    return self.hand_over(world, code);
-                }
+                cause.intercepted(&self.vmcb12) && !(physical(code) && cause.intercepted(world.vmcb01))
             }
-            Cause::Port | Cause::Msr => {
-                if cause.intercepted(&self.vmcb12) && self.map_says_l1(world, cause) {
-                    return self.hand_over(world, code);
-                }
-            }
+            Cause::Port | Cause::Msr => cause.intercepted(&self.vmcb12) && self.map_says_l1(world, cause),
             Cause::NestedPageFault => return self.nested_page_fault(world),
             Cause::Refused => return self.host_refused(world, code),
-            Cause::Impossible => {}
+            Cause::NotOffered => false,
+        };
+        if reflects {
+            let info = self.exit_info(world.vmcb02, code);
+            self.hand_over(world, code, info);
+            return Exit::ToL1;
         }
-        self.keep(world);
+        self.keep(world.vmcb02, code);
         Exit::ForL0
     }
 
     /// Hands an exit to L1 that L0 found in the place of the one that the hardware gave: an exception that it raises for
-    /// L2, for one.
+    /// L2, for one. Nothing happens where L2 does not run.
     pub fn reflect<M: Memory, T: Tables, L: Trace>(
         &mut self,
         world: &mut World<'_, M, T, L>,
         code: ExitCode,
         info: [u64; 2],
     ) {
-        // What was to be delivered and was not is what this exit interrupts.
-        let interrupted = self.undelivered(world.vmcb02);
-        self.to_l1(world, code, info, interrupted);
+        if self.guest == Guest::L2 {
+            // What was to be delivered and was not is what this exit interrupts.
+            let event = world.vmcb02.vmcb().event_inj();
+            self.end_l2(world, code, info, if event.valid() { event } else { Event::from_bits(0) });
+        }
     }
 
-    /// Gives an event to the guest that runs: L0's own, or an exception that it raises for an instruction.
-    ///
-    /// Of L2, an exception that L1 intercepts becomes L1's exit. An event that finds another one on its way is delivered
-    /// with it, after it or as #DF, by the rules for such pairs; none is lost.
-    pub fn inject<M: Memory, T: Tables, L: Trace>(
-        &mut self,
-        world: &mut World<'_, M, T, L>,
-        event: Event,
-    ) -> Exit {
-        if self.guest == Guest::L2
-            && event.event_type() == EventType::EXCEPTION
-            && Cause::Bit(f::intercept_exceptions, event.vector().number() & 31).intercepted(&self.vmcb12)
-        {
-            let code = ExitCode::from_bits(0x40 + u64::from(event.vector().number() & 31));
-            let info2 = if event.vector().number() == PF { world.vmcb02.get(f::cr2) } else { 0 };
-            self.reflect(world, code, [event.error_code().into(), info2]);
-            return Exit::ToL1;
-        }
-        let page = match self.guest {
-            Guest::L1 => &mut *world.vmcb01,
-            Guest::L2 => &mut *world.vmcb02,
-        };
-        let before = page.vmcb().event_inj();
-        if !before.valid() {
-            page.set(f::eventinj, event.bits());
-            self.injected = true;
-            return Exit::Resume;
-        }
-        if event.event_type() != EventType::EXCEPTION {
-            return self.wait(event);
-        }
-        match combine(before, event) {
-            Combined::Second => page.set(f::eventinj, event.bits()),
-            Combined::SecondThenFirst => {
-                page.set(f::eventinj, event.bits());
-                return self.wait(before);
+    /// Forgets what the shadow holds of L1's nested tables: after L0 changed what L1's memory is on the host.
+    pub fn forget<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
+        world.shadow.renew();
+        self.flush_at_least(Flush::Asid);
+        if self.guest == Guest::L2 {
+            if self.enabled.nested_paging {
+                self.new_root(world);
             }
-            Combined::DoubleFault => {
-                page.set(f::eventinj, 0);
-                return self.inject(world, delivery::double_fault());
-            }
-            Combined::Shutdown => {
-                page.set(f::eventinj, 0);
-                if self.guest == Guest::L2 && Cause::of(SHUTDOWN).intercepted(&self.vmcb12) {
-                    self.reflect(world, SHUTDOWN, [0, 0]);
-                    return Exit::ToL1;
-                }
-                return Exit::Shutdown;
-            }
+            world.vmcb02.set(f::tlb_control, self.take_flush().into());
         }
-        Exit::Resume
     }
 
-    fn wait(&mut self, event: Event) -> Exit {
-        // An NMI that waits already is the same NMI: hardware latches one.
-        if self.waiting.is_none()
-            || self.waiting.is_some_and(|known| known.event_type() != EventType::INTERRUPT)
-        {
-            self.waiting = Some(event);
+    fn new_root<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
+        if let Some(root) = world.shadow.root() {
+            world.vmcb02.set(f::n_cr3, root);
         }
-        Exit::Resume
+        self.flush_at_least(Flush::Asid);
     }
 
-    /// Before L0 enters a guest again: an event that had to wait is delivered as soon as there is room.
+    /// EXITINFO1 and 2 as L1's virtual CPU gives them: without decode assists, accesses to registers, INVLPG and INTn
+    /// tell nothing.
     #[inline(always)]
-    pub fn before_entry(&mut self, page: &mut Page) {
-        if self.waiting.is_some() {
-            self.deliver_waiting(page);
+    fn exit_info(&self, vmcb02: &Page, code: ExitCode) -> [u64; 2] {
+        if !self.offers.has(Feature::DecodeAssists) && matches!(code.bits(), 0x00..=0x3F | 0x75 | 0x79) {
+            return [0, 0];
         }
-    }
-
-    #[cold]
-    fn deliver_waiting(&mut self, page: &mut Page) {
-        if !page.vmcb().event_inj().valid()
-            && let Some(event) = self.waiting.take()
-        {
-            page.set(f::eventinj, event.bits());
-            self.injected = true;
-        }
-    }
-
-    /// An exit that stays with L0: what it interrupted is delivered again.
-    #[inline(always)]
-    fn keep<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
-        let interrupted = world.vmcb02.vmcb().exit_int_info();
-        let again = interrupted.valid() && (self.injected || comes_by_itself(interrupted));
-        let event = if again { interrupted.bits() } else { 0 };
-        world.vmcb02.set(f::eventinj, event);
-        world.vmcb02.set(f::tlb_control, self.take_flush().into());
-        self.injected &= again;
-    }
-
-    /// An event that stands in EVENTINJ because it was put there after the last exit.
-    fn undelivered(&self, vmcb02: &Page) -> Event {
-        let event = vmcb02.vmcb().event_inj();
-        if event.valid() { event } else { Event::from_bits(0) }
+        [vmcb02.get(f::exitinfo1), vmcb02.get(f::exitinfo2)]
     }
 
     #[inline(always)]
@@ -166,79 +98,82 @@ impl Nested {
         &mut self,
         world: &mut World<'_, M, T, L>,
         code: ExitCode,
-    ) -> Exit {
-        let info = [world.vmcb02.get(f::exitinfo1), world.vmcb02.get(f::exitinfo2)];
+        info: [u64; 2],
+    ) {
         let interrupted = world.vmcb02.vmcb().exit_int_info();
-        self.to_l1(world, code, info, interrupted);
-        Exit::ToL1
+        self.end_l2(world, code, info, interrupted);
     }
 
     /// #VMEXIT: VMCB12 as the manual says, L1's state from VMCB01.
     #[inline(always)]
-    fn to_l1<M: Memory, T: Tables, L: Trace>(
+    fn end_l2<M: Memory, T: Tables, L: Trace>(
         &mut self,
         world: &mut World<'_, M, T, L>,
         code: ExitCode,
         info: [u64; 2],
         interrupted: Event,
     ) {
+        let interrupted = self.lost_to(interrupted);
         let image = &mut self.vmcb12;
-        let vmcb02 = &*world.vmcb02;
-        vmcb02::leave(image, vmcb02, self.enabled);
+        vmcb02::store(image, world.vmcb02, self.enabled);
         image.set(f::exitcode, code.bits());
         image.set(f::exitinfo1, info[0]);
         image.set(f::exitinfo2, info[1]);
         image.set(f::exitintinfo, interrupted.bits());
         image.set_bits(f::eventinj, Event::V, 0);
-        let decoded = self.offers.has(Feature::DecodeAssists);
         // The page was read at VMRUN; if it is no longer memory, there is nobody to tell.
         let _ = world.memory.store(self.vmcb12_address, image, &vmcb02::WRITTEN);
-        if decoded {
+        if self.offers.has(Feature::DecodeAssists) {
             let _ = world.memory.store(self.vmcb12_address, image, &[vmcb02::DECODED]);
         }
-        // What #VMEXIT does not restore stays as L2 left it.
-        let vmcb01 = &mut *world.vmcb01;
-        vmcb01.copy(vmcb02, f::cr2);
-        vmcb01.copy(vmcb02, f::dr6);
-        vmcb02::copy_vmload_state(vmcb01, vmcb02);
-        vmcb01.set(f::dr7, DR7_AFTER_EXIT);
+        vmcb02::stay(world.vmcb01, world.vmcb02, self.enabled);
+        vmcb02::copy_unloaded(world.vmcb01, world.vmcb02);
+        self.back_in_l1(world.vmcb01);
+        world.trace.trace(Traced::Reflected { code });
+    }
+
+    /// What #VMEXIT does to the host: GIF clear, CPL 0, RFLAGS.VM clear, breakpoints disabled. The rest of L1's state is
+    /// what it was at its VMRUN, and stands in VMCB01.
+    ///
+    /// # Source
+    /// Manual volume 2, 15.6.
+    #[inline(always)]
+    pub(crate) fn back_in_l1(&mut self, vmcb01: &mut Page) {
+        const BREAKPOINTS_DISABLED: u64 = 0x400;
+        vmcb01.set(f::dr7, BREAKPOINTS_DISABLED);
         vmcb01.set(f::cpl, 0);
         vmcb01.set_bits(f::rflags, Rflags::VM.bits(), 0);
         vmcb01.set(f::eventinj, 0);
-        self.injected = false;
         self.guest = Guest::L1;
         self.set_gif(vmcb01, false);
-        world.trace.trace(Traced::Reflected { code });
     }
 
     #[inline(always)]
     fn nested_page_fault<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) -> Exit {
+        self.l1_address = None;
         if !self.enabled.nested_paging {
-            self.keep(world);
+            self.keep(world.vmcb02, ExitCode::NPF);
             return Exit::ForL0;
         }
         let fault =
             NestedFault { info: world.vmcb02.get(f::exitinfo1), address: world.vmcb02.get(f::exitinfo2) };
         match world.shadow.resolve(world.memory, &self.limits, fault) {
             Resolved::Mapped => {
-                self.keep(world);
+                self.keep(world.vmcb02, ExitCode::NPF);
                 Exit::Resume
             }
             Resolved::Restart => {
-                if let Some(root) = world.shadow.root() {
-                    world.vmcb02.set(f::n_cr3, root);
-                }
-                self.flush = true;
-                self.keep(world);
+                self.new_root(world);
+                self.keep(world.vmcb02, ExitCode::NPF);
                 Exit::Resume
             }
             Resolved::Fault(info) => {
-                let interrupted = world.vmcb02.vmcb().exit_int_info();
-                self.to_l1(world, ExitCode::NPF, [info, fault.address], interrupted);
+                self.hand_over(world, ExitCode::NPF, [info, fault.address]);
                 Exit::ToL1
             }
-            Resolved::NotMemory => {
-                self.keep(world);
+            Resolved::NotMemory(address) => {
+                self.l1_address = Some(address);
+                self.keep(world.vmcb02, ExitCode::NPF);
                 Exit::ForL0
             }
         }
@@ -255,75 +190,35 @@ impl Nested {
         let verdict = vmcb::check(world.vmcb02.bytes(), &self.limits, &environment);
         world.trace.trace(Traced::HostRefused { code, vmcb02: world.vmcb02, verdict });
         // Nothing of L2 ran: what VMCB12 shows is what L1 wrote, as after any refusal.
-        let written =
-            [(f::exitcode, ExitCode::INVALID.bits()), (f::exitinfo1, 0), (f::exitinfo2, 0), (f::eventinj, 0)];
-        for (field, value) in written {
-            let _ = world.memory.write(self.vmcb12_address + u64::from(field.offset), &value.to_le_bytes());
-        }
-        self.injected = false;
-        self.guest = Guest::L1;
-        self.set_gif(world.vmcb01, false);
+        self.write_refusal(world.memory, self.vmcb12_address, ExitCode::INVALID);
+        self.displaced = Event::from_bits(0);
+        self.back_in_l1(world.vmcb01);
         Exit::ToL1
     }
 
+    /// What a refused VMRUN leaves in VMCB12: as current KVM does, EXITINTINFO and the save area stay as they are.
+    pub(crate) fn write_refusal<M: Memory>(&self, memory: &mut M, address: u64, code: ExitCode) {
+        let written = [(f::exitcode, code.bits()), (f::exitinfo1, 0), (f::exitinfo2, 0), (f::eventinj, 0)];
+        for (field, value) in written {
+            // The page was read at VMRUN; if it is no longer memory, there is nobody to tell.
+            let _ = memory.write(address + u64::from(field.offset), &value.to_le_bytes());
+        }
+    }
+
     /// Whether L1's permission map has the bit of a port or an MSR; read now, as L1 may have changed it.
-    ///
-    /// Where the map is no longer memory, the exit is L1's: it asked for exits, and which ones cannot be told.
-    #[inline(never)]
+    #[inline(always)]
     fn map_says_l1<M: Memory, T: Tables, L: Trace>(&self, world: &World<'_, M, T, L>, cause: Cause) -> bool {
-        const BASE: u64 = !0xFFF;
         let info = world.vmcb02.get(f::exitinfo1);
-        let (base, bits) = match cause {
-            Cause::Port => {
-                // One bit for each byte that the access touches: EXITINFO1[31:16] is the port, [6:4] its size.
-                let size = (info >> 4 & 7).max(1);
-                (self.vmcb12.get(f::iopm_base_pa) & BASE, Bits { first: info >> 16 & 0xFFFF, count: size })
-            }
-            _ => match msr_bit(world.rcx) {
-                Some(bit) => {
-                    (self.vmcb12.get(f::msrpm_base_pa) & BASE, Bits { first: bit + (info & 1), count: 1 })
-                }
-                // MSRs outside the map are always intercepted.
-                None => return true,
-            },
+        let (base, access) = match cause {
+            Cause::Port => (f::iopm_base_pa, Access::port(info)),
+            _ => (f::msrpm_base_pa, Access::msr(world.rcx, info)),
         };
-        (bits.first..bits.first + bits.count).any(|bit| {
-            let mut byte = [0];
-            match world.memory.read(base + bit / 8, &mut byte) {
-                Ok(()) => byte[0] >> (bit % 8) & 1 != 0,
-                Err(_) => true,
-            }
-        })
+        maps::intercepts(world.memory, self.vmcb12.get(base), access)
     }
 }
 
-struct Bits {
-    first: u64,
-    count: u64,
+/// Events of the machine, which come to L0 first where it intercepts them in VMCB01: INTR, NMI, SMI, INIT and #MC.
+#[inline(always)]
+fn physical(code: ExitCode) -> bool {
+    matches!(code.bits(), 0x60..=0x63 | 0x52)
 }
-
-/// The bit for reads of an MSR in a permission map; the one for writes is the next.
-///
-/// # Source
-/// Manual volume 2, 15.11.
-fn msr_bit(msr: u32) -> Option<u64> {
-    const RANGES: [(u32, u64); 3] = [(0, 0), (0xC000_0000, 0x800), (0xC001_0000, 0x1000)];
-    RANGES.iter().find_map(|&(first, byte)| {
-        let index = msr.checked_sub(first).filter(|&index| index < 0x2000)?;
-        Some(byte * 8 + u64::from(index) * 2)
-    })
-}
-
-/// Whether an event whose delivery was interrupted does not come again when L2 simply goes on: INTn, INT3 and INTO are
-/// executed again, since RIP still points at them.
-fn comes_by_itself(event: Event) -> bool {
-    const BP: Vector = Vector::new(3);
-    const OF: Vector = Vector::new(4);
-    !(event.event_type() == EventType::SOFTWARE
-        || event.event_type() == EventType::EXCEPTION && matches!(event.vector(), BP | OF))
-}
-
-const PF: u8 = 14;
-const SHUTDOWN: ExitCode = ExitCode::from_bits(0x7F);
-/// All breakpoints disabled (manual volume 2, 15.6).
-const DR7_AFTER_EXIT: u64 = 0x400;

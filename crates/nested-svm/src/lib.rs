@@ -2,18 +2,23 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "model"))]
 extern crate std;
 
 mod delivery;
+mod events;
 mod exit;
 mod instructions;
 mod intercept;
+mod maps;
 mod memory;
+#[cfg(any(test, feature = "model"))]
+pub mod model;
 mod msr;
 mod nested;
 mod page;
 mod shadow;
+mod state;
 mod trace;
 mod vmcb02;
 mod vmrun;
@@ -26,4 +31,5 @@ pub use msr::Msr;
 pub use nested::{Fault, Guest, Host, Nested, Unsupported, World};
 pub use page::Page;
 pub use shadow::{Shadow, Tables};
+pub use state::{LoadError, Loaded};
 pub use trace::{Refusal, Trace, Traced};

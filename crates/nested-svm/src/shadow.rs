@@ -9,6 +9,7 @@
 //! Manual volume 2, 15.25 (nested paging), 5.3 and 5.4 (the entries).
 
 use crate::memory::Memory;
+use crate::nested::Flush;
 use crate::page::Page;
 use vmcb::{Cr4, Efer, Limits};
 
@@ -102,8 +103,8 @@ pub(crate) enum Resolved {
     Mapped,
     /// They do not: EXITINFO1 for L1.
     Fault(u64),
-    /// They map it to what is not L1's.
-    NotMemory,
+    /// They map it to this physical address of L1, where it has no memory.
+    NotMemory(u64),
     /// L2 is to be entered anew, on the root that [`Shadow::root`] now gives.
     Restart,
 }
@@ -120,7 +121,6 @@ pub(crate) struct Entered {
 const P: u64 = 1;
 const RW: u64 = 1 << 1;
 const US: u64 = 1 << 2;
-const CACHE: u64 = 3 << 3;
 const A: u64 = 1 << 5;
 const D: u64 = 1 << 6;
 const PS: u64 = 1 << 7;
@@ -141,7 +141,12 @@ struct Root {
     n_cr3: u64,
     asid: u32,
     mode: Mode,
+    /// EFER.NXE: bit 63 means no-execute.
     nx: bool,
+    /// CR4.PSE: large pages without PAE.
+    pse: bool,
+    /// CR4.SMEP: fetches are told apart even without NXE.
+    smep: bool,
     page: u16,
 }
 
@@ -170,30 +175,32 @@ impl<T: Tables> Shadow<T> {
 
     /// VMRUN with nested paging.
     #[inline(always)]
-    pub(crate) fn enter(&mut self, l1: &Page, n_cr3: u64, asid: u32, tlb_control: u64) -> Entered {
+    pub(crate) fn enter(&mut self, l1: &Page, n_cr3: u64, asid: u32, flush: Flush) -> Entered {
         let mode = Mode::of(l1);
-        let nx = mode != Mode::Legacy && l1.vmcb().efer().contains(Efer::NXE);
-        let wanted = Root { n_cr3, asid, mode, nx, page: 0 };
+        let (cr4, efer) = (l1.vmcb().cr4(), l1.vmcb().efer());
+        let nx = mode != Mode::Legacy && efer.contains(Efer::NXE);
+        let (pse, smep) = (cr4.contains(Cr4::PSE), cr4.contains(Cr4::SMEP));
+        let wanted = Root { n_cr3, asid, mode, nx, pse, smep, page: 0 };
         match self.current {
-            Some(root) if (Root { page: 0, ..root }) == wanted && tlb_control == 0 => {
+            Some(root) if (Root { page: 0, ..root }) == wanted && flush == Flush::Nothing => {
                 Entered { root: self.address(root.page), flush: false }
             }
-            _ => self.switch(wanted, tlb_control),
+            _ => self.switch(wanted, flush),
         }
     }
 
     /// VMRUN without nested paging: L2 runs on L1's own tables; whether the hardware must forget what it cached.
     #[inline(always)]
-    pub(crate) fn leave(&mut self, tlb_control: u64) -> bool {
-        self.current.take().is_some() || tlb_control != 0
+    pub(crate) fn leave(&mut self) -> bool {
+        self.current.take().is_some()
     }
 
     #[inline(never)]
-    fn switch(&mut self, wanted: Root, tlb_control: u64) -> Entered {
-        match tlb_control {
-            0 => {}
-            1 => self.forget_all(),
-            _ => self.forget(wanted.asid),
+    fn switch(&mut self, wanted: Root, flush: Flush) -> Entered {
+        match flush {
+            Flush::Nothing => {}
+            Flush::Asid => self.forget(wanted.asid),
+            Flush::All => self.forget_all(),
         }
         let known = self.roots.iter().flatten().find(|root| Root { page: 0, ..**root } == wanted).copied();
         let root = known.unwrap_or_else(|| self.add(wanted));
@@ -232,6 +239,15 @@ impl<T: Tables> Shadow<T> {
         self.used = 0;
     }
 
+    /// Forgets everything; the address space that L2 runs in goes on, on a new root.
+    pub(crate) fn renew(&mut self) {
+        let current = self.current;
+        self.forget_all();
+        if let Some(root) = current {
+            self.current = Some(self.add(root));
+        }
+    }
+
     fn take_page(&mut self) -> Option<u16> {
         let page = self.used;
         if page >= self.tables.count() {
@@ -255,7 +271,8 @@ impl<T: Tables> Shadow<T> {
         fault: NestedFault,
     ) -> Resolved {
         let Some(root) = self.current else {
-            return Resolved::NotMemory;
+            // L2 has a root whenever it runs; without one nothing can be said of its address.
+            return Resolved::NotMemory(fault.address);
         };
         let walk = Walk { memory, root, reserved: reserved_address(limits), fault };
         match walk.translate() {
@@ -264,16 +281,17 @@ impl<T: Tables> Shadow<T> {
         }
     }
 
-    /// Enters a translation into the shadow.
+    /// Enters a translation into the shadow, which is always of four levels: the host's.
     fn map(&mut self, root: Root, address: u64, found: Translation) -> Resolved {
-        let block = 21;
-        let big = found.bits >= block && self.tables.host(found.base_of(address, block), block).is_some();
-        let bits = if big { block } else { 12 };
-        let Some(host) = self.tables.host(found.base_of(address, bits), bits) else {
-            return Resolved::NotMemory;
+        const BLOCK: u8 = 21;
+        let big = found.bits >= BLOCK && self.tables.host(found.base_of(address, BLOCK), BLOCK).is_some();
+        let bits = if big { BLOCK } else { 12 };
+        let host = self.tables.host(found.base_of(address, bits), bits);
+        // No host with four levels translates more than 48 bits, whatever L1's five levels say.
+        let Some(host) = host.filter(|_| address >> Mode::Long.width() == 0) else {
+            return Resolved::NotMemory(found.base_of(address, 12) | address & 0xFFF);
         };
         let leaf = host & ADDRESS | found.flags | P | US | A | if big { PS } else { 0 };
-        // The shadow is always of four levels, the host's.
         let mut page = root.page;
         for level in [4, 3, 2, 1_u8] {
             let shift = Mode::Long.shift(level);
@@ -296,8 +314,7 @@ impl<T: Tables> Shadow<T> {
                 Some(next) => page = next,
                 None => {
                     // No pages are left: everything is dropped, and the fault comes again on a new root.
-                    self.forget_all();
-                    self.current = Some(self.add(root));
+                    self.renew();
                     return Resolved::Restart;
                 }
             }
@@ -323,7 +340,7 @@ struct Translation {
     base: u64,
     /// Size of that page: `1 << bits` bytes.
     bits: u8,
-    /// RW, NX, D and the cache bits of the shadow's entry.
+    /// RW, NX and D of the shadow's entry. L1's memory types are not among them: its entries name them by its own PAT.
     flags: u64,
 }
 
@@ -365,12 +382,13 @@ impl<M: Memory> Walk<'_, M> {
         if address >> mode.width() != 0 {
             return Err(self.fails(0));
         }
-        let mut allowed = RW | if self.root.nx { 0 } else { NX };
+        let mut allowed = RW | US;
         let mut forbidden = 0;
-        let mut table = self.root.n_cr3 & ADDRESS;
-        if mode == Mode::Pae {
-            table = self.root.n_cr3 & 0xFFFF_FFE0;
-        }
+        let mut table = match mode {
+            Mode::Pae => self.root.n_cr3 & 0xFFFF_FFE0,
+            Mode::Legacy => self.root.n_cr3 & 0xFFFF_F000,
+            Mode::Long | Mode::Long5 => self.root.n_cr3 & ADDRESS,
+        };
         let mut steps = [(0, 0); 5];
         let mut count = 0;
         for level in (1..=mode.levels()).rev() {
@@ -380,25 +398,22 @@ impl<M: Memory> Walk<'_, M> {
                 return Err(self.fails(0));
             }
             let pointer = mode == Mode::Pae && level == 3;
-            let leaf = level == 1
-                || entry & PS != 0 && !pointer && (level == 2 || level == 3 && mode != Mode::Legacy);
+            let leaf = level == 1 || entry & PS != 0 && self.may_be_large(level);
             if self.is_reserved(entry, level, leaf, pointer) {
                 return Err(self.fails(FAULT_PRESENT | FAULT_RESERVED));
             }
             if !pointer {
-                allowed &= entry | !RW;
+                allowed &= entry;
                 forbidden |= entry & NX;
-                // Every access of a guest is a user access to the nested tables.
-                if entry & US == 0 {
-                    return Err(self.fails(FAULT_PRESENT));
-                }
                 if let Some(step) = steps.get_mut(count) {
                     *step = (at, entry);
                     count += 1;
                 }
             }
             if leaf {
-                if write && allowed & RW == 0 || fetch && forbidden != 0 {
+                // Every access of a guest is a user access to the nested tables.
+                let denied = allowed & US == 0 || write && allowed & RW == 0 || fetch && forbidden != 0;
+                if denied {
                     return Err(self.fails(FAULT_PRESENT));
                 }
                 let leaf = Leaf { entry, shift, level, writable: allowed & RW != 0, forbidden };
@@ -409,14 +424,23 @@ impl<M: Memory> Walk<'_, M> {
         Err(self.fails(0))
     }
 
+    /// Whether PS makes an entry of this level map a page.
+    fn may_be_large(&self, level: u8) -> bool {
+        match self.root.mode {
+            Mode::Legacy => level == 2 && self.root.pse,
+            Mode::Pae => level == 2,
+            Mode::Long | Mode::Long5 => matches!(level, 2 | 3),
+        }
+    }
+
     /// The entry that maps it was reached: marks the entries, and says what the shadow holds.
     fn found(self, leaf: Leaf, write: bool, steps: &[(u64, u64)]) -> Result<Translation, Resolved> {
         let Leaf { entry, shift, level, writable, forbidden } = leaf;
-        let size = if self.root.mode == Mode::Legacy { 4 } else { 8 };
+        let legacy = self.root.mode == Mode::Legacy;
         let last = steps.len().saturating_sub(1);
         for (index, &(at, entry)) in steps.iter().enumerate() {
             let wanted = entry | A | if write && index == last { D } else { 0 };
-            if wanted != entry && !mark(self.memory, at, size, entry, wanted) {
+            if wanted != entry && !mark(self.memory, at, legacy, entry, wanted) {
                 // L1 changed it meanwhile: what it says now is asked when the fault comes again.
                 return Err(Resolved::Mapped);
             }
@@ -424,13 +448,13 @@ impl<M: Memory> Walk<'_, M> {
         let dirty = write || entry & D != 0;
         // A page becomes writable at the first write, so that L1 sees D.
         let rw = if writable && dirty { RW | D } else { 0 };
-        let base = if self.root.mode == Mode::Legacy && level == 2 {
+        let base = if legacy && level == 2 {
             // PSE: bits 20:13 are the address's bits 39:32.
             entry & 0xFFC0_0000 | (entry & 0x001F_E000) << 19
         } else {
             entry & ADDRESS
         };
-        Ok(Translation { base, bits: shift, flags: rw | forbidden | entry & CACHE })
+        Ok(Translation { base, bits: shift, flags: rw | if self.root.nx { forbidden } else { 0 } })
     }
 
     fn read(&self, table: u64, level: u8, shift: u8, address: u64) -> Result<(u64, u64), Resolved> {
@@ -453,21 +477,29 @@ impl<M: Memory> Walk<'_, M> {
         Ok((at, u64::from_le_bytes(bytes)))
     }
 
+    /// Whether a reserved bit is set in a present entry.
+    ///
+    /// # Source
+    /// Manual volume 2, 5.2 (32-bit, PAE), 5.3 (long mode): what is marked MBZ.
     fn is_reserved(&self, entry: u64, level: u8, leaf: bool, pointer: bool) -> bool {
         if self.root.mode == Mode::Legacy {
-            return false;
+            const BIT_21: u64 = 1 << 21;
+            let high = (entry & 0x001F_E000) << 19 & self.reserved;
+            return leaf && level == 2 && (entry & BIT_21 != 0 || high != 0);
         }
         let mut reserved = self.reserved;
-        if pointer {
-            // Bits 2:1 and 8:5, and everything above the address.
-            reserved |= 0x1E6 | 0xFFF0_0000_0000_0000;
-            return entry & reserved != 0;
+        if self.root.mode == Mode::Pae {
+            reserved |= 0x7FF0_0000_0000_0000;
         }
-        if !self.root.nx {
+        if !self.root.nx || pointer {
             reserved |= NX;
         }
-        if level >= 4 {
-            reserved |= PS;
+        if pointer {
+            return entry & (reserved | 0x1E6) != 0;
+        }
+        if !leaf && level >= 3 {
+            // Bit 8 is G, which only a leaf has; PS of the levels that map nothing.
+            reserved |= 1 << 8 | if level >= 4 { PS } else { 0 };
         }
         if leaf && level > 1 {
             // Address bits below the page's size; bit 12 is PAT.
@@ -478,14 +510,22 @@ impl<M: Memory> Walk<'_, M> {
 
     /// EXITINFO1: the access as the hardware reported it, with what the walk found.
     const fn fails(&self, found: u64) -> Resolved {
-        Resolved::Fault(self.fault.info & !(FAULT_PRESENT | FAULT_RESERVED) | found)
+        let told_apart = self.root.nx || self.root.smep;
+        let hidden = FAULT_PRESENT | FAULT_RESERVED | if told_apart { 0 } else { FAULT_FETCH };
+        Resolved::Fault(self.fault.info & !hidden | found)
     }
 }
 
-fn mark<M: Memory>(memory: &mut M, at: u64, size: u64, before: u64, after: u64) -> bool {
-    if size == 8 {
-        return memory.exchange(at, before, after) == Ok(true);
+/// Writes an entry with its accessed and dirty bits, if it still is what the walk read. In memory that L1 cannot write
+/// the bits are lost, as on a bus.
+fn mark<M: Memory>(memory: &mut M, at: u64, legacy: bool, before: u64, after: u64) -> bool {
+    if !legacy {
+        return memory.exchange(at, before, after) != Ok(false);
     }
-    let bytes = (after as u32).to_le_bytes();
-    memory.write(at, &bytes).is_ok()
+    // Two entries share what is exchanged at once.
+    let (pair, shift) = (at & !7, (at & 4) * 8);
+    let Ok(both) = memory.read_u64(pair) else {
+        return true;
+    };
+    both >> shift & 0xFFFF_FFFF == before && memory.exchange(pair, both, both | after << shift) != Ok(false)
 }

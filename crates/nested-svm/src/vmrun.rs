@@ -1,15 +1,17 @@
 //! VMRUN of L1.
 
+use crate::events::Injected;
+use crate::maps;
 use crate::memory::Memory;
-use crate::nested::{Fault, Guest, Nested, World};
+use crate::nested::{Fault, Flush, Guest, Nested, TSC_RATIO_ONE, World, takes_interrupts};
 use crate::page::Page;
 use crate::shadow::Tables;
 use crate::trace::{Refusal, Trace, Traced};
 use crate::vmcb02::{self, Enabled, Own};
 use vmcb::layout::{PAGE_SIZE, vmcb_field as f};
 use vmcb::{
-    Answer, Cr0, Cr4, CsAttributes, Efer, Environment, ExitCode, Host as Facts, Input, Inputs,
-    InterceptMisc1, KnownPage, Outcome, Phase, Rflags, TakesOver, Verdict, View,
+    Answer, Cr0, Cr4, Efer, Environment, ExitCode, Host as Facts, Input, Inputs, InterceptMisc1, KnownPage,
+    Outcome, Phase, Rflags, TakesOver, Verdict, View,
 };
 
 /// What the engine answers for itself: it runs no SEV guests, so there is no VMSA and no RMP.
@@ -21,7 +23,7 @@ impl TakesOver for Engine {
 }
 
 /// The bytes of VMCB12 that are read, each once: the control area's fields, and the save area's up to SPEC_CTRL.
-const READ: [core::ops::Range<usize>; 2] = [0x000..0x170, 0x400..0x6E8];
+pub(crate) const READ: [core::ops::Range<usize>; 2] = [0x000..0x170, 0x400..0x6E8];
 
 impl Nested {
     /// L1 executed VMRUN: rAX of VMCB01 is the address, and `next_rip` that of the instruction after it.
@@ -37,8 +39,10 @@ impl Nested {
         next_rip: u64,
     ) -> Result<Guest, Fault> {
         let address = vmcb_address(world.vmcb01);
-        if read(world.memory, address, &mut self.vmcb12).is_err() {
-            return Err(self.no_vmcb(world, address));
+        // Faults come before the page is read; which one, the rules say.
+        let readable = self.may_execute(world.vmcb01).is_ok() && self.limits.accepts_page_address(address);
+        if !readable || read(world.memory, address, &mut self.vmcb12).is_err() {
+            return Err(self.fault(world, address));
         }
         let environment = self.environment(world.vmcb01, address);
         let environment = match self.pdptes(world.memory) {
@@ -53,8 +57,11 @@ impl Nested {
             return self.refuse(world, address, next_rip, Refusal::NoMap(at));
         }
         world.vmcb01.set(f::rip, next_rip);
+        world.vmcb01.set(f::interrupt_state, 0);
         self.remember_if(world.vmcb01);
         self.vmcb12_address = address;
+        // VMRUN sets GIF; what held L1's interrupts back belongs to L1 only.
+        self.set_gif(world.vmcb01, true);
         self.enter(world);
         world.trace.trace(Traced::Entered { address });
         Ok(Guest::L2)
@@ -68,7 +75,8 @@ impl Nested {
     pub fn judge<M: Memory>(&mut self, vmcb01: &Page, memory: &M) -> Result<Verdict, Fault> {
         let address = vmcb_address(vmcb01);
         let environment = self.environment(vmcb01, address);
-        if read(memory, address, &mut self.vmcb12).is_err() {
+        let readable = self.limits.accepts_page_address(address);
+        if !readable || read(memory, address, &mut self.vmcb12).is_err() {
             let verdict = before_reading(&self.limits, &environment);
             return Err(fault_of(&verdict).unwrap_or(Fault::GeneralProtection));
         }
@@ -89,17 +97,25 @@ impl Nested {
         &self.vmcb12
     }
 
+    /// Fills VMCB02 from the private copy of VMCB12; L2 runs next.
     #[inline(always)]
-    fn enter<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
+    pub(crate) fn enter<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
         self.enabled = Enabled::new(self.offers, &self.vmcb12);
+        self.masks_interrupts = takes_interrupts(world.vmcb01);
         let (asid, tlb_control) = (self.vmcb12.vmcb().asid(), self.vmcb12.get(f::tlb_control));
+        let wanted = match tlb_control {
+            0 => Flush::Nothing,
+            1 => Flush::All,
+            _ => Flush::Asid,
+        };
         let root = if self.enabled.nested_paging {
-            let entered = world.shadow.enter(world.vmcb01, self.vmcb12.get(f::n_cr3), asid, tlb_control);
-            self.flush |= entered.flush;
+            let entered = world.shadow.enter(world.vmcb01, self.vmcb12.get(f::n_cr3), asid, wanted);
+            self.flush_at_least(if entered.flush { wanted.max(Flush::Asid) } else { Flush::Nothing });
             entered.root
         } else {
             // On L1's own tables one ASID of the hardware serves all of L2's.
-            self.flush |= world.shadow.leave(tlb_control) | (asid != self.last_asid);
+            let flush = world.shadow.leave() | (asid != self.last_asid);
+            self.flush_at_least(if flush { wanted.max(Flush::Asid) } else { wanted });
             world.vmcb01.get(f::n_cr3)
         };
         self.last_asid = asid;
@@ -118,24 +134,16 @@ impl Nested {
             } else {
                 self.host.msrpm
             },
+            masks_interrupts: self.masks_interrupts,
         };
         vmcb02::enter(world.vmcb02, &self.vmcb12, world.vmcb01, self.enabled, &own);
-        self.injected = self.vmcb12.vmcb().event_inj().valid();
-        self.guest = Guest::L2;
-        // VMRUN sets GIF; what held L1's interrupts back belongs to L1 only.
-        self.set_gif(world.vmcb01, true);
-    }
-
-    /// TLB_CONTROL for the next entry into L2.
-    #[inline(always)]
-    pub(crate) fn take_flush(&mut self) -> u8 {
-        const FLUSH_ALL: u8 = 1;
-        const FLUSH_ASID: u8 = 3;
-        match (core::mem::take(&mut self.flush), self.host.flush_by_asid) {
-            (false, _) => 0,
-            (true, true) => FLUSH_ASID,
-            (true, false) => FLUSH_ALL,
+        if self.tsc_ratio != TSC_RATIO_ONE {
+            // L2's TSC is L1's, offset included, by the ratio, and then VMCB12's offset.
+            let scaled = scale(world.vmcb01.get(f::tsc_offset), self.tsc_ratio);
+            world.vmcb02.set(f::tsc_offset, scaled.wrapping_add(self.vmcb12.get(f::tsc_offset)));
         }
+        self.injected = Injected::of(world.vmcb02, true);
+        self.guest = Guest::L2;
     }
 
     /// What VMRUN's checks read of the executing CPU: L1's registers, and MSRs as the virtual CPU has them.
@@ -195,9 +203,7 @@ impl Nested {
         const PAGE: u64 = !0xFFF;
         let intercepts = self.vmcb12.vmcb().intercepts1();
         let check = |turned_on: bool, base: u64, pages: u64| {
-            let last = (base & PAGE) + pages * 4096 - 8;
-            let whole = !turned_on || memory.read_u64(base & PAGE).is_ok() && memory.read_u64(last).is_ok();
-            if whole { Ok(()) } else { Err(base & PAGE) }
+            if !turned_on || maps::is_memory(memory, base, pages) { Ok(()) } else { Err(base & PAGE) }
         };
         check(intercepts.contains(InterceptMisc1::IOIO_PROT), self.vmcb12.get(f::iopm_base_pa), 3)?;
         check(intercepts.contains(InterceptMisc1::MSR_PROT), self.vmcb12.get(f::msrpm_base_pa), 2)
@@ -205,7 +211,7 @@ impl Nested {
 
     #[cold]
     #[inline(never)]
-    fn no_vmcb<M: Memory, T: Tables, L: Trace>(&self, world: &mut World<'_, M, T, L>, address: u64) -> Fault {
+    fn fault<M: Memory, T: Tables, L: Trace>(&self, world: &mut World<'_, M, T, L>, address: u64) -> Fault {
         let verdict = before_reading(&self.limits, &self.environment(world.vmcb01, address));
         let fault = fault_of(&verdict);
         let reason = if fault.is_some() { Refusal::Rules(verdict) } else { Refusal::NoVmcb };
@@ -230,19 +236,22 @@ impl Nested {
             },
             Refusal::NoVmcb | Refusal::NoMap(_) | Refusal::NoPdptes(_) => ExitCode::INVALID,
         };
-        // As current KVM leaves it: EXITINTINFO and the save area untouched, EVENTINJ gone, L1 goes on with GIF clear.
-        let written = [(f::exitcode, code.bits()), (f::exitinfo1, 0), (f::exitinfo2, 0), (f::eventinj, 0)];
-        for (field, value) in written {
-            // The page was read a moment ago; if it is no longer memory, there is nobody to tell.
-            let _ = world.memory.write(address + u64::from(field.offset), &value.to_le_bytes());
-        }
+        self.write_refusal(world.memory, address, code);
         world.vmcb01.set(f::rip, next_rip);
-        self.set_gif(world.vmcb01, false);
+        world.vmcb01.set(f::interrupt_state, 0);
+        self.back_in_l1(world.vmcb01);
         Ok(Guest::L1)
     }
 }
 
-/// rAX, cut to the address size.
+/// An offset of the TSC, a signed number, times a ratio with 32 bits behind the point.
+#[cold]
+fn scale(offset: u64, ratio: u64) -> u64 {
+    ((i128::from(offset as i64) * i128::from(ratio)) >> 32) as u64
+}
+
+/// rAX, cut to the address size: of 64-bit code, or else of 32-bit code, since nobody executes VMRUN in 16-bit code and
+/// the intercept tells no prefix.
 #[inline(always)]
 pub(crate) fn vmcb_address(vmcb01: &Page) -> u64 {
     let rax = vmcb01.get(f::rax);
@@ -252,14 +261,12 @@ pub(crate) fn vmcb_address(vmcb01: &Page) -> u64 {
 #[inline(always)]
 fn in_64_bit_mode(vmcb01: &Page) -> bool {
     let view = vmcb01.vmcb();
-    view.efer().contains(Efer::LMA) & (view.segment(f::cs).attributes.bits() & L != 0)
+    view.efer().contains(Efer::LMA) & view.segment(f::cs).attributes.long()
 }
 
 /// Facts of the host that are known; those that are not named in `environment` do not hold in a virtual CPU without
 /// SMM, memory encryption and IBS.
 const KNOWN: Facts = Facts::from_bits(Input::HostMode.facts().bits() | Input::HostMsrs.facts().bits());
-
-const L: u16 = CsAttributes::L.bits() as u16;
 
 /// Reads VMCB12 into the private copy.
 #[inline(always)]
@@ -296,3 +303,20 @@ fn code_of(verdict: &Verdict) -> ExitCode {
 }
 
 const _: () = assert!(READ[1].end <= PAGE_SIZE);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_are_signed() {
+        for (offset, ratio, scaled) in [
+            (100_i64, 3 << 31, 150),
+            (-100, 3 << 31, -150),
+            (-100, 1 << 31, -50),
+            (i64::MIN, 1 << 32, i64::MIN),
+        ] {
+            assert_eq!(scale(offset as u64, ratio) as i64, scaled);
+        }
+    }
+}
