@@ -123,7 +123,8 @@ impl Ram {
 
     fn range(&self, address: u64, length: usize) -> Result<core::ops::Range<usize>, NoMemory> {
         let start = usize::try_from(address).map_err(|_| NoMemory)?;
-        let end = start.checked_add(length).filter(|&end| end <= self.bytes.borrow().len()).ok_or(NoMemory)?;
+        let end =
+            start.checked_add(length).filter(|&end| end <= self.bytes.borrow().len()).ok_or(NoMemory)?;
         let pages = start >> 12..=(end.max(start + 1) - 1) >> 12;
         let hole = self.holes.iter().any(|&hole| pages.contains(&(hole as usize >> 12)));
         if hole { Err(NoMemory) } else { Ok(start..end) }

@@ -74,10 +74,10 @@ copied:
     // PAE, OSFXSR, OSXMMEXCPT: compiled code uses XMM registers.
     mov eax, 0x620
     mov cr4, eax
-    // SVME, LME
+    // SVME, NXE, LME: the nested tables are as this CPU's own.
     mov ecx, 0xC0000080
     rdmsr
-    or eax, 0x1100
+    or eax, 0x1900
     wrmsr
     mov eax, 0x80010033
     mov cr0, eax

@@ -8,7 +8,7 @@ use crate::vcpu::{self, Registers};
 use crate::{cpu, cpuid, ports};
 use nested_svm::{Exit, Fault, Guest, Memory as _, Msr, Nested, Page, Refusal, Shadow, World};
 use vmcb::layout::vmcb_field as f;
-use vmcb::{Decision, Dr6, Event, EventType, ExitCode, IntCtl, Rflags, Vector};
+use vmcb::{Decision, Dr6, Event, EventType, ExitCode, Rflags, Vector};
 
 /// Exit codes that L0 asks for.
 mod code {
@@ -93,39 +93,43 @@ impl L0 {
     /// Runs until the machine ends.
     pub(crate) fn run(&mut self) -> ! {
         loop {
-            match self.nested.guest() {
-                Guest::L1 => {
-                    self.nested.before_entry(self.vmcb01);
-                    let held = self.vmcb01.vmcb().int_ctl().contains(IntCtl::V_INTR_MASKING);
-                    if held {
-                        self.run_with_interrupts_held();
-                    } else {
-                        vcpu::enter(self.vmcb01, &mut self.registers, self.nested.interrupts());
-                    }
-                    self.exit_of_l1();
-                }
-                Guest::L2 => {
-                    self.nested.before_entry(self.vmcb02);
-                    vcpu::enter(self.vmcb02, &mut self.registers, self.nested.interrupts());
-                    let (nested, world) = engine!(self);
-                    match nested.exit(world) {
-                        Exit::ToL1 | Exit::Resume => {}
-                        Exit::ForL0 => self.exit_of_l2(),
-                        Exit::Shutdown => self.shut_down("L2 shut down, which L1 does not intercept"),
-                    }
-                }
+            let (nested, world) = engine!(self);
+            let guest = nested.before_entry(world);
+            if self.nested.gif() {
+                self.enter(guest);
+            } else {
+                self.enter_with_interrupts_held(guest);
+            }
+            if guest == Guest::L1 {
+                self.exit_of_l1();
+                continue;
+            }
+            let (nested, world) = engine!(self);
+            match nested.exit(world) {
+                Exit::ToL1 | Exit::Resume => {}
+                Exit::ForL0 => self.exit_of_l2(),
+                Exit::Shutdown => self.shut_down("L2 shut down, which L1 does not intercept"),
             }
         }
     }
 
-    /// With V_INTR_MASKING CR8 is a register of the VMCB's: it is brought in and out.
     #[inline(always)]
-    fn run_with_interrupts_held(&mut self) {
+    fn enter(&mut self, guest: Guest) {
+        let interrupts = self.nested.interrupts();
+        match guest {
+            Guest::L1 => vcpu::enter(self.vmcb01, &mut self.registers, interrupts),
+            Guest::L2 => vcpu::enter(self.vmcb02, &mut self.registers, interrupts),
+        }
+    }
+
+    /// While GIF is clear the guest runs with V_INTR_MASKING, and CR8 is a field of the VMCB: it is brought in and out.
+    #[inline(always)]
+    fn enter_with_interrupts_held(&mut self, guest: Guest) {
         const V_TPR: u64 = 0xFF;
         let before = cpu::read_cr8();
-        self.vmcb01.set_bits(f::int_ctl, V_TPR, before);
-        vcpu::enter(self.vmcb01, &mut self.registers, self.nested.interrupts());
-        let after = self.vmcb01.get(f::int_ctl) & V_TPR;
+        self.page().set_bits(f::int_ctl, V_TPR, before);
+        self.enter(guest);
+        let after = self.page().get(f::int_ctl) & V_TPR;
         if after != before {
             cpu::write_cr8(after);
         }
@@ -150,29 +154,6 @@ impl L0 {
         };
         let done = match exit {
             code::VMRUN => self.vmrun(next),
-            code::VMLOAD => {
-                let (nested, world) = engine!(self);
-                nested.vmload(world).into()
-            }
-            code::VMSAVE => {
-                let (nested, world) = engine!(self);
-                nested.vmsave(world).into()
-            }
-            code::STGI => {
-                let (nested, world) = engine!(self);
-                nested.stgi(world).into()
-            }
-            code::CLGI => {
-                let (nested, world) = engine!(self);
-                nested.clgi(world).into()
-            }
-            code::INVLPGA => {
-                let asid = self.registers.rcx as u32;
-                let (nested, world) = engine!(self);
-                nested.invlpga(world, asid).into()
-            }
-            code::SKINIT => self.nested.skinit().into(),
-            code::VMMCALL => Done::Fault(Fault::InvalidOpcode),
             _ => self.shared(exit),
         };
         self.finish(done, next);
@@ -264,35 +245,42 @@ impl L0 {
     fn exit_of_l2(&mut self) {
         let exit = self.vmcb02.vmcb().exit_code().bits();
         let next = match exit {
-            code::IOIO => Some(self.vmcb02.get(f::exitinfo2)),
+            code::IOIO => self.vmcb02.get(f::exitinfo2),
             code::SHUTDOWN => self.shut_down("L2 shut down, which L1 does not intercept"),
             code::INIT => self.shut_down("the CPU got INIT in L2, which L1 does not intercept"),
-            code::CPUID | code::MSR => Some(self.vmcb02.get(f::rip).wrapping_add(2)),
-            _ => None,
-        };
-        let done = match exit {
-            code::STGI | code::CLGI if self.vmcb02.vmcb().int_ctl().contains(IntCtl::VGIF_ENABLE) => {
-                let gif = if exit == code::STGI { IntCtl::VGIF.bits() } else { 0 };
-                self.vmcb02.set_bits(f::int_ctl, IntCtl::VGIF.bits(), gif);
-                let next = self.vmcb02.get(f::rip).wrapping_add(3);
-                return self.advance(next);
-            }
-            // Without their intercepts these would work on what is L1's: no virtual CPU of the engine lends it.
-            code::VMRUN..=code::SKINIT | code::INVLPGA => Done::Fault(Fault::InvalidOpcode),
             0x400 => log::fail(format_args!(
                 "L2 reached {:#x}, which L0 maps nowhere; EXITINFO1 {:#x}",
                 self.vmcb02.get(f::exitinfo2),
                 self.vmcb02.get(f::exitinfo1)
             )),
-            _ => self.shared(exit),
+            // Without prefixes: L2's bytes stand behind two sets of tables.
+            code::CPUID | code::MSR => self.vmcb02.get(f::rip).wrapping_add(2),
+            _ => self.vmcb02.get(f::rip).wrapping_add(3),
         };
-        let next = next.unwrap_or_else(|| self.vmcb02.get(f::rip));
+        let done = self.shared(exit);
         self.finish(done, next);
     }
 
     /// What L0 does for L1 and for an L2 to which L1 leaves it.
-    #[inline(never)]
+    #[inline(always)]
     fn shared(&mut self, exit: u64) -> Done {
+        let ecx = self.registers.rcx as u32;
+        let (nested, world) = engine!(self);
+        match exit {
+            code::VMLOAD => nested.vmload(world).into(),
+            code::VMSAVE => nested.vmsave(world).into(),
+            code::STGI => nested.stgi(world).into(),
+            code::CLGI => nested.clgi(world).into(),
+            code::INVLPGA => nested.invlpga(world, ecx).into(),
+            code::SKINIT => nested.skinit().into(),
+            // L1 cannot leave VMRUN of L2 alone, and nobody below answers to VMMCALL.
+            code::VMRUN | code::VMMCALL => Done::Fault(Fault::InvalidOpcode),
+            _ => self.others(exit),
+        }
+    }
+
+    #[inline(never)]
+    fn others(&mut self, exit: u64) -> Done {
         match exit {
             code::CPUID => {
                 let (leaf, subleaf) = (self.page().get(f::rax) as u32, self.registers.rcx as u32);

@@ -107,8 +107,7 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
     let nested = if verdict_only {
         Nested::for_verdicts(limits, host)
     } else {
-        let has = |feature| own.has(feature) == Some(true) || feature == Feature::LmsleUnsupported;
-        match Nested::new(limits, host, has) {
+        match Nested::new(limits, host, |feature| own.has(feature) == Some(true)) {
             Ok(nested) => nested,
             Err(Unsupported(feature)) => fail(format_args!(
                 "L1's virtual CPU has {} ({}), which this machine cannot give: leave it out (-{0}), or only judge (--verdict-only)",
@@ -135,8 +134,6 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         vmcb01.set(field, value);
     }
     multiboot::start(vmcb01, bundle.entry());
-    // VMCB02 starts as VMCB01 is; the engine fills in the rest at each VMRUN.
-    vmcb02.bytes_mut().copy_from_slice(vmcb01.bytes());
     cpu::prepare_vmrun(address(host_save));
     let mut l0 = L0 {
         registers: Registers { rbx: info, ..Registers::new() },
@@ -194,10 +191,10 @@ fn virtual_cpu(bundle: &Bundle) -> Limits {
     }
 }
 
-/// EFER, VM_CR and VM_HSAVE_PA, reads and writes; the others are the machine's.
+/// EFER, TSC_RATIO, VM_CR and VM_HSAVE_PA, reads and writes; the others are the machine's.
 fn intercept_msrs(map: &mut [u8]) {
     // Two bits an MSR, from C000_0000h at byte 800h and from C001_0000h at byte 1000h (manual volume 2, 15.11).
-    for (byte, index) in [(0x800, 0x80), (0x1000, 0x114), (0x1000, 0x117)] {
+    for (byte, index) in [(0x800, 0x80), (0x800, 0x104), (0x1000, 0x114), (0x1000, 0x117)] {
         if let Some(byte) = map.get_mut(byte + index / 4) {
             *byte |= 3 << (2 * (index % 4));
         }

@@ -52,12 +52,26 @@ impl Memory for Ram {
     }
 
     #[inline(always)]
-    fn store(&mut self, address: u64, page: &Page, parts: &[Range<usize>]) -> Result<(), NoMemory> {
+    fn load(&self, address: u64, page: &mut Page, parts: &[Range<usize>]) -> Result<(), NoMemory> {
         // One test for all parts, which are constants: what is left are plain moves.
+        let from = self.at(address, page.bytes().len())?;
+        for part in parts {
+            if let Some(bytes) = page.bytes_mut().get_mut(part.clone()) {
+                // SAFETY: the page is memory of L1, where nothing of L0 stands, and the part lies within.
+                unsafe {
+                    core::ptr::copy_nonoverlapping(from.add(part.start), bytes.as_mut_ptr(), bytes.len())
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn store(&mut self, address: u64, page: &Page, parts: &[Range<usize>]) -> Result<(), NoMemory> {
         let to = self.at(address, page.bytes().len())?;
         for part in parts {
             if let Some(bytes) = page.bytes().get(part.clone()) {
-                // SAFETY: the page is memory of L1, where nothing of L0 stands, and the part lies within.
+                // SAFETY: as above.
                 unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to.add(part.start), bytes.len()) }
             }
         }

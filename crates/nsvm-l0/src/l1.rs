@@ -184,11 +184,11 @@ mod tests {
             MAGIC,
             flags,
             0_u32.wrapping_sub(MAGIC + flags),
-            load + 16,
+            load.wrapping_add(16),
             load,
             load_end,
             bss_end,
-            load + 48,
+            load.wrapping_add(48),
         ]));
         image.extend([0xF4; 16]);
         image
