@@ -196,7 +196,7 @@ impl L0 {
         }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn vmrun(&mut self, next: u64) -> Done {
         if self.verdict_only {
             return self.judge();
