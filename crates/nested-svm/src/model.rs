@@ -123,7 +123,8 @@ impl Ram {
 
     fn range(&self, address: u64, length: usize) -> Result<core::ops::Range<usize>, NoMemory> {
         let start = usize::try_from(address).map_err(|_| NoMemory)?;
-        let end = start.checked_add(length).filter(|&end| end <= self.bytes.borrow().len()).ok_or(NoMemory)?;
+        let end =
+            start.checked_add(length).filter(|&end| end <= self.bytes.borrow().len()).ok_or(NoMemory)?;
         let pages = start >> 12..=(end.max(start + 1) - 1) >> 12;
         let hole = self.holes.iter().any(|&hole| pages.contains(&(hole as usize >> 12)));
         if hole { Err(NoMemory) } else { Ok(start..end) }
@@ -372,6 +373,7 @@ fn exit(page: &mut Page, code: u64, [info1, info2]: [u64; 2]) {
     page.set(f::exitcode, code);
     page.set(f::exitinfo1, info1);
     page.set(f::exitinfo2, info2);
+    page.set(f::nrip, page.get(f::rip).wrapping_add(3));
     page.set_bits(f::eventinj, 0xFFFF_FFFF, 0);
 }
 
