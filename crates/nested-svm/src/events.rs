@@ -108,8 +108,8 @@ impl Nested {
         self.raise(world, event)
     }
 
-    /// Before L0 enters a guest: what waits is delivered as soon as there is room, and TLB_CONTROL of VMCB01 is set.
-    /// Returns who is to be entered: an interrupt may have ended L2.
+    /// Before L0 enters a guest: what waits is delivered as soon as there is room, and TLB_CONTROL of VMCB01 is set where
+    /// L1's own translations are to be forgotten; L0 clears it after the entry. Returns who is to be entered: an interrupt may have ended L2.
     #[inline(always)]
     pub fn before_entry<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) -> Guest {
         if self.waits() | (self.flush_l1 != Flush::Nothing) {

@@ -20,6 +20,8 @@ mod page;
 mod shadow;
 mod state;
 mod trace;
+#[cfg(feature = "vm-memory")]
+mod vm_memory;
 mod vmcb02;
 mod vmrun;
 
@@ -33,3 +35,5 @@ pub use page::Page;
 pub use shadow::{Shadow, Tables};
 pub use state::{LoadError, Loaded};
 pub use trace::{Refusal, Trace, Traced};
+#[cfg(feature = "vm-memory")]
+pub use vm_memory::GuestRam;

@@ -7,6 +7,14 @@ use core::ops::Range;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoMemory;
 
+impl core::fmt::Display for NoMemory {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("there is no memory at this address that L1 may use")
+    }
+}
+
+impl core::error::Error for NoMemory {}
+
 /// L1's physical memory.
 ///
 /// Other CPUs of L1 may write it at any time: the engine reads what it judges once, into copies of its own. An

@@ -373,6 +373,7 @@ fn exit(page: &mut Page, code: u64, [info1, info2]: [u64; 2]) {
     page.set(f::exitcode, code);
     page.set(f::exitinfo1, info1);
     page.set(f::exitinfo2, info2);
+    page.set(f::nrip, page.get(f::rip).wrapping_add(3));
     page.set_bits(f::eventinj, 0xFFFF_FFFF, 0);
 }
 
