@@ -1,5 +1,7 @@
 //! The bodies of the fuzz targets, as functions that tests run too.
 
+pub mod nested;
+
 use arbitrary::Arbitrary;
 use vmcb::{
     Answer, Bits, Cpu, Decision, Environment, Event, Feature, GuestMode, Host, KnownPage, Limits, Phase,
@@ -249,11 +251,11 @@ fn consistent(verdict: &Verdict) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A cheap generator, so that the bodies run without a fuzzer too.
-    fn bytes(seed: u64, length: usize) -> Vec<u8> {
+    pub(crate) fn bytes(seed: u64, length: usize) -> Vec<u8> {
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         (0..length)
             .map(|_| {
@@ -288,6 +290,14 @@ mod tests {
                     judge(&Case::arbitrary_take_rest(arbitrary::Unstructured::new(&bytes)).expect("a case"));
                 }
                 Some("readers") => readers(&bytes),
+                Some("vmrun") => nested::vmrun(
+                    &nested::Attack::arbitrary_take_rest(arbitrary::Unstructured::new(&bytes))
+                        .expect("a case"),
+                ),
+                Some("state") => nested::load(
+                    &nested::Stored::arbitrary_take_rest(arbitrary::Unstructured::new(&bytes))
+                        .expect("a case"),
+                ),
                 _ => panic!("{name}: a file here begins with the name of its target"),
             }
             files += 1;

@@ -1,4 +1,4 @@
-//! The machines that boot an image: QEMU's emulation, and Bochs.
+//! The machines that boot an image: QEMU's emulation, Bochs, and our own L0 in QEMU's.
 
 use crate::driver::{Error, Machine};
 use crate::image::Image;
@@ -60,6 +60,44 @@ impl Machine for Qemu {
     /// A dump of all registers follows it.
     fn reason(&self, _: &Path, complaints: &[String]) -> Option<String> {
         complaints.iter().find(|line| line.contains("fatal:")).or(complaints.first()).cloned()
+    }
+}
+
+/// Our L0 in QEMU's emulation: the payload is its L1.
+pub struct L0 {
+    /// Starts `qemu-system-x86_64`.
+    pub start: Start,
+    /// L1's virtual CPU; without it what QEMU's `max` has and the engine gives.
+    pub limits: Option<vmcb::Limits>,
+}
+
+impl L0 {
+    const LOG: &str = "l0.log";
+}
+
+impl Machine for L0 {
+    fn prepare(&self, image: &Image, folder: &Path) -> Result<Command, Error> {
+        let setup = nsvm_l0::Setup { limits: self.limits.clone(), quiet: true, ..nsvm_l0::Setup::default() };
+        let kernel =
+            nsvm_l0::kernel(image.flat(), &setup).map_err(|error| Error::Missing(error.to_string()))?;
+        let mut command = (self.start)();
+        nsvm_l0::machine(&mut command, setup.memory);
+        let log = folder.join(Self::LOG).to_string_lossy().replace(',', ",,");
+        command
+            .args(["-serial", "none", "-debugcon", "stdio", "-chardev"])
+            .arg(format!("file,id=log,path={log}"));
+        // COM2 by its ports: the payload does not use COM1.
+        command.args(["-device", "isa-serial,chardev=log,index=1", "-kernel"]);
+        command.arg(write(folder, "l0.elf", &kernel)?);
+        Ok(command)
+    }
+
+    /// L0's last word, else QEMU's.
+    fn reason(&self, folder: &Path, complaints: &[String]) -> Option<String> {
+        let log = std::fs::read(folder.join(Self::LOG)).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let own = log.lines().rfind(|line| line.starts_with("l0: ")).map(str::to_owned);
+        own.or_else(|| complaints.iter().find(|line| line.contains("fatal:")).or(complaints.last()).cloned())
     }
 }
 

@@ -166,11 +166,14 @@ fn model(cpu: &vmcb::Cpu, set: &Set) -> Vec<Outcome> {
 }
 
 /// A folder for what a machine boots, removed when the run is over.
-struct Folder(PathBuf);
+pub struct Folder(PathBuf);
 
 impl Folder {
     /// A new one that nobody else can write to: programs are started from it.
-    fn new() -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn new() -> Result<Self, Error> {
         use std::os::unix::fs::DirBuilderExt as _;
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         loop {
@@ -185,7 +188,9 @@ impl Folder {
         }
     }
 
-    fn path(&self) -> &Path {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.0
     }
 }

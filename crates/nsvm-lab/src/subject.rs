@@ -2,7 +2,7 @@
 
 use crate::driver::Machine;
 use crate::fetch::{Fetcher, Request};
-use crate::machine::{Bochs, Boot, HostKvm, Kvm, Qemu};
+use crate::machine::{Bochs, Boot, HostKvm, Kvm, L0, Qemu};
 use crate::results::Head;
 use crate::store::{Kind, Store, Subject};
 use std::fmt;
@@ -45,6 +45,8 @@ pub fn default_cpu(subject: &str) -> Option<&'static str> {
 /// | `kvm=VMLINUZ,MODULES` | this kernel, with its folder `lib/modules/VERSION`, in QEMU |
 /// | `qemu:CPU`, `bochs@3.1:CPU` | with this CPU model; `max` and `ryzen` without it |
 /// | `kvm-host` | KVM of this machine |
+/// | `l0`, `l0@trixie`, `l0=PATH` | our L0 on `nested-svm`, in the QEMU that `qemu`, `qemu@trixie`, `qemu=PATH` are |
+/// | `l0:CPU` | with this virtual CPU for L1, as `model:CPU` has it; else what QEMU's `max` has and the engine gives |
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Spec {
     who: Who,
@@ -60,6 +62,7 @@ enum Who {
     Bochs,
     Kvm,
     HostKvm,
+    L0,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,7 +78,7 @@ enum Which {
 pub struct Unavailable(pub String);
 
 impl Spec {
-    /// Whether it is of this sort: `model`, `qemu`, `bochs`, `kvm`, `kvm-host`, or its whole text.
+    /// Whether it is of this sort: `model`, `qemu`, `bochs`, `kvm`, `kvm-host`, `l0`, or its whole text.
     #[must_use]
     pub fn is(&self, sort: &str) -> bool {
         let name = match self.who {
@@ -84,6 +87,7 @@ impl Spec {
             Who::Bochs => "bochs",
             Who::Kvm => "kvm",
             Who::HostKvm => HOST,
+            Who::L0 => "l0",
         };
         sort == name || sort == self.text
     }
@@ -121,9 +125,10 @@ impl FromStr for Spec {
             "bochs" => Who::Bochs,
             "kvm" => Who::Kvm,
             HOST => Who::HostKvm,
+            "l0" => Who::L0,
             _ => {
                 return Err(Unavailable(format!(
-                    "`{text}`: no subject is called `{name}`; there are model, qemu, bochs, kvm and kvm-host"
+                    "`{text}`: no subject is called `{name}`; there are model, qemu, bochs, kvm, kvm-host and l0"
                 )));
             }
         };
@@ -141,7 +146,7 @@ impl FromStr for Spec {
             Who::Model => which == Which::Any,
             Who::HostKvm => which == Which::Any && cpu.is_none(),
             Who::Kvm => cpu.is_none(),
-            Who::Qemu | Who::Bochs => true,
+            Who::Qemu | Who::Bochs | Who::L0 => true,
         };
         if !fits {
             return Err(Unavailable(format!(
@@ -263,8 +268,30 @@ impl Finder<'_> {
                 head.below = Some("this machine".to_owned());
                 Answers::Machine(Box::new(HostKvm))
             }
+            Who::L0 => {
+                let cpu = spec.cpu.as_deref().map(vmcb::Cpu::parse).transpose();
+                let cpu = cpu.map_err(Unavailable::because)?;
+                let qemu = self.subject(Kind::Qemu, &spec.which)?;
+                head.subject = "l0".to_owned();
+                head.version = env!("CARGO_PKG_VERSION").to_owned();
+                head.cpu = spec.cpu.clone().unwrap_or_else(|| QEMU_CPU.to_owned());
+                head.below = Some(format!("qemu-tcg {}, cpu {QEMU_CPU}", version(&qemu)?));
+                let limits = cpu.map(|cpu| vmcb::Limits::compile(&cpu, vmcb::Policy::VirtualCpu));
+                Answers::Machine(Box::new(L0 { start: Box::new(move || qemu.command()), limits }))
+            }
         };
         Ok(Ready { head, answers })
+    }
+
+    /// The program of a subject that is QEMU.
+    ///
+    /// # Errors
+    /// Where it is none, or not here and cannot be fetched.
+    pub fn qemu(&mut self, spec: &Spec) -> Result<Subject, Unavailable> {
+        match spec.who {
+            Who::Qemu => self.subject(Kind::Qemu, &spec.which),
+            _ => Err(Unavailable(format!("`{spec}` is no QEMU"))),
+        }
     }
 
     /// The program or kernel.

@@ -101,6 +101,9 @@ EXAMPLES:
     /// Run the same VMRUN cases on the model, QEMU, Bochs and KVM, and show who differs
     #[command(subcommand)]
     Lab(Lab),
+    /// Run a hypervisor as L1 on nested-svm, and be told why each VMRUN of it failed
+    #[command(subcommand)]
+    L0(L0),
     /// Print a shell's completions
     #[command(
         after_help = "EXAMPLE:\n  nsvm completions bash > ~/.local/share/bash-completion/completions/nsvm"
@@ -534,6 +537,8 @@ SUBJECTS:
   kvm@PACKAGE@SUITE           the same, by the name of its package: linux-image-6.1.0-56-amd64@bookworm
   kvm=VMLINUZ,MODULES         KVM of this kernel; MODULES is its folder lib/modules/VERSION
   kvm-host                    KVM of this machine
+  l0, l0@trixie, l0=PATH      our L0 on nested-svm, in the QEMU that qemu, qemu@trixie, qemu=PATH are
+  l0:CPU                      the same with this virtual CPU for L1, as --cpu of `nsvm check` takes it
   Without any: model qemu bochs kvm@bookworm kvm@sid, that is, KVM before and after it checked EVENTINJ.
 
 EXAMPLES:
@@ -558,7 +563,7 @@ pub(crate) struct LabRun {
     /// Only cases whose id, or family, matches; `*` is any text, patterns are separated by commas
     #[arg(long, value_name = "GLOB")]
     pub(crate) only: Option<String>,
-    /// Subjects that must not be missing, separated by commas: model, qemu, bochs, kvm
+    /// Subjects that must not be missing, separated by commas: model, qemu, bochs, kvm, l0
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) require: Vec<String>,
     /// Ask KVM of this machine too: the subject kvm-host
@@ -601,4 +606,60 @@ pub(crate) struct LabReport {
     pub(crate) files: Vec<std::path::PathBuf>,
     #[command(flatten)]
     pub(crate) show: LabShow,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum L0 {
+    /// Boot L0 in QEMU's emulation, with a multiboot kernel as L1
+    Run(L0Run),
+}
+
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+L0 is a small hypervisor on the bare machine. L1 has the machine but for L0's memory: its serial port, interrupt
+controllers, timers and debug exit (isa-debug-exit at F4h). Devices cannot write to memory by themselves: bus
+mastering, ISA DMA and fw_cfg's DMA are held off. The CPU below is QEMU's `max`.
+
+LOG:
+  One line for each VMRUN that is refused: address, ids of the broken rules, the values that they read, what
+  VMRUN does. Behind it stands the VMCB as `xxd` writes it: `nsvm check` reads the log. Without --cpu the log
+  begins with L1's CPU, as `nsvm check --cpu cpuid:LOG` reads it.
+
+EXAMPLES:
+  nsvm l0 run --l1 hypervisor.elf --append 'console=com1' --log l0.log
+  nsvm check l0.log --cpu cpuid:l0.log --phase before
+  nsvm l0 run --l1 xen.gz.elf --module 'dom0.bin quiet' --memory 512
+  nsvm l0 run --l1 hypervisor.elf --cpu EPYC-Genoa,+shstk,phys-bits=52 --verdict-only
+
+EXIT STATUS:
+  What L1 wrote to its debug exit, 0 to 127; 0 where it powered off or reset. 113 (71h) where it shut down.
+  3 where L0 or QEMU could not go on, or bad usage: then there is a message that begins with `error`.")]
+pub(crate) struct L0Run {
+    /// L1: a multiboot (version 1) kernel, ELF or flat
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) l1: std::path::PathBuf,
+    /// L1's command line
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) append: String,
+    /// A module of L1: a file, and after a blank its command line; may be given several times
+    #[arg(long = "module", value_name = "FILE")]
+    pub(crate) modules: Vec<String>,
+    /// L1's virtual CPU, as for `nsvm check`; without it what QEMU's CPU has and the engine gives
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) cpu: Option<String>,
+    /// Judge each VMRUN for any virtual CPU and enter no L2: EXITCODE F0000000h says that it would have been entered
+    #[arg(long)]
+    pub(crate) verdict_only: bool,
+    /// Another qemu-system-x86_64: a path, or a fetched one such as `qemu@sid`
+    #[arg(long, value_name = "PATH")]
+    pub(crate) qemu: Option<String>,
+    /// L1's memory
+    #[arg(long, value_name = "MIB", default_value_t = nsvm_l0::MEMORY.0)]
+    pub(crate) memory: u32,
+    /// Where L0's log goes; the standard error without it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<std::path::PathBuf>,
+    /// Of how many refused VMRUNs the VMCB is dumped
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) dumps: u32,
 }

@@ -13,6 +13,7 @@ mod explain;
 mod host;
 mod human;
 mod input;
+mod l0;
 mod lab;
 mod near;
 mod record;
@@ -23,7 +24,7 @@ mod tables;
 pub use explain::{HABITS, Habit, index_page, rule_page};
 
 use clap::{CommandFactory as _, Parser as _};
-use cli::{Cli, Color, Verb};
+use cli::{Cli, Color, L0, Verb};
 use error::Error;
 use std::ffi::OsString;
 use std::io::Write;
@@ -92,10 +93,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> std::process::ExitC
     match result {
         Ok(status) => status,
         // Whoever reads has had enough.
-        Err(Error::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Status::Failed,
+        Err(Error::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Status::Failed as u8,
         Err(error) => {
             complain(&error);
-            Status::Failed
+            Status::Failed as u8
         }
     }
     .into()
@@ -117,8 +118,10 @@ fn complain(error: &Error) {
     }
 }
 
-fn dispatch(verb: Verb, out: &mut dyn Write) -> Result<Status, Error> {
-    match verb {
+/// The exit status.
+fn dispatch(verb: Verb, out: &mut dyn Write) -> Result<u8, Error> {
+    let status = match verb {
+        Verb::L0(L0::Run(arguments)) => return l0::run(&arguments, out),
         Verb::Check(arguments) => check::run(&arguments, out),
         Verb::Scan(arguments) => scan::run(&arguments, out),
         Verb::Decode(arguments) => decode::run(&arguments, out),
@@ -140,7 +143,8 @@ fn dispatch(verb: Verb, out: &mut dyn Write) -> Result<Status, Error> {
             out.write_all(&man()?)?;
             Ok(Status::Fine)
         }
-    }
+    };
+    status.map(|status| status as u8)
 }
 
 /// The man page: one of the command, then one of each verb.

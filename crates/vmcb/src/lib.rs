@@ -41,7 +41,7 @@ pub use feature::{CpuidBit, Feature, Register};
 pub use injection::{GuestMode, accepted_exceptions, check_event};
 pub use judge::{Missing, View, judge};
 pub use known::{Bits, KnownPage};
-pub use limits::{CR4_GATES, EFER_GATES, Gate, Limits, LimitsError, Policy};
+pub use limits::{CR4_GATES, EFER_GATES, Gate, Limits, LimitsError, Policy, crc32};
 pub use literal::{Literal, Test};
 pub use models::{MODELS, Model};
 pub use notes::Note;

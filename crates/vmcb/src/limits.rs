@@ -9,7 +9,7 @@ use crate::exception::{ExceptionSet, RESERVED_VECTORS};
 use crate::feature::Feature;
 use crate::injection::EventTable;
 use crate::known::Bits;
-use crate::literal::Reserved;
+use crate::literal::{Reserved, pat_invalid};
 use crate::register::{Cr4, Efer};
 use crate::rules::{Rule, RuleSet};
 use core::fmt;
@@ -275,6 +275,26 @@ impl Limits {
         };
         limits.events = EventTable::of(&limits);
         limits
+    }
+
+    /// Whether an address names a page of this CPU: 4 KiB aligned, and below 2^MAXPHYADDR. What VMRUN, VMLOAD and VMSAVE
+    /// take in rAX, and VM_HSAVE_PA. Where the width is not known, what every AMD CPU takes.
+    ///
+    /// # Source
+    /// Manual volume 2, 15.5.1, 15.5.2 and 15.30.4.
+    #[must_use]
+    #[inline(always)]
+    pub const fn accepts_page_address(&self, address: u64) -> bool {
+        address & 0xFFF == 0 && address >> self.phys_bits.lowest == 0
+    }
+
+    /// Whether every byte of a value for the PAT MSR is a memory type: what WRMSR takes, and G_PAT.
+    ///
+    /// # Source
+    /// Manual volume 2, 7.8.1.
+    #[must_use]
+    pub const fn accepts_pat(&self, pat: u64) -> bool {
+        !pat_invalid(Bits::known(pat), true)
     }
 
     /// The virtual CPU that they were made for.
@@ -567,8 +587,9 @@ impl Writer<'_> {
     }
 }
 
-/// CRC-32 as in IEEE 802.3, reflected.
-fn crc32(bytes: &[u8]) -> u32 {
+/// CRC-32 as in IEEE 802.3, reflected: the checksum of stored forms.
+#[must_use]
+pub fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| crc >> 1 ^ (crc & 1).wrapping_neg() & 0xEDB8_8320)
     })
@@ -586,6 +607,20 @@ mod tests {
         assert_eq!((value.len(), rest.len()), (257, 41));
         assert_eq!(sized(&bytes[..258], 2), None);
         assert_eq!(sized(&bytes[..1], 2), None);
+    }
+
+    #[test]
+    fn memory_types_of_pat() {
+        let limits = Limits::compile(&Cpu::ANY, Policy::VirtualCpu);
+        for byte in 0..=255_u64 {
+            for place in 0..8 {
+                let legal = matches!(byte, 0 | 1 | 4..=7);
+                assert_eq!(
+                    limits.accepts_pat(0x0007_0406_0007_0406 & !(0xFF << (8 * place)) | byte << (8 * place)),
+                    legal
+                );
+            }
+        }
     }
 
     #[test]

@@ -414,7 +414,7 @@ fn avic_pointer_too_wide<S: State>(state: &S, wanted: bool) -> bool {
 /// Memory types are 0, 1, 4, 5, 6 and 7: a byte is none when one of its bits 7:3 is set, or bit 1 without
 /// bit 2. All eight bytes at once.
 #[inline(always)]
-const fn pat_invalid(pat: Bits, wanted: bool) -> bool {
+pub(crate) const fn pat_invalid(pat: Bits, wanted: bool) -> bool {
     const HIGH: u64 = 0xF8F8_F8F8_F8F8_F8F8;
     const BIT_1: u64 = 0x0202_0202_0202_0202;
     if wanted {

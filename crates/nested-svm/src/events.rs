@@ -1,0 +1,286 @@
+//! Events on their way to a guest: injected by L1 or L0, interrupted, waiting.
+
+use crate::delivery::{self, Combined, combine};
+use crate::exit::Exit;
+use crate::intercept::Cause;
+use crate::memory::Memory;
+use crate::nested::{Flush, Guest, Nested, World, tlb_control};
+use crate::page::Page;
+use crate::shadow::Tables;
+use crate::trace::Trace;
+use vmcb::layout::vmcb_field as f;
+use vmcb::{Event, EventType, ExitCode, IntCtl, Rflags, Vector};
+
+/// What stands in EVENTINJ, or stood there at the last entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Injected {
+    /// V is clear where nothing does.
+    pub(crate) event: Event,
+    /// It came with L1's VMRUN.
+    pub(crate) by_l1: bool,
+    /// RIP at the injection.
+    pub(crate) rip: u64,
+    /// nRIP at the injection: an exit overwrites the field.
+    pub(crate) next_rip: u64,
+}
+
+impl Injected {
+    pub(crate) const NOTHING: Self = Self { event: Event::from_bits(0), by_l1: false, rip: 0, next_rip: 0 };
+
+    /// EVENTINJ of a page as it stands.
+    #[inline(always)]
+    pub(crate) fn of(page: &Page, by_l1: bool) -> Self {
+        Self { event: page.vmcb().event_inj(), by_l1, rip: page.get(f::rip), next_rip: page.get(f::nrip) }
+    }
+
+    /// Whether `interrupted` is this one, and not one that an instruction raised after it.
+    fn is(&self, interrupted: Event, rip: u64) -> bool {
+        const SAME: u64 = Event::V | Event::TYPE | Event::VECTOR;
+        self.event.valid() && (self.event.bits() ^ interrupted.bits()) & SAME == 0 && self.rip == rip
+    }
+}
+
+/// L0's interrupts and NMI that no guest has taken yet.
+///
+/// As in an interrupt controller, the same vector twice is one interrupt, and of NMIs one is latched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Pending {
+    pub(crate) interrupts: [u64; 4],
+    pub(crate) nmi: bool,
+}
+
+impl Pending {
+    pub(crate) const NOTHING: Self = Self { interrupts: [0; 4], nmi: false };
+
+    fn add(&mut self, event: Event) {
+        if event.event_type() == EventType::NMI {
+            self.nmi = true;
+        } else if let Some(word) = self.interrupts.get_mut(usize::from(event.vector().number() >> 6)) {
+            *word |= 1 << (event.vector().number() & 63);
+        }
+    }
+
+    fn has_interrupt(&self) -> bool {
+        self.interrupts.iter().any(|&word| word != 0)
+    }
+
+    #[inline(always)]
+    fn any(&self) -> bool {
+        self.nmi | self.has_interrupt()
+    }
+
+    fn take_nmi(&mut self) -> Option<Event> {
+        core::mem::take(&mut self.nmi).then_some(Event::new(EventType::NMI, Vector::new(2)))
+    }
+
+    /// The one with the highest vector.
+    fn take_interrupt(&mut self) -> Option<Event> {
+        let (index, word) = self.interrupts.iter_mut().enumerate().rev().find(|(_, word)| **word != 0)?;
+        let bit = word.ilog2();
+        *word &= !(1 << bit);
+        Some(Event::new(EventType::INTERRUPT, Vector::new((index as u32 * 64 + bit) as u8)))
+    }
+}
+
+impl Nested {
+    /// Gives an event to the virtual CPU: an exception that L0 raises for an instruction of the guest that runs, or an
+    /// interrupt or NMI of L0.
+    ///
+    /// An exception of L2 that L1 intercepts becomes L1's exit. One that finds another event on its way is delivered with
+    /// it, after it or as #DF, by the rules for such pairs. CR2 of #PF and DR6 of #DB are L0's to write before.
+    ///
+    /// Interrupts and NMIs wait until the guest can take them, and while L2 runs they are L1's if it intercepts them:
+    /// INTR or NMI is its exit then, and the event stays with the CPU until L1 takes it. While some wait
+    /// ([`Self::waits`]), L0 must see to it that the guest exits soon. L0 gives no NMI to a guest that is in an NMI
+    /// handler.
+    pub fn inject<M: Memory, T: Tables, L: Trace>(
+        &mut self,
+        world: &mut World<'_, M, T, L>,
+        event: Event,
+    ) -> Exit {
+        if matches!(event.event_type(), EventType::INTERRUPT | EventType::NMI) {
+            self.pending.add(event);
+            return match self.before_entry(world) {
+                Guest::L1 => Exit::ToL1,
+                Guest::L2 => Exit::Resume,
+            };
+        }
+        self.raise(world, event)
+    }
+
+    /// Before L0 enters a guest: what waits is delivered as soon as there is room, and TLB_CONTROL of VMCB01 is set where
+    /// L1's own translations are to be forgotten; L0 clears it after the entry. Returns who is to be entered: an interrupt may have ended L2.
+    #[inline(always)]
+    pub fn before_entry<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) -> Guest {
+        if self.waits() | (self.flush_l1 != Flush::Nothing) {
+            self.deliver_waiting(world);
+        }
+        self.guest
+    }
+
+    /// Whether an event waits for a guest that can take it.
+    #[must_use]
+    #[inline(always)]
+    pub fn waits(&self) -> bool {
+        self.pending.any() | self.displaced.valid()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn deliver_waiting<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
+        if let (Guest::L2, Some(code)) = (self.guest, self.interrupt_exit(world.vmcb02)) {
+            self.reflect(world, code, [0, 0]);
+        }
+        if self.guest == Guest::L1 && self.flush_l1 != Flush::Nothing {
+            let flush = core::mem::replace(&mut self.flush_l1, Flush::Nothing);
+            world.vmcb01.set(f::tlb_control, tlb_control(flush, self.host.flush_by_asid).into());
+        }
+        let guest = self.guest;
+        let page = world.page(guest);
+        if !self.gif || page.vmcb().event_inj().valid() {
+            return;
+        }
+        let displaced = self.displaced;
+        let takes_displaced = takes_interrupt(page) || displaced.event_type() == EventType::NMI;
+        let takes_interrupts = self.takes_interrupts(page);
+        let event = if displaced.valid() && takes_displaced {
+            self.displaced = Event::from_bits(0);
+            page.set(f::eventinj, displaced.bits());
+            self.injected = Injected::of(page, true);
+            return;
+        } else {
+            let nmi = self.pending.take_nmi();
+            nmi.or_else(|| if takes_interrupts { self.pending.take_interrupt() } else { None })
+        };
+        if let Some(event) = event {
+            page.set(f::eventinj, event.bits());
+            self.injected = Injected::of(page, false);
+        }
+    }
+
+    /// Whether the guest that runs, on this page, takes one of L0's interrupts now.
+    fn takes_interrupts(&self, page: &Page) -> bool {
+        let masking = self.vmcb12.vmcb().int_ctl().contains(IntCtl::V_INTR_MASKING);
+        if self.guest == Guest::L2 && masking { self.host_if } else { takes_interrupt(page) }
+    }
+
+    /// The exit of L2 that a waiting NMI or interrupt is.
+    fn interrupt_exit(&self, vmcb02: &Page) -> Option<ExitCode> {
+        let intercepted = |code| Cause::of(code).intercepted(&self.vmcb12);
+        if !self.gif {
+            return None;
+        }
+        if self.pending.nmi && intercepted(NMI) {
+            return Some(NMI);
+        }
+        let taken = self.pending.has_interrupt() && self.takes_interrupts(vmcb02);
+        (taken && intercepted(INTR)).then_some(INTR)
+    }
+
+    fn raise<M: Memory, T: Tables, L: Trace>(
+        &mut self,
+        world: &mut World<'_, M, T, L>,
+        event: Event,
+    ) -> Exit {
+        let vector = event.vector().number() & 31;
+        if self.guest == Guest::L2 && event.event_type() == EventType::EXCEPTION {
+            let code = ExitCode::from_bits(0x40 + u64::from(vector));
+            if Cause::of(code).intercepted(&self.vmcb12) {
+                let address = if vector == PF { world.vmcb02.get(f::cr2) } else { 0 };
+                self.reflect(world, code, [event.error_code().into(), address]);
+                return Exit::ToL1;
+            }
+        }
+        let guest = self.guest;
+        let page = world.page(guest);
+        let before = page.vmcb().event_inj();
+        let event = if before.valid() {
+            match combine(before, event) {
+                Combined::Second => event,
+                Combined::SecondThenFirst => {
+                    if guest == Guest::L2 && self.injected.by_l1 {
+                        self.displaced = before;
+                    } else {
+                        self.pending.add(before);
+                    }
+                    event
+                }
+                Combined::DoubleFault => {
+                    // The pair is one event now, and it is not during its own delivery.
+                    page.set(f::eventinj, 0);
+                    return self.raise(world, delivery::double_fault());
+                }
+                Combined::Shutdown => {
+                    page.set(f::eventinj, 0);
+                    if guest == Guest::L2 && Cause::of(SHUTDOWN).intercepted(&self.vmcb12) {
+                        self.reflect(world, SHUTDOWN, [0, 0]);
+                        return Exit::ToL1;
+                    }
+                    return Exit::Shutdown;
+                }
+            }
+        } else {
+            event
+        };
+        page.set(f::eventinj, event.bits());
+        self.injected = Injected::of(page, false);
+        Exit::Resume
+    }
+
+    /// An exit of L2 that stays with L0: what it interrupted is to be delivered again.
+    ///
+    /// Hardware forgets EVENTINJ at each exit. INTn, INT3 and INTO that L2 executed come again by themselves, since RIP
+    /// still points at them; those that were injected do not. A task switch delivers the event itself.
+    #[inline(always)]
+    pub(crate) fn keep(&mut self, vmcb02: &mut Page, code: ExitCode) {
+        let interrupted = vmcb02.vmcb().exit_int_info();
+        vmcb02.set(f::eventinj, 0);
+        vmcb02.set(f::tlb_control, self.take_flush().into());
+        if interrupted.valid() && code != TASK_SWITCH {
+            self.deliver_again(vmcb02, interrupted);
+        } else {
+            self.injected = Injected::NOTHING;
+        }
+    }
+
+    #[inline(never)]
+    fn deliver_again(&mut self, vmcb02: &mut Page, interrupted: Event) {
+        let is_injected = self.injected.is(interrupted, vmcb02.get(f::rip));
+        if executed(interrupted) && !is_injected {
+            self.injected = Injected::NOTHING;
+            return;
+        }
+        vmcb02.set(f::eventinj, interrupted.bits());
+        if is_injected {
+            vmcb02.set(f::nrip, self.injected.next_rip);
+        } else {
+            self.injected = Injected::of(vmcb02, false);
+        }
+    }
+
+    /// What L1 finds in EXITINTINFO: `interrupted`, or else what L1 injected and another event pushed aside.
+    #[inline(always)]
+    pub(crate) fn lost_to(&mut self, interrupted: Event) -> Event {
+        let displaced = core::mem::replace(&mut self.displaced, Event::from_bits(0));
+        if interrupted.valid() { interrupted } else { displaced }
+    }
+}
+
+/// Whether the guest on this page takes an interrupt now.
+fn takes_interrupt(page: &Page) -> bool {
+    page.vmcb().rflags().contains(Rflags::IF) && page.get(f::interrupt_state) & 1 == 0
+}
+
+/// INTn, INT3 and INTO: events that an instruction executes.
+fn executed(event: Event) -> bool {
+    const BP: Vector = Vector::new(3);
+    const OF: Vector = Vector::new(4);
+    event.event_type() == EventType::SOFTWARE
+        || event.event_type() == EventType::EXCEPTION && matches!(event.vector(), BP | OF)
+}
+
+const PF: u8 = 14;
+pub(crate) const INTR: ExitCode = ExitCode::from_bits(0x60);
+pub(crate) const NMI: ExitCode = ExitCode::from_bits(0x61);
+const TASK_SWITCH: ExitCode = ExitCode::from_bits(0x7D);
+pub(crate) const SHUTDOWN: ExitCode = ExitCode::from_bits(0x7F);

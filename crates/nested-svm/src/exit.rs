@@ -1,0 +1,224 @@
+//! #VMEXIT of L2: whose it is, and what L1 sees of it.
+
+use crate::intercept::Cause;
+use crate::maps::{self, Access};
+use crate::memory::Memory;
+use crate::nested::{Flush, Guest, Nested, World};
+use crate::page::Page;
+use crate::shadow::{NestedFault, Resolved, Tables};
+use crate::trace::{Trace, Traced};
+use crate::vmcb02;
+use vmcb::layout::vmcb_field as f;
+use vmcb::{Environment, Event, ExitCode, Feature, Rflags};
+
+/// What became of an exit of L2.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// L1 has it: L1 runs next.
+    ToL1,
+    /// The engine has dealt with it: L2 runs on.
+    Resume,
+    /// It is L0's, as VMCB02 shows it. After L0 has dealt with it, L2 runs on; an event whose delivery it interrupted
+    /// stands in EVENTINJ again.
+    ForL0,
+    /// The guest cannot go on: a fault during the delivery of #DF, and L1, if it is L2, does not intercept the shutdown.
+    Shutdown,
+}
+
+impl Nested {
+    /// VMCB02 came back from the hardware with an exit.
+    #[inline]
+    pub fn exit<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) -> Exit {
+        let code = world.vmcb02.vmcb().exit_code();
+        let cause = Cause::of(code);
+        let reflects = match cause {
+            Cause::Bit(..) => {
+                cause.intercepted(&self.vmcb12) && !(physical(code) && cause.intercepted(world.vmcb01))
+            }
+            Cause::Port | Cause::Msr => cause.intercepted(&self.vmcb12) && self.map_says_l1(world, cause),
+            Cause::NestedPageFault => return self.nested_page_fault(world),
+            Cause::Refused => return self.host_refused(world, code),
+            Cause::NotOffered => false,
+        };
+        if reflects {
+            let info = self.exit_info(world.vmcb02, code);
+            self.hand_over(world, code, info);
+            return Exit::ToL1;
+        }
+        self.keep(world.vmcb02, code);
+        Exit::ForL0
+    }
+
+    /// Hands an exit to L1 that L0 found in the place of the one that the hardware gave: an exception that it raises for
+    /// L2, for one. Nothing happens where L2 does not run.
+    pub fn reflect<M: Memory, T: Tables, L: Trace>(
+        &mut self,
+        world: &mut World<'_, M, T, L>,
+        code: ExitCode,
+        info: [u64; 2],
+    ) {
+        if self.guest == Guest::L2 {
+            // What was to be delivered and was not is what this exit interrupts.
+            let event = world.vmcb02.vmcb().event_inj();
+            self.end_l2(world, code, info, if event.valid() { event } else { Event::from_bits(0) });
+        }
+    }
+
+    /// Forgets what the shadow holds of L1's nested tables: after L0 changed what L1's memory is on the host.
+    pub fn forget<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
+        world.shadow.renew();
+        self.flush_at_least(Flush::Asid);
+        if self.guest == Guest::L2 {
+            if self.enabled.nested_paging {
+                self.new_root(world);
+            }
+            world.vmcb02.set(f::tlb_control, self.take_flush().into());
+        }
+    }
+
+    fn new_root<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
+        if let Some(root) = world.shadow.root() {
+            world.vmcb02.set(f::n_cr3, root);
+        }
+        self.flush_at_least(Flush::Asid);
+    }
+
+    /// EXITINFO1 and 2 as L1's virtual CPU gives them: without decode assists, accesses to registers, INVLPG and INTn
+    /// tell nothing.
+    #[inline(always)]
+    fn exit_info(&self, vmcb02: &Page, code: ExitCode) -> [u64; 2] {
+        if !self.offers.has(Feature::DecodeAssists) && matches!(code.bits(), 0x00..=0x3F | 0x75 | 0x79) {
+            return [0, 0];
+        }
+        [vmcb02.get(f::exitinfo1), vmcb02.get(f::exitinfo2)]
+    }
+
+    #[inline(always)]
+    fn hand_over<M: Memory, T: Tables, L: Trace>(
+        &mut self,
+        world: &mut World<'_, M, T, L>,
+        code: ExitCode,
+        info: [u64; 2],
+    ) {
+        let interrupted = world.vmcb02.vmcb().exit_int_info();
+        self.end_l2(world, code, info, interrupted);
+    }
+
+    /// #VMEXIT: VMCB12 as the manual says, L1's state from VMCB01.
+    #[inline(always)]
+    fn end_l2<M: Memory, T: Tables, L: Trace>(
+        &mut self,
+        world: &mut World<'_, M, T, L>,
+        code: ExitCode,
+        info: [u64; 2],
+        interrupted: Event,
+    ) {
+        let interrupted = self.lost_to(interrupted);
+        let image = &mut self.vmcb12;
+        vmcb02::store(image, world.vmcb02, self.enabled);
+        image.set(f::exitcode, code.bits());
+        image.set(f::exitinfo1, info[0]);
+        image.set(f::exitinfo2, info[1]);
+        image.set(f::exitintinfo, interrupted.bits());
+        image.set_bits(f::eventinj, Event::V, 0);
+        // The page was read at VMRUN; if it is no longer memory, there is nobody to tell.
+        let _ = world.memory.store(self.vmcb12_address, image, &vmcb02::WRITTEN);
+        if self.offers.has(Feature::DecodeAssists) {
+            let _ = world.memory.store(self.vmcb12_address, image, &[vmcb02::DECODED]);
+        }
+        vmcb02::stay(world.vmcb01, world.vmcb02, self.enabled);
+        vmcb02::copy_unloaded(world.vmcb01, world.vmcb02);
+        self.back_in_l1(world.vmcb01);
+        world.trace.trace(Traced::Reflected { code });
+    }
+
+    /// What #VMEXIT does to the host: GIF clear, CPL 0, RFLAGS.VM clear, breakpoints disabled. The rest of L1's state is
+    /// what it was at its VMRUN, and stands in VMCB01.
+    ///
+    /// # Source
+    /// Manual volume 2, 15.6.
+    #[inline(always)]
+    pub(crate) fn back_in_l1(&mut self, vmcb01: &mut Page) {
+        const BREAKPOINTS_DISABLED: u64 = 0x400;
+        vmcb01.set(f::dr7, BREAKPOINTS_DISABLED);
+        vmcb01.set(f::cpl, 0);
+        vmcb01.set_bits(f::rflags, Rflags::VM.bits(), 0);
+        vmcb01.set(f::eventinj, 0);
+        self.guest = Guest::L1;
+        self.set_gif(vmcb01, false);
+    }
+
+    #[inline(always)]
+    fn nested_page_fault<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) -> Exit {
+        self.l1_address = None;
+        if !self.enabled.nested_paging {
+            self.keep(world.vmcb02, ExitCode::NPF);
+            return Exit::ForL0;
+        }
+        let fault =
+            NestedFault { info: world.vmcb02.get(f::exitinfo1), address: world.vmcb02.get(f::exitinfo2) };
+        match world.shadow.resolve(world.memory, &self.limits, fault) {
+            Resolved::Mapped => {
+                self.keep(world.vmcb02, ExitCode::NPF);
+                Exit::Resume
+            }
+            Resolved::Restart => {
+                self.new_root(world);
+                self.keep(world.vmcb02, ExitCode::NPF);
+                Exit::Resume
+            }
+            Resolved::Fault(info) => {
+                self.hand_over(world, ExitCode::NPF, [info, fault.address]);
+                Exit::ToL1
+            }
+            Resolved::NotMemory(address) => {
+                self.l1_address = Some(address);
+                self.keep(world.vmcb02, ExitCode::NPF);
+                Exit::ForL0
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn host_refused<M: Memory, T: Tables, L: Trace>(
+        &mut self,
+        world: &mut World<'_, M, T, L>,
+        code: ExitCode,
+    ) -> Exit {
+        let environment = Environment::real_host();
+        let verdict = vmcb::check(world.vmcb02.bytes(), &self.limits, &environment);
+        world.trace.trace(Traced::HostRefused { code, vmcb02: world.vmcb02, verdict });
+        // Nothing of L2 ran: what VMCB12 shows is what L1 wrote, as after any refusal.
+        self.write_refusal(world.memory, self.vmcb12_address, ExitCode::INVALID);
+        self.displaced = Event::from_bits(0);
+        self.back_in_l1(world.vmcb01);
+        Exit::ToL1
+    }
+
+    /// What a refused VMRUN leaves in VMCB12: as current KVM does, EXITINTINFO and the save area stay as they are.
+    pub(crate) fn write_refusal<M: Memory>(&self, memory: &mut M, address: u64, code: ExitCode) {
+        let written = [(f::exitcode, code.bits()), (f::exitinfo1, 0), (f::exitinfo2, 0), (f::eventinj, 0)];
+        for (field, value) in written {
+            // The page was read at VMRUN; if it is no longer memory, there is nobody to tell.
+            let _ = memory.write(address + u64::from(field.offset), &value.to_le_bytes());
+        }
+    }
+
+    /// Whether L1's permission map has the bit of a port or an MSR; read now, as L1 may have changed it.
+    #[inline(always)]
+    fn map_says_l1<M: Memory, T: Tables, L: Trace>(&self, world: &World<'_, M, T, L>, cause: Cause) -> bool {
+        let info = world.vmcb02.get(f::exitinfo1);
+        let (base, access) = match cause {
+            Cause::Port => (f::iopm_base_pa, Access::port(info)),
+            _ => (f::msrpm_base_pa, Access::msr(world.rcx, info)),
+        };
+        maps::intercepts(world.memory, self.vmcb12.get(base), access)
+    }
+}
+
+/// Events of the machine, which come to L0 first where it intercepts them in VMCB01: INTR, NMI, SMI, INIT and #MC.
+#[inline(always)]
+fn physical(code: ExitCode) -> bool {
+    matches!(code.bits(), 0x60..=0x63 | 0x52)
+}

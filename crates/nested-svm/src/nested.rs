@@ -1,0 +1,353 @@
+//! The nested state of one virtual CPU.
+
+use crate::events::{Injected, Pending};
+use crate::memory::Memory;
+use crate::page::Page;
+use crate::shadow::{Shadow, Tables};
+use crate::trace::Trace;
+use crate::vmcb02::{Enabled, Offers};
+use vmcb::layout::vmcb_field as f;
+use vmcb::{Event, EventType, Feature, IntCtl, InterceptMisc1, Limits, Rflags, Vector};
+
+/// Who runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Guest {
+    /// The guest hypervisor, on VMCB01.
+    L1,
+    /// Its guest, on VMCB02.
+    L2,
+}
+
+/// A fault that an instruction raises in the place of what it does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// #UD.
+    InvalidOpcode,
+    /// #GP(0).
+    GeneralProtection,
+}
+
+impl Fault {
+    /// As it is injected.
+    #[must_use]
+    pub const fn event(self) -> Event {
+        match self {
+            Self::InvalidOpcode => Event::new(EventType::EXCEPTION, Vector::new(6)),
+            Self::GeneralProtection => Event::new(EventType::EXCEPTION, Vector::new(13)).with_error_code(0),
+        }
+    }
+}
+
+/// The virtual CPU has a feature that the engine cannot give on this host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unsupported(pub Feature);
+
+impl core::fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self(feature) = self;
+        write!(
+            f,
+            "no guest of this host can have `{}` ({}) as the virtual CPU says",
+            feature.name(),
+            feature.meaning()
+        )
+    }
+}
+
+impl core::error::Error for Unsupported {}
+
+/// What L0 lends its engine of itself: numbers that go into VMCB02 as they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Host {
+    /// ASID of L2 on the hardware; L1 has another.
+    pub asid: u32,
+    /// The hardware flushes by ASID (CPUID 8000_000A EDX\[6\]).
+    pub flush_by_asid: bool,
+    /// Physical address of L0's I/O permission map, for an L2 whose ports L1 leaves alone.
+    pub iopm: u64,
+    /// Physical address of L0's MSR permission map, for an L2 whose MSRs L1 leaves alone.
+    pub msrpm: u64,
+    /// Physical address of a map of 12 KiB of ones: every port is intercepted, and the engine reads L1's map.
+    pub every_port: u64,
+    /// Physical address of a map of 8 KiB of ones.
+    pub every_msr: u64,
+}
+
+/// What a call of the engine works on.
+#[derive(Debug)]
+pub struct World<'a, M: Memory, T: Tables, L: Trace> {
+    /// The VMCB on which L0 runs L1. After each exit its VMLOAD state has been stored into it with VMSAVE.
+    pub vmcb01: &'a mut Page,
+    /// The VMCB on which L0 runs L2, likewise. It was zero when the VM was made, and only hardware and engine write it.
+    pub vmcb02: &'a mut Page,
+    /// L1's physical memory.
+    pub memory: &'a mut M,
+    /// The shadow of L1's nested page tables.
+    pub shadow: &'a mut Shadow<T>,
+    /// Who is told what happens.
+    pub trace: &'a mut L,
+    /// ECX of the guest that exited, which RDMSR and WRMSR name their MSR by. VMRUN does not switch it.
+    pub rcx: u32,
+}
+
+impl<M: Memory, T: Tables, L: Trace> World<'_, M, T, L> {
+    /// The VMCB on which a guest runs.
+    #[inline(always)]
+    pub(crate) const fn page(&mut self, guest: Guest) -> &mut Page {
+        match guest {
+            Guest::L1 => self.vmcb01,
+            Guest::L2 => self.vmcb02,
+        }
+    }
+}
+
+/// The nested state of one virtual CPU.
+///
+/// It belongs to one virtual CPU and is driven by whoever runs that CPU; it is `Send`, as all its parts are, and two
+/// virtual CPUs share nothing but L1's memory. A change of L1's nested page tables by another virtual CPU becomes
+/// visible as on hardware, when this one's L1 flushes.
+#[derive(Debug)]
+pub struct Nested {
+    pub(crate) limits: Limits,
+    pub(crate) offers: Offers,
+    pub(crate) host: Host,
+    pub(crate) guest: Guest,
+    /// The private copy of VMCB12 as the last VMRUN read it: it alone decides about the exits of L2.
+    pub(crate) vmcb12: Page,
+    /// Its physical address in L1.
+    pub(crate) vmcb12_address: u64,
+    pub(crate) enabled: Enabled,
+    /// ASID of VMCB12 at the last VMRUN.
+    pub(crate) last_asid: u32,
+    /// What the hardware must forget at the next entry into L2.
+    pub(crate) flush: Flush,
+    /// The hardware must forget L1's own translations.
+    pub(crate) flush_l1: Flush,
+    /// What stands in EVENTINJ, or stood there at the last entry.
+    pub(crate) injected: Injected,
+    /// An event that L1 injected and that another one pushed out of EVENTINJ; V is clear where there is none.
+    pub(crate) displaced: Event,
+    /// L0's interrupts and NMI for this CPU, until a guest takes them.
+    pub(crate) pending: Pending,
+    /// The global interrupt flag of the virtual CPU.
+    pub(crate) gif: bool,
+    /// L0 takes physical interrupts itself, also while L2 runs.
+    pub(crate) masks_interrupts: bool,
+    /// L1's RFLAGS.IF at its VMRUN: what V_INTR_MASKING takes for physical interrupts.
+    pub(crate) host_if: bool,
+    /// EFER.SVME as L1 sees it.
+    pub(crate) svme: bool,
+    pub(crate) vm_cr: u64,
+    pub(crate) hsave_pa: u64,
+    pub(crate) tsc_ratio: u64,
+    /// Where L1's tables led at the last nested page fault that stayed with L0.
+    pub(crate) l1_address: Option<u64>,
+}
+
+/// TSC_RATIO of 1: a fixed-point number with 32 bits behind the point.
+pub(crate) const TSC_RATIO_ONE: u64 = 1 << 32;
+
+/// What the hardware must forget; the greater includes the lesser.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Flush {
+    Nothing,
+    Asid,
+    All,
+}
+
+/// Features that the engine gives by itself, whatever the host has.
+const BY_ITSELF: [Feature; 4] =
+    [Feature::Npt, Feature::FlushByAsid, Feature::VmcbClean, Feature::SvmeAddrChk];
+
+/// SVM features that the engine passes on where the host has them.
+const PASSED_ON: [Feature; 8] = [
+    Feature::NripSave,
+    Feature::TscScale,
+    Feature::Lbrv,
+    Feature::DecodeAssists,
+    Feature::PauseFilter,
+    Feature::PfThreshold,
+    Feature::Vgif,
+    Feature::Vnmi,
+];
+
+/// Features that the engine does not give on any host.
+const NOT_GIVEN: [Feature; 8] = [
+    Feature::Avic,
+    Feature::X2avic,
+    Feature::X2avicExt,
+    Feature::VmsaveVmload,
+    Feature::Sev,
+    Feature::SevEs,
+    Feature::SevSnp,
+    Feature::SvmLock,
+];
+
+impl Nested {
+    /// The state after RESET: L1 runs, SVM is off, GIF set.
+    ///
+    /// # Errors
+    /// [`Unsupported`] where the virtual CPU of `limits` has a feature that a guest of this host cannot have:
+    /// `host_has` answers for the CPU below. For verdicts alone any virtual CPU goes: [`Self::for_verdicts`].
+    pub fn new(limits: Limits, host: Host, host_has: impl Fn(Feature) -> bool) -> Result<Self, Unsupported> {
+        match Feature::ALL.iter().find(|&&feature| !can_give(&limits, feature, &host_has)) {
+            Some(&feature) => Err(Unsupported(feature)),
+            None => Ok(Self::for_verdicts(limits, host)),
+        }
+    }
+
+    /// The state after RESET for any virtual CPU, also one that the host cannot run: only [`Self::judge`] may be asked.
+    #[must_use]
+    pub fn for_verdicts(limits: Limits, host: Host) -> Self {
+        let offers = Offers::new(&limits);
+        let vmcb12 = Page::zeroed();
+        Self {
+            limits,
+            offers,
+            host,
+            guest: Guest::L1,
+            enabled: Enabled::new(offers, &vmcb12),
+            vmcb12,
+            vmcb12_address: 0,
+            last_asid: 0,
+            flush: Flush::Asid,
+            flush_l1: Flush::Nothing,
+            injected: Injected::NOTHING,
+            displaced: Event::from_bits(0),
+            pending: Pending::NOTHING,
+            gif: true,
+            masks_interrupts: false,
+            host_if: true,
+            svme: false,
+            vm_cr: 0,
+            hsave_pa: 0,
+            tsc_ratio: TSC_RATIO_ONE,
+            l1_address: None,
+        }
+    }
+
+    /// Who is to run next.
+    #[must_use]
+    #[inline(always)]
+    pub const fn guest(&self) -> Guest {
+        self.guest
+    }
+
+    /// What the virtual CPU allows.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The global interrupt flag of the virtual CPU.
+    #[must_use]
+    pub const fn gif(&self) -> bool {
+        self.gif
+    }
+
+    /// Physical address of L1 that its nested tables give for the last nested page fault that stayed with L0: what L0
+    /// emulates the access at. `None` where L2 has no nested paging of L1's making: EXITINFO2 is L1's address then.
+    #[must_use]
+    pub const fn l1_address(&self) -> Option<u64> {
+        self.l1_address
+    }
+
+    /// The MSR TSC_RATIO that the hardware must have while the guest that runs next does.
+    #[must_use]
+    pub const fn tsc_ratio(&self) -> u64 {
+        match self.guest {
+            Guest::L1 => TSC_RATIO_ONE,
+            Guest::L2 => self.tsc_ratio,
+        }
+    }
+
+    /// RFLAGS.IF that L0 must have when it executes VMRUN: what V_INTR_MASKING takes for physical interrupts.
+    ///
+    /// Where L0 passes physical interrupts through to L1 (VMCB01 does not intercept INTR), a guest runs with
+    /// V_INTR_MASKING and this clear while GIF is, so that interrupts stay pending; CR8 is V_TPR then, and L0 carries it
+    /// over. Otherwise a guest takes interrupts by its own RFLAGS.IF, or by what L1 says in VMCB12.
+    #[must_use]
+    #[inline(always)]
+    pub const fn interrupts(&self) -> bool {
+        match self.guest {
+            Guest::L1 => self.gif,
+            Guest::L2 => self.gif & self.host_if,
+        }
+    }
+
+    /// Sets or clears GIF, and holds physical interrupts back while it is clear, on the page of the guest that runs.
+    ///
+    /// An L0 that intercepts them (VMCB01 has the intercept INTR) holds them back itself.
+    #[inline(always)]
+    pub(crate) fn set_gif(&mut self, page: &mut Page, gif: bool) {
+        const MASKING: u64 = IntCtl::V_INTR_MASKING.bits();
+        self.gif = gif;
+        let (masks, own) = match self.guest {
+            Guest::L1 => (takes_interrupts(page), 0),
+            Guest::L2 => (self.masks_interrupts, self.vmcb12.get(f::int_ctl)),
+        };
+        if !masks {
+            page.set_bits(f::int_ctl, MASKING, if gif { own } else { MASKING });
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn remember_if(&mut self, vmcb01: &Page) {
+        self.host_if = vmcb01.vmcb().rflags().contains(Rflags::IF);
+    }
+
+    /// TLB_CONTROL for the next entry into L2.
+    #[inline(always)]
+    pub(crate) fn take_flush(&mut self) -> u8 {
+        let flush = core::mem::replace(&mut self.flush, Flush::Nothing);
+        tlb_control(flush, self.host.flush_by_asid)
+    }
+
+    #[inline(always)]
+    pub(crate) fn flush_at_least(&mut self, flush: Flush) {
+        self.flush = self.flush.max(flush);
+    }
+}
+
+/// Whether L0 takes physical interrupts itself.
+#[inline(always)]
+pub(crate) fn takes_interrupts(vmcb01: &Page) -> bool {
+    vmcb01.vmcb().intercepts1().contains(InterceptMisc1::INTR)
+}
+
+/// TLB_CONTROL.
+#[inline(always)]
+pub(crate) const fn tlb_control(flush: Flush, by_asid: bool) -> u8 {
+    match (flush, by_asid) {
+        (Flush::Nothing, _) => 0,
+        (Flush::Asid, true) => 3,
+        (Flush::Asid, false) | (Flush::All, _) => 1,
+    }
+}
+
+/// Whether a guest of this host can have what the virtual CPU says of a feature.
+fn can_give(limits: &Limits, feature: Feature, host_has: &impl Fn(Feature) -> bool) -> bool {
+    let has = limits.cpu().has(feature) == Some(true);
+    if feature == Feature::LmsleUnsupported {
+        // The one feature that takes something away.
+        return has || !host_has(feature);
+    }
+    !has || BY_ITSELF.contains(&feature) || !NOT_GIVEN.contains(&feature) && host_has(feature)
+}
+
+/// What a virtual CPU's CPUID says of SVM, leaf 8000_000Ah: EAX, EBX, ECX, EDX.
+impl Nested {
+    /// CPUID 8000_000A for L1: revision 1, as many ASIDs as an ASID has values for an L1 that the engine serves, and the
+    /// features of the virtual CPU.
+    #[must_use]
+    pub fn cpuid_svm(&self) -> [u32; 4] {
+        const ASIDS: u32 = 0x8000;
+        let mut edx = 0;
+        for &feature in BY_ITSELF.iter().chain(&PASSED_ON) {
+            if self.offers.has(feature) {
+                edx |= 1 << feature.cpuid().bit;
+            }
+        }
+        if self.offers.has(Feature::Svm) { [1, ASIDS, 0, edx] } else { [0; 4] }
+    }
+}

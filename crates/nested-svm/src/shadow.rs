@@ -1,0 +1,531 @@
+//! L1's nested page tables, as the hardware may use them: a shadow that is filled at each nested page fault and
+//! forgotten when L1 flushes.
+//!
+//! L1's tables map guest physical addresses of L2 to physical addresses of L1. L1 may write anything into them, so the
+//! hardware never sees them: it sees tables of L0 in which every address went through [`Tables::host`]. What the shadow
+//! holds is what a TLB may hold, so L1 must flush as on hardware, and a shadow that is dropped early costs time only.
+//!
+//! # Source
+//! Manual volume 2, 15.25 (nested paging), 5.3 and 5.4 (the entries).
+
+use crate::memory::Memory;
+use crate::nested::Flush;
+use crate::page::Page;
+use vmcb::{Cr4, Efer, Limits};
+
+/// The pages that L0 gives for shadow tables, and what L1's physical addresses are on the host.
+///
+/// Pages are numbered from 0 and contiguous in physical memory.
+pub trait Tables {
+    /// How many pages there are; at least 8, and more than 4 for any progress.
+    fn count(&self) -> u16;
+
+    /// Physical address of page 0.
+    fn base(&self) -> u64;
+
+    /// An entry of a page; `index` is below 512.
+    fn entry(&self, page: u16, index: u16) -> u64;
+
+    /// Writes an entry.
+    fn set_entry(&mut self, page: u16, index: u16, entry: u64);
+
+    /// Zeroes a page.
+    fn clear(&mut self, page: u16);
+
+    /// Host physical address of a block of `1 << bits` bytes of L1, aligned to its size; `bits` is 12 or 21. `None`
+    /// where not all of it is L1's.
+    fn host(&self, address: u64, bits: u8) -> Option<u64>;
+}
+
+/// How the CPU that executed VMRUN pages, and with it its nested tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    /// Two levels of 32-bit entries.
+    Legacy,
+    /// Three levels.
+    Pae,
+    /// Four levels.
+    Long,
+    /// Five levels.
+    Long5,
+}
+
+impl Mode {
+    #[inline(always)]
+    fn of(l1: &Page) -> Self {
+        let (cr4, efer) = (l1.vmcb().cr4(), l1.vmcb().efer());
+        match (efer.contains(Efer::LMA), cr4.contains(Cr4::PAE)) {
+            (true, _) if cr4.contains(Cr4::LA57) => Self::Long5,
+            (true, _) => Self::Long,
+            (false, true) => Self::Pae,
+            (false, false) => Self::Legacy,
+        }
+    }
+
+    const fn levels(self) -> u8 {
+        match self {
+            Self::Legacy => 2,
+            Self::Pae => 3,
+            Self::Long => 4,
+            Self::Long5 => 5,
+        }
+    }
+
+    /// Width of the addresses that the tables translate.
+    const fn width(self) -> u8 {
+        match self {
+            Self::Legacy | Self::Pae => 32,
+            Self::Long => 48,
+            Self::Long5 => 57,
+        }
+    }
+
+    /// The lowest bit of the index at a level, 1 being the last.
+    const fn shift(self, level: u8) -> u8 {
+        let per_level = if matches!(self, Self::Legacy) { 10 } else { 9 };
+        12 + per_level * (level - 1)
+    }
+}
+
+/// A nested page fault as the hardware reports it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NestedFault {
+    /// EXITINFO1.
+    pub(crate) info: u64,
+    /// EXITINFO2: guest physical address of L2.
+    pub(crate) address: u64,
+}
+
+/// What a nested page fault came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Resolved {
+    /// L1's tables map it: the shadow does now, too.
+    Mapped,
+    /// They do not: EXITINFO1 for L1.
+    Fault(u64),
+    /// They map it to this physical address of L1, where it has no memory.
+    NotMemory(u64),
+    /// L2 is to be entered anew, on the root that [`Shadow::root`] now gives.
+    Restart,
+}
+
+/// What an entry into L2 needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Entered {
+    /// N_CR3 for the hardware.
+    pub(crate) root: u64,
+    /// The hardware must forget what it cached.
+    pub(crate) flush: bool,
+}
+
+const P: u64 = 1;
+const RW: u64 = 1 << 1;
+const US: u64 = 1 << 2;
+const A: u64 = 1 << 5;
+const D: u64 = 1 << 6;
+const PS: u64 = 1 << 7;
+const NX: u64 = 1 << 63;
+const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+
+/// EXITINFO1 of a nested page fault: page-fault error code bits.
+const FAULT_PRESENT: u64 = 1;
+const FAULT_WRITE: u64 = 1 << 1;
+const FAULT_RESERVED: u64 = 1 << 3;
+const FAULT_FETCH: u64 = 1 << 4;
+
+const ROOTS: usize = 8;
+
+/// One address space of L2.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Root {
+    n_cr3: u64,
+    asid: u32,
+    mode: Mode,
+    /// EFER.NXE: bit 63 means no-execute.
+    nx: bool,
+    /// CR4.PSE: large pages without PAE.
+    pse: bool,
+    /// CR4.SMEP: fetches are told apart even without NXE.
+    smep: bool,
+    page: u16,
+}
+
+/// The shadow of the nested tables of one virtual CPU's L1.
+#[derive(Debug)]
+pub struct Shadow<T> {
+    tables: T,
+    /// Pages below are in use.
+    used: u16,
+    roots: [Option<Root>; ROOTS],
+    /// The root that the hardware saw last.
+    current: Option<Root>,
+}
+
+impl<T: Tables> Shadow<T> {
+    /// Nothing is cached.
+    pub fn new(tables: T) -> Self {
+        Self { tables, used: 0, roots: [None; ROOTS], current: None }
+    }
+
+    /// The pages and the map that were given.
+    #[must_use]
+    pub const fn tables(&self) -> &T {
+        &self.tables
+    }
+
+    /// VMRUN with nested paging.
+    #[inline(always)]
+    pub(crate) fn enter(&mut self, l1: &Page, n_cr3: u64, asid: u32, flush: Flush) -> Entered {
+        let mode = Mode::of(l1);
+        let (cr4, efer) = (l1.vmcb().cr4(), l1.vmcb().efer());
+        let nx = mode != Mode::Legacy && efer.contains(Efer::NXE);
+        let (pse, smep) = (cr4.contains(Cr4::PSE), cr4.contains(Cr4::SMEP));
+        let wanted = Root { n_cr3, asid, mode, nx, pse, smep, page: 0 };
+        match self.current {
+            Some(root) if (Root { page: 0, ..root }) == wanted && flush == Flush::Nothing => {
+                Entered { root: self.address(root.page), flush: false }
+            }
+            _ => self.switch(wanted, flush),
+        }
+    }
+
+    /// VMRUN without nested paging: L2 runs on L1's own tables; whether the hardware must forget what it cached.
+    #[inline(always)]
+    pub(crate) fn leave(&mut self) -> bool {
+        self.current.take().is_some()
+    }
+
+    #[inline(never)]
+    fn switch(&mut self, wanted: Root, flush: Flush) -> Entered {
+        match flush {
+            Flush::Nothing => {}
+            Flush::Asid => self.forget(wanted.asid),
+            Flush::All => self.forget_all(),
+        }
+        let known = self.roots.iter().flatten().find(|root| Root { page: 0, ..**root } == wanted).copied();
+        let root = known.unwrap_or_else(|| self.add(wanted));
+        self.current = Some(root);
+        Entered { root: self.address(root.page), flush: true }
+    }
+
+    fn add(&mut self, wanted: Root) -> Root {
+        // A walk takes four pages beside the root.
+        if self.roots.iter().all(Option::is_some) || self.used + 5 > self.tables.count() {
+            self.forget_all();
+        }
+        let root = Root { page: self.take_page().unwrap_or(0), ..wanted };
+        if let Some(slot) = self.roots.iter_mut().find(|slot| slot.is_none()) {
+            *slot = Some(root);
+        }
+        root
+    }
+
+    /// Forgets one address space.
+    pub(crate) fn forget(&mut self, asid: u32) {
+        for slot in &mut self.roots {
+            if slot.is_some_and(|root| root.asid == asid) {
+                *slot = None;
+            }
+        }
+        if self.current.is_some_and(|root| root.asid == asid) {
+            self.current = None;
+        }
+    }
+
+    /// Forgets everything; the hardware must, too.
+    pub(crate) fn forget_all(&mut self) {
+        self.roots = [None; ROOTS];
+        self.current = None;
+        self.used = 0;
+    }
+
+    /// Forgets everything; the address space that L2 runs in goes on, on a new root.
+    pub(crate) fn renew(&mut self) {
+        let current = self.current;
+        self.forget_all();
+        if let Some(root) = current {
+            self.current = Some(self.add(root));
+        }
+    }
+
+    fn take_page(&mut self) -> Option<u16> {
+        let page = self.used;
+        if page >= self.tables.count() {
+            return None;
+        }
+        self.used += 1;
+        self.tables.clear(page);
+        Some(page)
+    }
+
+    #[inline(always)]
+    fn address(&self, page: u16) -> u64 {
+        self.tables.base() + u64::from(page) * 4096
+    }
+
+    /// A nested page fault on the current root: asks L1's tables.
+    pub(crate) fn resolve<M: Memory>(
+        &mut self,
+        memory: &mut M,
+        limits: &Limits,
+        fault: NestedFault,
+    ) -> Resolved {
+        let Some(root) = self.current else {
+            // L2 has a root whenever it runs; without one nothing can be said of its address.
+            return Resolved::NotMemory(fault.address);
+        };
+        let walk = Walk { memory, root, reserved: reserved_address(limits), fault };
+        match walk.translate() {
+            Ok(found) => self.map(root, fault.address, found),
+            Err(stop) => stop,
+        }
+    }
+
+    /// Enters a translation into the shadow, which is always of four levels: the host's.
+    fn map(&mut self, root: Root, address: u64, found: Translation) -> Resolved {
+        const BLOCK: u8 = 21;
+        let big = found.bits >= BLOCK && self.tables.host(found.base_of(address, BLOCK), BLOCK).is_some();
+        let bits = if big { BLOCK } else { 12 };
+        let host = self.tables.host(found.base_of(address, bits), bits);
+        // No host with four levels translates more than 48 bits, whatever L1's five levels say.
+        let Some(host) = host.filter(|_| address >> Mode::Long.width() == 0) else {
+            return Resolved::NotMemory(found.base_of(address, 12) | address & 0xFFF);
+        };
+        let leaf = host & ADDRESS | found.flags | P | US | A | if big { PS } else { 0 };
+        let mut page = root.page;
+        for level in [4, 3, 2, 1_u8] {
+            let shift = Mode::Long.shift(level);
+            let index = (address >> shift & 0x1FF) as u16;
+            if shift == bits {
+                self.tables.set_entry(page, index, leaf);
+                return Resolved::Mapped;
+            }
+            let entry = self.tables.entry(page, index);
+            let next = if entry & P != 0 && entry & PS == 0 {
+                u16::try_from((entry & ADDRESS).wrapping_sub(self.tables.base()) >> 12).ok()
+            } else {
+                let fresh = self.take_page();
+                if let Some(fresh) = fresh {
+                    self.tables.set_entry(page, index, self.address(fresh) | P | RW | US | A);
+                }
+                fresh
+            };
+            match next {
+                Some(next) => page = next,
+                None => {
+                    // No pages are left: everything is dropped, and the fault comes again on a new root.
+                    self.renew();
+                    return Resolved::Restart;
+                }
+            }
+        }
+        Resolved::Mapped
+    }
+
+    /// Physical address of the root that L2 runs on.
+    pub(crate) fn root(&self) -> Option<u64> {
+        self.current.map(|root| self.address(root.page))
+    }
+}
+
+fn reserved_address(limits: &Limits) -> u64 {
+    let width = limits.cpu().phys_bits().unwrap_or(52);
+    ADDRESS & !((1 << width) - 1)
+}
+
+/// What L1's tables say of an address.
+#[derive(Clone, Copy, Debug)]
+struct Translation {
+    /// Physical address of L1, of the page that maps it.
+    base: u64,
+    /// Size of that page: `1 << bits` bytes.
+    bits: u8,
+    /// RW, NX and D of the shadow's entry. L1's memory types are not among them: its entries name them by its own PAT.
+    flags: u64,
+}
+
+impl Translation {
+    /// Physical address of L1 of the aligned block of `1 << bits` bytes that holds `address`.
+    const fn base_of(&self, address: u64, bits: u8) -> u64 {
+        let inside = (1 << self.bits) - 1;
+        (self.base & !inside | address & inside) & !((1 << bits) - 1)
+    }
+}
+
+/// The entry that maps an address.
+#[derive(Clone, Copy)]
+struct Leaf {
+    entry: u64,
+    shift: u8,
+    level: u8,
+    /// At all levels.
+    writable: bool,
+    /// NX of any level.
+    forbidden: u64,
+}
+
+/// A walk through L1's tables for one access.
+struct Walk<'a, M> {
+    memory: &'a mut M,
+    root: Root,
+    /// Address bits that the virtual CPU does not have.
+    reserved: u64,
+    fault: NestedFault,
+}
+
+impl<M: Memory> Walk<'_, M> {
+    /// The translation, with accessed and dirty bits set in L1's tables; else what the fault comes to.
+    fn translate(self) -> Result<Translation, Resolved> {
+        let (mode, address) = (self.root.mode, self.fault.address);
+        let write = self.fault.info & FAULT_WRITE != 0;
+        let fetch = self.fault.info & FAULT_FETCH != 0 && self.root.nx;
+        if address >> mode.width() != 0 {
+            return Err(self.fails(0));
+        }
+        let mut allowed = RW | US;
+        let mut forbidden = 0;
+        let mut table = match mode {
+            Mode::Pae => self.root.n_cr3 & 0xFFFF_FFE0,
+            Mode::Legacy => self.root.n_cr3 & 0xFFFF_F000,
+            Mode::Long | Mode::Long5 => self.root.n_cr3 & ADDRESS,
+        };
+        let mut steps = [(0, 0); 5];
+        let mut count = 0;
+        for level in (1..=mode.levels()).rev() {
+            let shift = mode.shift(level);
+            let (at, entry) = self.read(table, level, shift, address)?;
+            if entry & P == 0 {
+                return Err(self.fails(0));
+            }
+            let pointer = mode == Mode::Pae && level == 3;
+            let leaf = level == 1 || entry & PS != 0 && self.may_be_large(level);
+            if self.is_reserved(entry, level, leaf, pointer) {
+                return Err(self.fails(FAULT_PRESENT | FAULT_RESERVED));
+            }
+            if !pointer {
+                allowed &= entry;
+                forbidden |= entry & NX;
+                if let Some(step) = steps.get_mut(count) {
+                    *step = (at, entry);
+                    count += 1;
+                }
+            }
+            if leaf {
+                // Every access of a guest is a user access to the nested tables.
+                let denied = allowed & US == 0 || write && allowed & RW == 0 || fetch && forbidden != 0;
+                if denied {
+                    return Err(self.fails(FAULT_PRESENT));
+                }
+                let leaf = Leaf { entry, shift, level, writable: allowed & RW != 0, forbidden };
+                return self.found(leaf, write, steps.get(..count).unwrap_or_default());
+            }
+            table = entry & ADDRESS;
+        }
+        Err(self.fails(0))
+    }
+
+    /// Whether PS makes an entry of this level map a page.
+    fn may_be_large(&self, level: u8) -> bool {
+        match self.root.mode {
+            Mode::Legacy => level == 2 && self.root.pse,
+            Mode::Pae => level == 2,
+            Mode::Long | Mode::Long5 => matches!(level, 2 | 3),
+        }
+    }
+
+    /// The entry that maps it was reached: marks the entries, and says what the shadow holds.
+    fn found(self, leaf: Leaf, write: bool, steps: &[(u64, u64)]) -> Result<Translation, Resolved> {
+        let Leaf { entry, shift, level, writable, forbidden } = leaf;
+        let legacy = self.root.mode == Mode::Legacy;
+        let last = steps.len().saturating_sub(1);
+        for (index, &(at, entry)) in steps.iter().enumerate() {
+            let wanted = entry | A | if write && index == last { D } else { 0 };
+            if wanted != entry && !mark(self.memory, at, legacy, entry, wanted) {
+                // L1 changed it meanwhile: what it says now is asked when the fault comes again.
+                return Err(Resolved::Mapped);
+            }
+        }
+        let dirty = write || entry & D != 0;
+        // A page becomes writable at the first write, so that L1 sees D.
+        let rw = if writable && dirty { RW | D } else { 0 };
+        let base = if legacy && level == 2 {
+            // PSE: bits 20:13 are the address's bits 39:32.
+            entry & 0xFFC0_0000 | (entry & 0x001F_E000) << 19
+        } else {
+            entry & ADDRESS
+        };
+        Ok(Translation { base, bits: shift, flags: rw | if self.root.nx { forbidden } else { 0 } })
+    }
+
+    fn read(&self, table: u64, level: u8, shift: u8, address: u64) -> Result<(u64, u64), Resolved> {
+        let indices = match (self.root.mode, level) {
+            (Mode::Legacy, _) => 0x3FF,
+            (Mode::Pae, 3) => 3,
+            _ => 0x1FF,
+        };
+        let index = address >> shift & indices;
+        let legacy = self.root.mode == Mode::Legacy;
+        let at = table + index * if legacy { 4 } else { 8 };
+        let mut bytes = [0; 8];
+        let read = if legacy {
+            self.memory.read(at, bytes.first_chunk_mut::<4>().map_or(&mut [][..], |low| &mut low[..]))
+        } else {
+            self.memory.read(at, &mut bytes)
+        };
+        // Where there is no memory a bus reads as ones, reserved bits included.
+        read.map_err(|_| self.fails(FAULT_PRESENT | FAULT_RESERVED))?;
+        Ok((at, u64::from_le_bytes(bytes)))
+    }
+
+    /// Whether a reserved bit is set in a present entry.
+    ///
+    /// # Source
+    /// Manual volume 2, 5.2 (32-bit, PAE), 5.3 (long mode): what is marked MBZ.
+    fn is_reserved(&self, entry: u64, level: u8, leaf: bool, pointer: bool) -> bool {
+        if self.root.mode == Mode::Legacy {
+            const BIT_21: u64 = 1 << 21;
+            let high = (entry & 0x001F_E000) << 19 & self.reserved;
+            return leaf && level == 2 && (entry & BIT_21 != 0 || high != 0);
+        }
+        let mut reserved = self.reserved;
+        if self.root.mode == Mode::Pae {
+            reserved |= 0x7FF0_0000_0000_0000;
+        }
+        if !self.root.nx || pointer {
+            reserved |= NX;
+        }
+        if pointer {
+            return entry & (reserved | 0x1E6) != 0;
+        }
+        if !leaf && level >= 3 {
+            // Bit 8 is G, which only a leaf has; PS of the levels that map nothing.
+            reserved |= 1 << 8 | if level >= 4 { PS } else { 0 };
+        }
+        if leaf && level > 1 {
+            // Address bits below the page's size; bit 12 is PAT.
+            reserved |= ((1 << self.root.mode.shift(level)) - 1) & ADDRESS & !(1 << 12);
+        }
+        entry & reserved != 0
+    }
+
+    /// EXITINFO1: the access as the hardware reported it, with what the walk found.
+    const fn fails(&self, found: u64) -> Resolved {
+        let told_apart = self.root.nx || self.root.smep;
+        let hidden = FAULT_PRESENT | FAULT_RESERVED | if told_apart { 0 } else { FAULT_FETCH };
+        Resolved::Fault(self.fault.info & !hidden | found)
+    }
+}
+
+/// Writes an entry with its accessed and dirty bits, if it still is what the walk read. In memory that L1 cannot write
+/// the bits are lost, as on a bus.
+fn mark<M: Memory>(memory: &mut M, at: u64, legacy: bool, before: u64, after: u64) -> bool {
+    if !legacy {
+        return memory.exchange(at, before, after) != Ok(false);
+    }
+    // Two entries share what is exchanged at once.
+    let (pair, shift) = (at & !7, (at & 4) * 8);
+    let Ok(both) = memory.read_u64(pair) else {
+        return true;
+    };
+    both >> shift & 0xFFFF_FFFF == before && memory.exchange(pair, both, both | after << shift) != Ok(false)
+}

@@ -1,0 +1,313 @@
+//! The nested state as bytes: for migration, and for an L0 that replaces itself.
+//!
+//! What stands in the bytes is the guests' and the virtual CPU's: no physical address of a host, nothing of the hardware
+//! below. VMCB01 is L0's own to save; the shadow is filled again.
+//!
+//! The form: a magic whose last byte is the version, the stored form of the `Limits` (length, bytes), the virtual CPU's
+//! registers, where L2 runs its state, and a CRC-32. Numbers are little-endian.
+
+use crate::events::{Injected, Pending};
+use crate::memory::Memory;
+use crate::msr::{SVMDIS, TSC_RATIO_BITS, VM_CR_WRITABLE};
+use crate::nested::{Guest, Host, Nested, TSC_RATIO_ONE, World};
+use crate::page::Page;
+use crate::shadow::Tables;
+use crate::trace::Trace;
+use crate::vmcb02::{self, Enabled};
+use crate::vmrun::READ;
+use core::fmt;
+use vmcb::layout::{Field, vmcb_field as f};
+use vmcb::{
+    Environment, Event, EventType, Feature, Input, Inputs, Limits, LimitsError, TakesOver, Verdict, admit,
+};
+
+const MAGIC: &[u8; 7] = b"nsvmNst";
+const VERSION: u8 = b'1';
+const CHECKSUM: usize = 4;
+
+/// Registers that L2 may share with L1, as VMCB02 holds them, and nRIP of an event that is injected again.
+const SHARED: [Field; 8] =
+    [f::g_pat, f::dbgctl, f::br_from, f::br_to, f::last_excp_from, f::last_excp_to, f::spec_ctrl, f::nrip];
+
+const IMAGE: usize = READ[0].end - READ[0].start + READ[1].end - READ[1].start;
+
+/// What the caller of a load answers for: L1 executed VMRUN long ago, so only what stands in VMCBs is judged again.
+enum Loading {}
+
+impl TakesOver for Loading {
+    const INPUTS: Inputs = Inputs::NONE
+        .with(Input::HostMode)
+        .with(Input::HostMsrs)
+        .with(Input::VmcbAddress)
+        .with(Input::Pdptes)
+        .with(Input::UCet)
+        .with(Input::Vmsa)
+        .with(Input::Rmp)
+        .with(Input::SiblingThread);
+}
+
+/// Why saved state was not loaded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum LoadError<'a> {
+    /// The bytes do not begin with the magic `nsvmNst`.
+    NotState,
+    /// They are of a version that this build does not know.
+    UnknownVersion(u8),
+    /// They end early, have bytes left over, hold an impossible value, or the checksum does not match.
+    Corrupt(&'static str),
+    /// The limits in them cannot be read.
+    Limits(LimitsError<'a>),
+    /// They belong to another virtual CPU than the one that they are loaded into.
+    OtherCpu,
+    /// VMRUN would refuse the state of L2: by these rules of the limits that the VM was born with.
+    Refused(Verdict),
+}
+
+impl fmt::Display for LoadError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotState => {
+                f.write_str("these bytes are no nested state: they do not begin with `nsvmNst`")
+            }
+            Self::UnknownVersion(version) => write!(
+                f,
+                "nested state of version `{}`, which this build does not know; load it with a newer one",
+                version.escape_ascii()
+            ),
+            Self::Corrupt(reason) => write!(f, "corrupt nested state: {reason}"),
+            Self::Limits(error) => write!(f, "nested state: {error}"),
+            Self::OtherCpu => {
+                f.write_str("nested state of another virtual CPU; load it into one with the same limits")
+            }
+            Self::Refused(verdict) => {
+                f.write_str("VMRUN refuses the state of L2:")?;
+                verdict
+                    .broken()
+                    .union(verdict.undecided())
+                    .iter()
+                    .try_for_each(|rule| write!(f, " {}", rule.id()))
+            }
+        }
+    }
+}
+
+impl core::error::Error for LoadError<'_> {}
+
+/// Nested state that was read and judged, and has not run yet.
+#[derive(Debug)]
+#[must_use]
+pub struct Loaded {
+    nested: Nested,
+    shared: [u64; SHARED.len()],
+}
+
+impl Loaded {
+    /// Who is to run.
+    #[must_use]
+    pub const fn guest(&self) -> Guest {
+        self.nested.guest
+    }
+
+    /// Fills VMCB02, where L2 is to run; VMCB01 must be as L0 saved it with the state.
+    pub fn resume<M: Memory, T: Tables, L: Trace>(self, world: &mut World<'_, M, T, L>) -> Nested {
+        let Self { mut nested, shared } = self;
+        world.shadow.forget_all();
+        if nested.guest == Guest::L2 {
+            let Injected { by_l1, rip, next_rip, .. } = nested.injected;
+            nested.enter(world);
+            vmcb02::copy_unloaded(world.vmcb02, &nested.vmcb12);
+            for (field, value) in SHARED.into_iter().zip(shared) {
+                world.vmcb02.set(field, value);
+            }
+            nested.injected = Injected { event: world.vmcb02.vmcb().event_inj(), by_l1, rip, next_rip };
+        }
+        nested
+    }
+}
+
+impl Nested {
+    /// Room that [`Self::save`] never exceeds, in bytes.
+    pub const SAVED_MAX: usize =
+        MAGIC.len() + 1 + 2 + Limits::ENCODED_MAX + REGISTERS + RUNNING + 8 * SHARED.len() + IMAGE + CHECKSUM;
+
+    /// Writes the state and returns it: after an exit was dealt with, before the next entry. The same state always gives
+    /// the same bytes.
+    pub fn save<'a>(&self, vmcb02: &Page, buffer: &'a mut [u8; Self::SAVED_MAX]) -> &'a [u8] {
+        let mut out = Writer { buffer: &mut buffer[..], length: 0 };
+        out.bytes(MAGIC);
+        out.bytes(&[VERSION]);
+        let mut limits = [0; Limits::ENCODED_MAX];
+        let limits = self.limits.encode(&mut limits);
+        out.bytes(&(limits.len() as u16).to_le_bytes());
+        out.bytes(limits);
+        let flags = [self.guest == Guest::L2, self.gif, self.host_if, self.svme, self.pending.nmi];
+        out.bytes(&[flags.iter().rev().fold(0, |bits, &flag| bits << 1 | u8::from(flag))]);
+        out.numbers(&[self.vm_cr, self.hsave_pa, self.tsc_ratio]);
+        out.numbers(&self.pending.interrupts);
+        if self.guest == Guest::L2 {
+            let Injected { by_l1, rip, next_rip, .. } = self.injected;
+            out.bytes(&[u8::from(by_l1)]);
+            out.numbers(&[self.vmcb12_address, rip, next_rip, self.displaced.bits()]);
+            for field in SHARED {
+                out.numbers(&[vmcb02.get(field)]);
+            }
+            let mut image = self.vmcb12.clone();
+            vmcb02::store(&mut image, vmcb02, self.enabled);
+            vmcb02::copy_unloaded(&mut image, vmcb02);
+            image.copy(vmcb02, f::eventinj);
+            for part in READ {
+                out.bytes(image.bytes().get(part).unwrap_or_default());
+            }
+        }
+        let checksum = vmcb::crc32(out.written());
+        out.bytes(&checksum.to_le_bytes());
+        let length = out.length;
+        buffer.get(..length).unwrap_or_default()
+    }
+
+    /// Reads the state of a virtual CPU with these limits, for this host. Whether the host can run such a CPU is
+    /// [`Self::new`]'s to say.
+    ///
+    /// # Errors
+    /// With the reason, when the bytes are corrupt, of another version or virtual CPU, or hold an L2 that VMRUN would
+    /// refuse.
+    pub fn load<'a>(bytes: &'a [u8], limits: &Limits, host: Host) -> Result<Loaded, LoadError<'a>> {
+        let rest = bytes.strip_prefix(MAGIC).ok_or(LoadError::NotState)?;
+        let (&version, rest) = rest.split_first().ok_or(LoadError::NotState)?;
+        if version != VERSION {
+            return Err(LoadError::UnknownVersion(version));
+        }
+        let (rest, &stored) = rest.split_last_chunk::<CHECKSUM>().ok_or(LoadError::Corrupt("no checksum"))?;
+        let body = bytes.len() - CHECKSUM;
+        if vmcb::crc32(bytes.get(..body).unwrap_or_default()) != u32::from_le_bytes(stored) {
+            return Err(LoadError::Corrupt("the checksum does not match"));
+        }
+        let mut from = Reader { rest };
+        let length = u16::from_le_bytes(from.array()?);
+        let encoded = from.bytes(length.into())?;
+        let born = Limits::decode(encoded).map_err(LoadError::Limits)?;
+        if born != *limits {
+            return Err(LoadError::OtherCpu);
+        }
+        let mut nested = Self::for_verdicts(born, host);
+        let [flags] = from.array()?;
+        let flag = |bit: u8| flags >> bit & 1 != 0;
+        if flags >> 5 != 0 {
+            return Err(LoadError::Corrupt("an unknown flag"));
+        }
+        nested.guest = if flag(0) { Guest::L2 } else { Guest::L1 };
+        (nested.gif, nested.host_if, nested.svme) = (flag(1), flag(2), flag(3));
+        (nested.vm_cr, nested.hsave_pa, nested.tsc_ratio) = (from.number()?, from.number()?, from.number()?);
+        let interrupts = [from.number()?, from.number()?, from.number()?, from.number()?];
+        nested.pending = Pending { interrupts, nmi: flag(4) };
+        let disabled = nested.vm_cr & SVMDIS != 0;
+        let legal = nested.vm_cr & !VM_CR_WRITABLE == 0
+            && nested.limits.accepts_page_address(nested.hsave_pa)
+            && nested.tsc_ratio >> TSC_RATIO_BITS == 0
+            && (nested.tsc_ratio == TSC_RATIO_ONE || nested.offers.has(Feature::TscScale))
+            && !(nested.svme && (disabled || !nested.offers.has(Feature::Svm)))
+            && (nested.svme || nested.guest == Guest::L1);
+        if !legal {
+            return Err(LoadError::Corrupt("an MSR has a value that it cannot have"));
+        }
+        let mut shared = [0; SHARED.len()];
+        if nested.guest == Guest::L2 {
+            nested.read_running(&mut from, &mut shared)?;
+        }
+        if !from.rest.is_empty() {
+            return Err(LoadError::Corrupt("bytes are left over"));
+        }
+        Ok(Loaded { nested, shared })
+    }
+
+    /// The state of an L2 that runs.
+    fn read_running<'a>(
+        &mut self,
+        from: &mut Reader<'a>,
+        shared: &mut [u64; SHARED.len()],
+    ) -> Result<(), LoadError<'a>> {
+        let by_l1 = match from.array()? {
+            [0] => false,
+            [1] => true,
+            [_] => return Err(LoadError::Corrupt("an event is neither L1's nor L0's")),
+        };
+        self.vmcb12_address = from.number()?;
+        self.injected =
+            Injected { event: Event::from_bits(0), by_l1, rip: from.number()?, next_rip: from.number()? };
+        self.displaced = Event::from_bits(from.number()?);
+        let known = matches!(self.displaced.event_type(), EventType::INTERRUPT | EventType::NMI);
+        if !self.limits.accepts_page_address(self.vmcb12_address) || self.displaced.valid() && !known {
+            return Err(LoadError::Corrupt("an address or an event that cannot be"));
+        }
+        for value in &mut *shared {
+            *value = from.number()?;
+        }
+        if !self.limits.accepts_pat(shared[0]) {
+            return Err(LoadError::Corrupt("an MSR has a value that it cannot have"));
+        }
+        for part in READ {
+            let bytes = from.bytes(part.len())?;
+            if let Some(place) = self.vmcb12.bytes_mut().get_mut(part) {
+                place.copy_from_slice(bytes);
+            }
+        }
+        let environment = Loading::INPUTS.iter().fold(Environment::unknown(), Environment::take_over);
+        admit::<Loading>(self.vmcb12.bytes(), &self.limits, &environment).map_err(LoadError::Refused)?;
+        self.enabled = Enabled::new(self.offers, &self.vmcb12);
+        Ok(())
+    }
+}
+
+/// Flags, VM_CR, VM_HSAVE_PA, TSC_RATIO, what is pending.
+const REGISTERS: usize = 1 + 3 * 8 + 4 * 8;
+/// Whose event, the address of VMCB12, RIP, nRIP, the displaced event.
+const RUNNING: usize = 1 + 4 * 8;
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn bytes(&mut self, length: usize) -> Result<&'a [u8], LoadError<'a>> {
+        let (bytes, rest) = self.rest.split_at_checked(length).ok_or(LoadError::Corrupt("it ends early"))?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], LoadError<'a>> {
+        let (bytes, rest) = self.rest.split_first_chunk::<N>().ok_or(LoadError::Corrupt("it ends early"))?;
+        self.rest = rest;
+        Ok(*bytes)
+    }
+
+    fn number(&mut self) -> Result<u64, LoadError<'a>> {
+        self.array().map(u64::from_le_bytes)
+    }
+}
+
+struct Writer<'a> {
+    buffer: &'a mut [u8],
+    length: usize,
+}
+
+impl Writer<'_> {
+    /// Appends; `SAVED_MAX` leaves room for all there can be.
+    fn bytes(&mut self, bytes: &[u8]) {
+        let end = self.length + bytes.len();
+        if let Some(place) = self.buffer.get_mut(self.length..end) {
+            place.copy_from_slice(bytes);
+            self.length = end;
+        }
+    }
+
+    fn numbers(&mut self, numbers: &[u64]) {
+        for number in numbers {
+            self.bytes(&number.to_le_bytes());
+        }
+    }
+
+    fn written(&self) -> &[u8] {
+        self.buffer.get(..self.length).unwrap_or_default()
+    }
+}

@@ -1,0 +1,322 @@
+//! VMRUN of L1.
+
+use crate::events::Injected;
+use crate::maps;
+use crate::memory::Memory;
+use crate::nested::{Fault, Flush, Guest, Nested, TSC_RATIO_ONE, World, takes_interrupts};
+use crate::page::Page;
+use crate::shadow::Tables;
+use crate::trace::{Refusal, Trace, Traced};
+use crate::vmcb02::{self, Enabled, Own};
+use vmcb::layout::{PAGE_SIZE, vmcb_field as f};
+use vmcb::{
+    Answer, Cr0, Cr4, Efer, Environment, ExitCode, Host as Facts, Input, Inputs, InterceptMisc1, KnownPage,
+    Outcome, Phase, Rflags, TakesOver, Verdict, View,
+};
+
+/// What the engine answers for itself: it runs no SEV guests, so there is no VMSA and no RMP.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Engine {}
+
+impl TakesOver for Engine {
+    const INPUTS: Inputs = Inputs::NONE.with(Input::Vmsa).with(Input::Rmp).with(Input::SiblingThread);
+}
+
+/// The bytes of VMCB12 that are read, each once: the control area's fields, and the save area's up to SPEC_CTRL.
+pub(crate) const READ: [core::ops::Range<usize>; 2] = [0x000..0x170, 0x400..0x6E8];
+
+impl Nested {
+    /// L1 executed VMRUN: rAX of VMCB01 is the address, and `next_rip` that of the instruction after it.
+    ///
+    /// Returns who runs next: L2 on VMCB02, or L1 with the exit code of the refusal in its VMCB.
+    ///
+    /// # Errors
+    /// The fault that VMRUN raises in L1, whose state is untouched then.
+    #[inline]
+    pub fn vmrun<M: Memory, T: Tables, L: Trace>(
+        &mut self,
+        world: &mut World<'_, M, T, L>,
+        next_rip: u64,
+    ) -> Result<Guest, Fault> {
+        let address = vmcb_address(world.vmcb01);
+        // Faults come before the page is read; which one, the rules say.
+        let readable = self.may_execute(world.vmcb01).is_ok() && self.limits.accepts_page_address(address);
+        if !readable || read(world.memory, address, &mut self.vmcb12).is_err() {
+            return Err(self.fault(world, address));
+        }
+        let environment = self.environment(world.vmcb01, address);
+        let environment = match self.pdptes(world.memory) {
+            Ok(None) => environment,
+            Ok(Some(entries)) => environment.with_pdptes(entries),
+            Err(at) => return self.refuse(world, address, next_rip, Refusal::NoPdptes(at)),
+        };
+        if let Err(verdict) = vmcb::admit::<Engine>(self.vmcb12.bytes(), &self.limits, &environment) {
+            return self.refuse(world, address, next_rip, Refusal::Rules(verdict));
+        }
+        if let Err(at) = self.maps(world.memory) {
+            return self.refuse(world, address, next_rip, Refusal::NoMap(at));
+        }
+        world.vmcb01.set(f::rip, next_rip);
+        world.vmcb01.set(f::interrupt_state, 0);
+        self.remember_if(world.vmcb01);
+        self.vmcb12_address = address;
+        // VMRUN sets GIF; what held L1's interrupts back belongs to L1 only.
+        self.set_gif(world.vmcb01, true);
+        self.enter(world);
+        world.trace.trace(Traced::Entered { address });
+        Ok(Guest::L2)
+    }
+
+    /// What `vmcb` says of a VMCB12 for this virtual CPU, were it run now by an L1 whose state VMCB01 holds. Nothing
+    /// is entered: for an L0 that only judges.
+    ///
+    /// # Errors
+    /// The fault that VMRUN would raise.
+    pub fn judge<M: Memory>(&mut self, vmcb01: &Page, memory: &M) -> Result<Verdict, Fault> {
+        let address = vmcb_address(vmcb01);
+        let environment = self.environment(vmcb01, address);
+        let readable = self.limits.accepts_page_address(address);
+        if !readable || read(memory, address, &mut self.vmcb12).is_err() {
+            let verdict = before_reading(&self.limits, &environment);
+            return Err(fault_of(&verdict).unwrap_or(Fault::GeneralProtection));
+        }
+        let environment = match self.pdptes(memory) {
+            Ok(Some(entries)) => environment.with_pdptes(entries),
+            _ => environment,
+        };
+        let verdict = vmcb::check(self.vmcb12.bytes(), &self.limits, &environment);
+        match fault_of(&verdict) {
+            Some(fault) => Err(fault),
+            None => Ok(verdict),
+        }
+    }
+
+    /// The private copy of VMCB12 that was judged last.
+    #[must_use]
+    pub const fn vmcb12(&self) -> &Page {
+        &self.vmcb12
+    }
+
+    /// Fills VMCB02 from the private copy of VMCB12; L2 runs next.
+    #[inline(always)]
+    pub(crate) fn enter<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
+        self.enabled = Enabled::new(self.offers, &self.vmcb12);
+        self.masks_interrupts = takes_interrupts(world.vmcb01);
+        let (asid, tlb_control) = (self.vmcb12.vmcb().asid(), self.vmcb12.get(f::tlb_control));
+        let wanted = match tlb_control {
+            0 => Flush::Nothing,
+            1 => Flush::All,
+            _ => Flush::Asid,
+        };
+        let root = if self.enabled.nested_paging {
+            let entered = world.shadow.enter(world.vmcb01, self.vmcb12.get(f::n_cr3), asid, wanted);
+            self.flush_at_least(if entered.flush { wanted.max(Flush::Asid) } else { Flush::Nothing });
+            entered.root
+        } else {
+            // On L1's own tables one ASID of the hardware serves all of L2's.
+            let flush = world.shadow.leave() | (asid != self.last_asid);
+            self.flush_at_least(if flush { wanted.max(Flush::Asid) } else { wanted });
+            world.vmcb01.get(f::n_cr3)
+        };
+        self.last_asid = asid;
+        let intercepts = self.vmcb12.vmcb().intercepts1();
+        let own = Own {
+            n_cr3: root,
+            asid: self.host.asid,
+            tlb_control: self.take_flush(),
+            iopm: if intercepts.contains(InterceptMisc1::IOIO_PROT) {
+                self.host.every_port
+            } else {
+                self.host.iopm
+            },
+            msrpm: if intercepts.contains(InterceptMisc1::MSR_PROT) {
+                self.host.every_msr
+            } else {
+                self.host.msrpm
+            },
+            masks_interrupts: self.masks_interrupts,
+        };
+        vmcb02::enter(world.vmcb02, &self.vmcb12, world.vmcb01, self.enabled, &own);
+        if self.tsc_ratio != TSC_RATIO_ONE {
+            // L2's TSC is L1's, offset included, by the ratio, and then VMCB12's offset.
+            let scaled = scale(world.vmcb01.get(f::tsc_offset), self.tsc_ratio);
+            world.vmcb02.set(f::tsc_offset, scaled.wrapping_add(self.vmcb12.get(f::tsc_offset)));
+        }
+        self.injected = Injected::of(world.vmcb02, true);
+        self.guest = Guest::L2;
+    }
+
+    /// What VMRUN's checks read of the executing CPU: L1's registers, and MSRs as the virtual CPU has them.
+    #[inline(always)]
+    fn environment(&self, vmcb01: &Page, address: u64) -> Environment<'static> {
+        let view = vmcb01.vmcb();
+        let (cr0, rflags, cpl) = (view.cr0().bits(), view.rflags().bits(), vmcb01.get(f::cpl));
+        let bit = |fact: Facts, holds: bool| if holds { fact.bits() } else { 0 };
+        let facts = bit(Facts::SVME, self.svme)
+            | bit(Facts::PE, cr0 & Cr0::PE.bits() != 0)
+            | bit(Facts::VM, rflags & Rflags::VM.bits() != 0)
+            | bit(Facts::CPL0, cpl & 1 != 0)
+            | bit(Facts::CPL1, cpl & 2 != 0)
+            | bit(Facts::PG, cr0 & Cr0::PG.bits() != 0)
+            | bit(Facts::LONG64, in_64_bit_mode(vmcb01))
+            | bit(Facts::HSAVE_PA_ZERO, self.hsave_pa == 0);
+        Environment::unknown()
+            .with(KNOWN, Answer::No)
+            .with(Facts::from_bits(facts), Answer::Yes)
+            .with_vmcb_address(address)
+            .take_over(Input::Vmsa)
+            .take_over(Input::Rmp)
+            .take_over(Input::SiblingThread)
+    }
+
+    /// The page directory pointers of an L2 that uses PAE paging without nested paging.
+    ///
+    /// # Errors
+    /// Their address, where L1 has no memory.
+    #[inline(always)]
+    fn pdptes<M: Memory>(&self, memory: &M) -> Result<Option<[u64; 4]>, u64> {
+        let vmcb12 = self.vmcb12.vmcb();
+        let legacy_pae = vmcb12.cr0().contains(Cr0::PG)
+            & vmcb12.cr4().contains(Cr4::PAE)
+            & !vmcb12.efer().contains(Efer::LME)
+            & !Enabled::new(self.offers, &self.vmcb12).nested_paging;
+        if legacy_pae { self.read_pdptes(memory).map(Some) } else { Ok(None) }
+    }
+
+    #[cold]
+    fn read_pdptes<M: Memory>(&self, memory: &M) -> Result<[u64; 4], u64> {
+        const TABLE: u64 = 0xFFFF_FFE0;
+        let at = self.vmcb12.get(f::cr3) & TABLE;
+        let mut entries = [0; 4];
+        for (entry, offset) in entries.iter_mut().zip([0, 8, 16, 24]) {
+            *entry = memory.read_u64(at + offset).map_err(|_| at)?;
+        }
+        Ok(entries)
+    }
+
+    /// Whether the permission maps that VMCB12 turns on are memory.
+    ///
+    /// # Errors
+    /// The address of one that is not.
+    #[inline(always)]
+    fn maps<M: Memory>(&self, memory: &M) -> Result<(), u64> {
+        const PAGE: u64 = !0xFFF;
+        let intercepts = self.vmcb12.vmcb().intercepts1();
+        let check = |turned_on: bool, base: u64, pages: u64| {
+            if !turned_on || maps::is_memory(memory, base, pages) { Ok(()) } else { Err(base & PAGE) }
+        };
+        check(intercepts.contains(InterceptMisc1::IOIO_PROT), self.vmcb12.get(f::iopm_base_pa), 3)?;
+        check(intercepts.contains(InterceptMisc1::MSR_PROT), self.vmcb12.get(f::msrpm_base_pa), 2)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn fault<M: Memory, T: Tables, L: Trace>(&self, world: &mut World<'_, M, T, L>, address: u64) -> Fault {
+        let verdict = before_reading(&self.limits, &self.environment(world.vmcb01, address));
+        let fault = fault_of(&verdict);
+        let reason = if fault.is_some() { Refusal::Rules(verdict) } else { Refusal::NoVmcb };
+        world.trace.trace(Traced::Refused { address, reason, vmcb12: &Page::zeroed() });
+        fault.unwrap_or(Fault::GeneralProtection)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse<M: Memory, T: Tables, L: Trace>(
+        &mut self,
+        world: &mut World<'_, M, T, L>,
+        address: u64,
+        next_rip: u64,
+        reason: Refusal,
+    ) -> Result<Guest, Fault> {
+        world.trace.trace(Traced::Refused { address, reason, vmcb12: &self.vmcb12 });
+        let code = match reason {
+            Refusal::Rules(verdict) => match fault_of(&verdict) {
+                Some(fault) => return Err(fault),
+                None => code_of(&verdict),
+            },
+            Refusal::NoVmcb | Refusal::NoMap(_) | Refusal::NoPdptes(_) => ExitCode::INVALID,
+        };
+        self.write_refusal(world.memory, address, code);
+        world.vmcb01.set(f::rip, next_rip);
+        world.vmcb01.set(f::interrupt_state, 0);
+        self.back_in_l1(world.vmcb01);
+        Ok(Guest::L1)
+    }
+}
+
+/// An offset of the TSC, a signed number, times a ratio with 32 bits behind the point.
+#[cold]
+fn scale(offset: u64, ratio: u64) -> u64 {
+    ((i128::from(offset as i64) * i128::from(ratio)) >> 32) as u64
+}
+
+/// rAX, cut to the address size: of 64-bit code, or else of 32-bit code, since nobody executes VMRUN in 16-bit code and
+/// the intercept tells no prefix.
+#[inline(always)]
+pub(crate) fn vmcb_address(vmcb01: &Page) -> u64 {
+    let rax = vmcb01.get(f::rax);
+    if in_64_bit_mode(vmcb01) { rax } else { rax & 0xFFFF_FFFF }
+}
+
+#[inline(always)]
+fn in_64_bit_mode(vmcb01: &Page) -> bool {
+    let view = vmcb01.vmcb();
+    view.efer().contains(Efer::LMA) & view.segment(f::cs).attributes.long()
+}
+
+/// Facts of the host that are known; those that are not named in `environment` do not hold in a virtual CPU without
+/// SMM, memory encryption and IBS.
+const KNOWN: Facts = Facts::from_bits(Input::HostMode.facts().bits() | Input::HostMsrs.facts().bits());
+
+/// Reads VMCB12 into the private copy.
+#[inline(always)]
+fn read<M: Memory>(memory: &M, address: u64, vmcb12: &mut Page) -> Result<(), crate::memory::NoMemory> {
+    memory.load(address, vmcb12, &READ)
+}
+
+/// The verdict on what VMRUN checks before it reads the VMCB.
+fn before_reading(limits: &vmcb::Limits, environment: &Environment<'_>) -> Verdict {
+    View::new(&KnownPage::nothing(), Phase::Before, limits, environment).judge()
+}
+
+/// The fault that VMRUN raises before it reads the VMCB; #UD comes first.
+fn fault_of(verdict: &Verdict) -> Option<Fault> {
+    let raises = |outcome: Outcome| verdict.broken().iter().any(|rule| rule.row().outcome == outcome);
+    if raises(Outcome::InvalidOpcode) {
+        Some(Fault::InvalidOpcode)
+    } else if raises(Outcome::GeneralProtection) {
+        Some(Fault::GeneralProtection)
+    } else {
+        None
+    }
+}
+
+/// The exit code of a refusal. Where only undecided rules keep L2 from being entered, VMEXIT_INVALID.
+fn code_of(verdict: &Verdict) -> ExitCode {
+    let first = verdict.broken().iter().next().map(|rule| rule.row().outcome);
+    match first {
+        Some(Outcome::Busy) => ExitCode::BUSY,
+        Some(Outcome::IdleRequired) => ExitCode::IDLE_REQUIRED,
+        Some(Outcome::InvalidPmc) => ExitCode::INVALID_PMC,
+        _ => ExitCode::INVALID,
+    }
+}
+
+const _: () = assert!(READ[1].end <= PAGE_SIZE);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_are_signed() {
+        for (offset, ratio, scaled) in [
+            (100_i64, 3 << 31, 150),
+            (-100, 3 << 31, -150),
+            (-100, 1 << 31, -50),
+            (i64::MIN, 1 << 32, i64::MIN),
+        ] {
+            assert_eq!(scale(offset as u64, ratio) as i64, scaled);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! L0: a small hypervisor on the bare machine that runs one L1 on `nested-svm`.
+//!
+//! L1 has the machine but for L0's own memory: addresses, devices and interrupts are the machine's. L0 always runs with
+//! GIF clear and takes no interrupt.
+//!
+//! UNSAFETY: VMRUN, port I/O and a machine without an operating system; nothing here is linked into anything else.
+#![no_std]
+#![no_main]
+
+mod boot;
+#[path = "../src/bundle.rs"]
+#[allow(dead_code, reason = "the host side uses the rest")]
+mod bundle;
+mod bundle_reader;
+mod cpu;
+mod cpuid;
+mod decode;
+mod exits;
+mod faults;
+mod firmware;
+mod log;
+mod memory;
+mod multiboot;
+mod ports;
+mod symbols;
+mod vcpu;
+
+use bundle::{flag, head};
+use bundle_reader::Bundle;
+use core::cell::UnsafeCell;
+use exits::L0;
+use firmware::Map;
+use log::{Log, fail};
+use memory::{Identity, Pool, Ram, Table};
+use nested_svm::{Host, Nested, Page, Shadow, Unsupported};
+use vcpu::Registers;
+use vmcb::layout::vmcb_field as f;
+use vmcb::{Efer, Feature, Limits, NestedCtl, Policy};
+
+/// Pages for the shadow of L1's nested tables: 2 MiB.
+const POOL: usize = 512;
+const IOPM: usize = 3 * 4096;
+const MSRPM: usize = 2 * 4096;
+
+/// What the hardware is given addresses of.
+#[repr(C, align(4096))]
+struct Pages {
+    vmcb01: Page,
+    vmcb02: Page,
+    host_save: Page,
+    iopm: [u8; IOPM],
+    msrpm: [u8; MSRPM],
+    ones: [u8; IOPM],
+    identity: Identity,
+    pool: [Table; POOL],
+}
+
+struct Once(UnsafeCell<Pages>);
+
+// SAFETY: there is one CPU, and `main` takes it once.
+unsafe impl Sync for Once {}
+
+static PAGES: Once = Once(UnsafeCell::new(Pages {
+    vmcb01: Page::zeroed(),
+    vmcb02: Page::zeroed(),
+    host_save: Page::zeroed(),
+    iopm: [0; IOPM],
+    msrpm: [0; MSRPM],
+    ones: [0; IOPM],
+    identity: Identity::new(),
+    pool: [[0; 512]; POOL],
+}));
+
+fn address<T: ?Sized>(part: &T) -> u64 {
+    core::ptr::from_ref(part).cast::<u8>() as u64
+}
+
+/// Called once by the entry, in 64-bit mode with everything below 4 GiB mapped to itself. `home`: where L0 begins.
+#[unsafe(no_mangle)]
+extern "C" fn main(start_info: u64, home: u64) -> ! {
+    log::open();
+    faults::catch();
+    // SAFETY: the entry calls this function once.
+    let pages = unsafe { &mut *PAGES.0.get() };
+    if let Err(bridge) = ports::hold_bus_masters() {
+        fail(format_args!(
+            "the host bridge is {bridge:08x}, not that of QEMU's `-M pc`: bus mastering cannot be held off"
+        ));
+    }
+    let map = Map::read(start_info, home).unwrap_or_else(|why| fail(format_args!("{why}")));
+    let mut ram = Ram::new(home);
+    let region = (home, map.region_end(home));
+    let (bundle, at) = move_bundle(home);
+
+    let limits = virtual_cpu(&bundle);
+    let own = cpuid::host();
+    let verdict_only = bundle.flags() & flag::VERDICT_ONLY != 0;
+    let Pages { vmcb01, vmcb02, host_save, iopm, msrpm, ones, identity, pool } = pages;
+    let host = Host {
+        asid: 2,
+        flush_by_asid: own.has(Feature::FlushByAsid) == Some(true),
+        iopm: address(iopm),
+        msrpm: address(msrpm),
+        every_port: address(ones),
+        every_msr: address(ones),
+    };
+    let nested = if verdict_only {
+        Nested::for_verdicts(limits, host)
+    } else {
+        match Nested::new(limits, host, |feature| own.has(feature) == Some(true)) {
+            Ok(nested) => nested,
+            Err(Unsupported(feature)) => fail(format_args!(
+                "L1's virtual CPU has {} ({}), which this machine cannot give: leave it out (-{0}), or only judge (--verdict-only)",
+                feature.name(),
+                feature.meaning()
+            )),
+        }
+    };
+
+    ones.fill(0xFF);
+    ports::intercept(iopm);
+    intercept_msrs(msrpm);
+    identity.lay_out(region);
+    let info = multiboot::load(&mut ram, &bundle, at, &map).unwrap_or_else(|why| fail(format_args!("{why}")));
+    exits::intercept(vmcb01);
+    for (field, value) in [
+        (f::iopm_base_pa, address(iopm)),
+        (f::msrpm_base_pa, address(msrpm)),
+        (f::guest_asid, 1),
+        (f::nested_ctl, NestedCtl::NP_ENABLE.bits()),
+        (f::n_cr3, identity.root()),
+        (f::efer, Efer::SVME.bits()),
+    ] {
+        vmcb01.set(field, value);
+    }
+    multiboot::start(vmcb01, bundle.entry());
+    cpu::prepare_vmrun(address(host_save));
+    let mut l0 = L0 {
+        registers: Registers { rbx: info, ..Registers::new() },
+        nested,
+        shadow: Shadow::new(Pool::new(pool, region, identity.sink())),
+        ram,
+        log: Log::new(bundle.flags(), bundle.dumps()),
+        code: decode::Code::default(),
+        verdict_only,
+        vmcb01,
+        vmcb02,
+    };
+    if bundle.limits().is_empty() && bundle.flags() & flag::QUIET == 0 {
+        cpuid::tell(&l0.nested, l0.vmcb01.vmcb());
+    }
+    l0.run()
+}
+
+/// Moves the bundle out of L1's way, to the end of its memory.
+fn move_bundle(home: u64) -> (Bundle, u64) {
+    // SAFETY: the host side wrote the head of the image, which stands at `home`.
+    let word = |offset: usize| unsafe { ((home + offset as u64) as *const u64).read() };
+    let (from, size) = (word(head::BUNDLE), word(head::BUNDLE_SIZE));
+    let to = (home - size) & !0xFFF;
+    if size > home || to < bundle::LOAD || from.checked_add(size).is_none_or(|end| end > home) {
+        fail(format_args!("a bundle of {size} bytes does not fit below {home:#x}"));
+    }
+    // SAFETY: both lie in memory of L1, in which nothing of L0 stands any more; they may overlap.
+    let bytes = unsafe {
+        core::ptr::copy(from as *const u8, to as *mut u8, size as usize);
+        core::slice::from_raw_parts(to as *const u8, size as usize)
+    };
+    match Bundle::new(bytes) {
+        Some(bundle) => (bundle, to),
+        None => fail(format_args!("there is no bundle at {from:#x}")),
+    }
+}
+
+/// What L1 is to see: what the bundle says; else what this machine has and the engine gives.
+fn virtual_cpu(bundle: &Bundle) -> Limits {
+    let encoded = bundle.limits();
+    if !encoded.is_empty() {
+        return Limits::decode(encoded)
+            .unwrap_or_else(|error| fail(format_args!("L1's virtual CPU: {error}")));
+    }
+    // No emulation has it, and CPUID of none says so.
+    let mut cpu = cpuid::host().with(Feature::LmsleUnsupported, true);
+    let host = Host { asid: 0, flush_by_asid: false, iopm: 0, msrpm: 0, every_port: 0, every_msr: 0 };
+    loop {
+        let limits = Limits::compile(&cpu, Policy::VirtualCpu);
+        match Nested::new(limits.clone(), host, |feature| cpu.has(feature) == Some(true)) {
+            Ok(_) => return limits,
+            Err(Unsupported(feature)) => cpu = cpu.with(feature, false),
+        }
+    }
+}
+
+/// EFER, TSC_RATIO, VM_CR and VM_HSAVE_PA, reads and writes; the others are the machine's.
+fn intercept_msrs(map: &mut [u8]) {
+    // Two bits an MSR, from C000_0000h at byte 800h and from C001_0000h at byte 1000h (manual volume 2, 15.11).
+    for (byte, index) in [(0x800, 0x80), (0x800, 0x104), (0x1000, 0x114), (0x1000, 0x117)] {
+        if let Some(byte) = map.get_mut(byte + index / 4) {
+            *byte |= 3 << (2 * (index % 4));
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Test hypervisors: they run as L1 under L0, and on the bare emulator too. The command line names the test.
+//!
+//! UNSAFETY: VMRUN and a machine without an operating system; nothing here is linked into anything else.
+#![no_std]
+#![no_main]
+
+mod attack;
+mod boot;
+mod cpu;
+#[path = "../bare/symbols.rs"]
+mod symbols;
+
+use core::cell::UnsafeCell;
+use cpu::Code;
+
+/// A page that VMRUN and its kin are given.
+#[repr(C, align(4096))]
+pub(crate) struct Page(UnsafeCell<[u8; 4096]>);
+
+// SAFETY: there is one CPU, and no reference to the bytes is kept.
+unsafe impl Sync for Page {}
+
+impl Page {
+    pub(crate) const fn new() -> Self {
+        Self(UnsafeCell::new([0; 4096]))
+    }
+
+    pub(crate) fn address(&self) -> u64 {
+        self.0.get() as u64
+    }
+
+    pub(crate) fn clear(&self) {
+        self.set_all(0);
+    }
+
+    pub(crate) fn set_all(&self, byte: u8) {
+        // SAFETY: the page is its own.
+        unsafe { self.0.get().write_bytes(byte, 1) }
+    }
+
+    pub(crate) fn copy_from(&self, other: &Self) {
+        // SAFETY: two pages of their own.
+        unsafe { core::ptr::copy_nonoverlapping(other.0.get(), self.0.get(), 1) }
+    }
+
+    pub(crate) fn read(&self, offset: usize) -> u64 {
+        assert!(offset <= 4088);
+        // SAFETY: within the page.
+        unsafe { self.0.get().cast::<u8>().add(offset).cast::<u64>().read_unaligned() }
+    }
+
+    pub(crate) fn write(&self, offset: usize, value: u64) {
+        assert!(offset <= 4088);
+        // SAFETY: within the page.
+        unsafe { self.0.get().cast::<u8>().add(offset).cast::<u64>().write_unaligned(value) }
+    }
+
+    pub(crate) fn write32(&self, offset: usize, value: u32) {
+        let rest = self.read(offset) & !0xFFFF_FFFF;
+        self.write(offset, rest | u64::from(value));
+    }
+}
+
+/// Offsets in the VMCB.
+pub(crate) mod field {
+    pub(crate) const EXCEPTIONS: usize = 0x008;
+    pub(crate) const MISC1: usize = 0x00C;
+    pub(crate) const MISC2: usize = 0x010;
+    pub(crate) const IOPM: usize = 0x040;
+    pub(crate) const MSRPM: usize = 0x048;
+    pub(crate) const ASID: usize = 0x058;
+    pub(crate) const INT_CTL: usize = 0x060;
+    pub(crate) const EXITCODE: usize = 0x070;
+    pub(crate) const NESTED_CTL: usize = 0x090;
+    pub(crate) const EVENTINJ: usize = 0x0A8;
+    pub(crate) const N_CR3: usize = 0x0B0;
+    pub(crate) const RIP: usize = 0x578;
+}
+
+pub(crate) static VMCB: Page = Page::new();
+static HOST_SAVE: Page = Page::new();
+static HOST_STATE: Page = Page::new();
+static STACK: Page = Page::new();
+
+pub(crate) const VMMCALL: u64 = 0x81;
+pub(crate) const INTR: u64 = 0x60;
+
+unsafe extern "C" {
+    #[link_name = "top"]
+    static TABLES: u8;
+}
+
+/// A 64-bit L2 on this program's own page tables.
+pub(crate) fn lay_out(page: &Page, code: Code) {
+    page.clear();
+    page.write32(field::MISC1, 1 << 31);
+    // VMRUN, VMMCALL
+    page.write32(field::MISC2, 3);
+    page.write(field::ASID, 1);
+    for (offset, segment) in
+        [(0x400, 0x0C93_0010), (0x410, 0x029B_0008), (0x420, 0x0C93_0010), (0x430, 0x0C93_0010)]
+    {
+        page.write(offset, 0xFFFF_FFFF << 32 | segment);
+    }
+    for (offset, value) in [
+        (0x4D0, 0x1500),
+        (0x548, 0x620),
+        (0x550, (&raw const TABLES) as u64),
+        (0x558, 0x8001_0033),
+        (0x560, 0x400),
+        (0x568, 0xFFFF_0FF0),
+        (0x570, 2),
+        (field::RIP, code.address()),
+        (0x5D8, STACK.address() + 4096),
+        (0x668, 0x0007_0406_0007_0406),
+    ] {
+        page.write(offset, value);
+    }
+}
+
+/// `magic` and `info` are multiboot's EAX and EBX.
+#[unsafe(no_mangle)]
+extern "C" fn main(magic: u32, info: u32) -> ! {
+    cpu::load_idt();
+    cpu::outb(0x21, 0xFF);
+    cpu::outb(0xA1, 0xFF);
+    if magic != 0x2BAD_B002 {
+        say!("FAILED: multiboot's magic is {magic:#x}");
+        cpu::end(1);
+    }
+    const EFER: u32 = 0xC000_0080;
+    cpu::write_msr(EFER, cpu::read_msr(EFER) | 1 << 12);
+    cpu::write_msr(0xC001_0117, HOST_SAVE.address());
+    let text = text_at(word(info + 16));
+    let mut words = text.split(' ').filter(|word| !word.is_empty() && !word.contains('/'));
+    let name = words.next().unwrap_or("");
+    let mut number = || words.next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(1);
+    let passed = match name {
+        "hello" => hello(info),
+        "refused" => refused(),
+        "icount" => icount(),
+        "xmm" => xmm(number()),
+        "interrupts" => interrupts(),
+        "devices" => attack::devices(),
+        "attack" => attack::run(number(), number()),
+        _ => {
+            say!("no test is called `{name}`");
+            false
+        }
+    };
+    say!("{name}: {}", if passed { "passed" } else { "FAILED" });
+    cpu::end(u8::from(!passed));
+}
+
+/// 4 bytes of multiboot's information.
+fn word(at: u32) -> u32 {
+    // SAFETY: it stands below 4 GiB, which is mapped to itself.
+    unsafe { (at as *const u32).read_unaligned() }
+}
+
+/// A text of it, which ends with a zero.
+fn text_at(at: u32) -> &'static str {
+    // SAFETY: as above.
+    let byte = |index: usize| unsafe { (at as *const u8).add(index).read() };
+    let length = (0..4096).find(|&index| byte(index) == 0).unwrap_or(0);
+    // SAFETY: so many bytes were read.
+    let bytes = unsafe { core::slice::from_raw_parts(at as *const u8, length) };
+    core::str::from_utf8(bytes).unwrap_or("?")
+}
+
+/// What multiboot gives: memory, modules.
+fn hello(info: u32) -> bool {
+    say!("memory {} KiB below 1 MiB, {} KiB above", word(info + 4), word(info + 8));
+    let (mut at, end) = (word(info + 48), word(info + 48) + word(info + 44));
+    while at < end {
+        say!("range {:#010x} {:#010x} {}", word(at + 4), word(at + 12), word(at + 20));
+        at += word(at) + 4;
+    }
+    for row in (0..word(info + 20)).map(|module| word(info + 24) + 16 * module) {
+        let (start, end) = (word(row), word(row + 4));
+        // SAFETY: a module stands where the information says.
+        let bytes = unsafe { core::slice::from_raw_parts(start as *const u8, (end - start) as usize) };
+        let sum = bytes.iter().fold(0_u32, |sum, &byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        say!(
+            "module of {} bytes, sum {sum:#x}, page-aligned {}: {}",
+            bytes.len(),
+            start % 4096 == 0,
+            text_at(word(row + 8))
+        );
+    }
+    lay_out(&VMCB, Code::Vmmcall);
+    cpu::vmrun(VMCB.address()) && VMCB.read(field::EXITCODE) == VMMCALL
+}
+
+/// EVENTINJ of #CP: refused without shadow stacks; then #GP, which L2 takes through an IDT that is not there.
+fn refused() -> bool {
+    lay_out(&VMCB, Code::Vmmcall);
+    VMCB.write(field::EVENTINJ, 0x8000_0315);
+    let ran = cpu::vmrun(VMCB.address());
+    let first = VMCB.read(field::EXITCODE);
+    lay_out(&VMCB, Code::Vmmcall);
+    VMCB.write(field::EVENTINJ, 0x8000_0B0D);
+    let again = cpu::vmrun(VMCB.address());
+    let second = VMCB.read(field::EXITCODE);
+    say!("EXITCODE {first:#x}, then {second:#x}");
+    ran && again && first == u64::MAX
+}
+
+/// Instructions, where time counts those (`-icount shift=0,sleep=off`): the least of many.
+fn icount() -> bool {
+    const ROUNDS: u32 = 1000;
+    let (mut entry, mut exit, mut load, mut save, mut none) =
+        (u64::MAX, u64::MAX, u64::MAX, u64::MAX, u64::MAX);
+    lay_out(&VMCB, Code::Timed);
+    for _ in 0..ROUNDS {
+        VMCB.write(field::RIP, Code::Timed.address());
+        let (in_, out) = cpu::timed(VMCB.address());
+        entry = entry.min(in_);
+        exit = exit.min(out);
+        save = save.min(cpu::vmsave(HOST_STATE.address()));
+        load = load.min(cpu::vmload(HOST_STATE.address()));
+        none = none.min(cpu::nothing(0));
+    }
+    say!("VMRUN until L2's first instruction {entry}, #VMEXIT until L1's next {exit}");
+    say!("VMLOAD {load}, VMSAVE {save}, NOP {none}");
+    VMCB.read(field::EXITCODE) == VMMCALL
+}
+
+/// L1 and L2 find in XMM registers what the other left there.
+fn xmm(rounds: u64) -> bool {
+    lay_out(&VMCB, Code::Xmm);
+    let pattern = |seed: u64| {
+        let mut bytes = [0; 256];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (index % 8 * 8)) as u8 ^ index as u8;
+        }
+        bytes
+    };
+    for round in 0..rounds {
+        VMCB.write(field::RIP, Code::Xmm.address());
+        let (own, other) = (pattern(2 * round), pattern(2 * round + 1));
+        let (seen_by_l2, seen_by_l1) = cpu::xmm(VMCB.address(), &own, &other);
+        if seen_by_l2 != own || seen_by_l1 != other {
+            say!("round {round}: L2 {}, L1 {}", seen_by_l2 == own, seen_by_l1 == other);
+            return false;
+        }
+    }
+    say!("{rounds} rounds, two exits each");
+    true
+}
+
+/// Interrupts reach L1, wait while its GIF is clear, and end an L2 that spins.
+fn interrupts() -> bool {
+    cpu::start_timer(1193);
+    cpu::sti();
+    let start = cpu::ticks();
+    while cpu::ticks() < start + 3 {}
+    cpu::wait();
+    let halted = cpu::ticks();
+    cpu::clgi();
+    let held = cpu::ticks();
+    // A PIT period is about a millisecond: read the counter until it has wrapped a few times.
+    let mut wraps = 0;
+    let mut last = u16::MAX;
+    while wraps < 5 {
+        cpu::outb(0x43, 0);
+        let count = u16::from(cpu::inb(0x40)) | u16::from(cpu::inb(0x40)) << 8;
+        wraps += u32::from(count > last);
+        last = count;
+    }
+    let after = cpu::ticks();
+    cpu::stgi();
+    while cpu::ticks() == after {}
+    say!("{} ticks in L1, halted until {halted}, held at {held}, {after} after a wait", halted - start);
+    let mut passed = held == after && halted > start + 3;
+    lay_out(&VMCB, Code::Spin);
+    VMCB.write32(field::MISC1, 1 << 31 | 1);
+    VMCB.write(field::INT_CTL, 1 << 24);
+    for _ in 0..20 {
+        let before = cpu::ticks();
+        // VMRUN with IF set; after #VMEXIT GIF is clear, and the interrupt comes with STGI.
+        cpu::clgi();
+        let ran = cpu::vmrun(VMCB.address());
+        let pending = cpu::ticks();
+        cpu::stgi();
+        while cpu::ticks() == pending {}
+        passed &= ran && VMCB.read(field::EXITCODE) == INTR && pending == before;
+    }
+    // The task priority that is set while GIF is clear holds afterwards.
+    cpu::cli();
+    passed
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    say!("FAILED: {info}");
+    cpu::end(3)
+}

@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod bundle;
+mod kernel;
+mod l1;
+
+pub use kernel::{Error, MEMORY, Setup, kernel, machine};
+pub use l1::{L1, L1Error, Segment};

@@ -1,0 +1,214 @@
+//! L0 under QEMU with test hypervisors as L1. Without `qemu-system-x86_64` there is nothing to run on: these tests then
+//! say so and pass, unless NSVM_LAB_REQUIRE names qemu. NSVM_QEMU is another program.
+
+use nsvm_l0::{Setup, kernel, machine};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use vmcb::{Cpu, Limits, Policy};
+
+/// The test hypervisors, compiled once: a multiboot image.
+fn image() -> &'static [u8] {
+    static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("l1");
+        let output = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("l1.bin");
+        let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+        rustc.current_dir(&here).args([
+            "--edition=2024",
+            "--crate-type=bin",
+            "--target",
+            "x86_64-unknown-linux-gnu",
+        ]);
+        for option in [
+            "panic=abort",
+            "opt-level=2",
+            "relocation-model=static",
+            "code-model=kernel",
+            "no-redzone=yes",
+            "force-unwind-tables=no",
+            "link-arg=-nostartfiles",
+            "link-arg=-nostdlib",
+            "link-arg=-static",
+            "link-arg=-no-pie",
+            "link-arg=-Wl,--build-id=none",
+            "link-arg=-Wl,-T,link.ld",
+        ] {
+            rustc.args(["-C", option]);
+        }
+        let done =
+            rustc.arg("-Dwarnings").arg("-o").arg(&output).arg("main.rs").output().expect("rustc runs");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        std::fs::read(output).expect("rustc wrote it")
+    })
+}
+
+/// The emulator; nothing where there is none.
+fn qemu() -> Option<Command> {
+    let program = std::env::var_os("NSVM_QEMU").unwrap_or_else(|| "qemu-system-x86_64".into());
+    let found =
+        Command::new(&program).arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
+    let required =
+        std::env::var("NSVM_LAB_REQUIRE").is_ok_and(|list| list.split(',').any(|name| name == "qemu"));
+    assert!(found || !required, "{program:?} is required");
+    if !found {
+        eprintln!("skipped: {program:?} is not installed");
+    }
+    found.then(|| Command::new(program))
+}
+
+/// What came of a run.
+struct Ran {
+    /// The value that was written to the debug exit.
+    code: i32,
+    /// L1's serial port.
+    output: String,
+    /// L0's log.
+    log: String,
+}
+
+const COUNTING: [&str; 2] = ["-icount", "shift=0,sleep=off"];
+
+/// Runs a test of the test hypervisors; on the bare emulator without a setup.
+fn run(test: &str, setup: Option<&Setup>, more: &[&str]) -> Option<Ran> {
+    let mut command = qemu()?;
+    let name: String =
+        test.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
+    let stem = format!("{name}-{}-{:?}", setup.is_some(), std::thread::current().id());
+    let file = |kind: &str| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{stem}.{kind}"));
+    machine(&mut command, setup.map_or(128, |setup| setup.memory));
+    command.arg("-serial").arg(format!("file:{}", file("out").display()));
+    command.arg("-serial").arg(format!("file:{}", file("log").display())).args(more).arg("-kernel");
+    match setup {
+        Some(setup) => {
+            let setup = Setup { command_line: test.to_owned(), ..setup.clone() };
+            std::fs::write(file("elf"), kernel(image(), &setup).expect("a kernel")).expect("a file");
+            command.arg(file("elf"));
+        }
+        None => {
+            std::fs::write(file("bin"), image()).expect("a file");
+            command.arg(file("bin")).args(["-append", test]);
+        }
+    }
+    let status = command.stdin(Stdio::null()).status().expect("it starts");
+    let read = |kind| String::from_utf8_lossy(&std::fs::read(file(kind)).unwrap_or_default()).into_owned();
+    let ran = Ran { code: status.code().unwrap_or(-1) / 2, output: read("out"), log: read("log") };
+    println!("{test}: {}\n{}{}", ran.code, ran.output, ran.log);
+    Some(ran)
+}
+
+fn passes(test: &str, setup: &Setup) -> Option<Ran> {
+    let ran = run(test, Some(setup), &[])?;
+    assert_eq!(ran.code, 0, "{}\n{}", ran.output, ran.log);
+    assert!(ran.output.ends_with(": passed\n"), "{}", ran.output);
+    Some(ran)
+}
+
+#[test]
+fn l1_gets_its_memory_and_modules() {
+    let modules = vec![(vec![7; 5000], "first one".to_owned()), (vec![9], String::new())];
+    let setup = Setup { modules, memory: 64, ..Setup::default() };
+    let Some(ran) = passes("hello", &setup) else { return };
+    let sum =
+        |bytes: &[u8]| bytes.iter().fold(0_u32, |sum, &byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    for line in [
+        "memory 639 KiB below 1 MiB, 64512 KiB above".to_owned(),
+        "range 0x00100000 0x03f00000 1".to_owned(),
+        format!("module of 5000 bytes, sum {:#x}, page-aligned true: first one", sum(&[7; 5000])),
+        "module of 1 bytes, sum 0x9, page-aligned true: ".to_owned(),
+    ] {
+        assert!(ran.output.lines().any(|found| found == line), "{line}\n{}", ran.output);
+    }
+}
+
+/// The line has the rule, the value and what VMRUN does; the dump is the VMCB that was refused.
+#[test]
+fn a_refused_vmrun_is_explained() {
+    let Some(ran) = passes("refused", &Setup::default()) else { return };
+    let mut lines = ran.log.lines().skip_while(|line| !line.contains("refused"));
+    let line = lines.next().unwrap_or("");
+    assert!(line.starts_with("l0: VMRUN of 0x"), "{line}");
+    assert!(
+        line.ends_with(" refused: evt-exc-cp-without-shstk (EVENTINJ=0x80000315) VMEXIT_INVALID"),
+        "{line}"
+    );
+    assert!(lines.next().is_some_and(|line| line.ends_with(" follows:")));
+    let found: Vec<_> =
+        vmcb_dump::Reader::new(ran.log.as_bytes()).collect::<Result<_, _>>().expect("it can be read");
+    assert_eq!(found.len(), 1, "the log has one VMCB");
+    let page = found[0].vmcb.complete().expect("all of it");
+    assert_eq!(page[0xA8..0xB0], 0x8000_0315_u64.to_le_bytes());
+    assert_eq!(page[0x4D0..0x4D8], 0x1500_u64.to_le_bytes(), "EFER as L1 wrote it");
+    assert_eq!(ran.log.matches(" refused: ").count(), 1, "the second event is legal");
+}
+
+/// The refused set follows the virtual CPU, also one that the machine below cannot run.
+#[test]
+fn verdicts_follow_the_virtual_cpu() {
+    for (cpu, second) in [
+        ("EPYC-Genoa,+shstk,phys-bits=52", "0xf0000000, then 0xf0000000"),
+        ("EPYC-Genoa,-shstk,phys-bits=52", "0xffffffffffffffff, then 0xf0000000"),
+    ] {
+        let limits = Limits::compile(&Cpu::parse(cpu).expect("a CPU"), Policy::VirtualCpu);
+        let setup = Setup { limits: Some(limits), verdict_only: true, ..Setup::default() };
+        let Some(ran) = run("refused", Some(&setup), &[]) else { return };
+        assert!(ran.output.contains(&format!("EXITCODE {second}")), "{cpu}: {}", ran.output);
+    }
+    // To run it is another matter.
+    let limits =
+        Limits::compile(&Cpu::parse("EPYC-Genoa,+shstk,phys-bits=40").expect("a CPU"), Policy::VirtualCpu);
+    let setup = Setup { limits: Some(limits), ..Setup::default() };
+    let Some(ran) = run("refused", Some(&setup), &[]) else { return };
+    assert_eq!(ran.code, i32::from(nsvm_l0::bundle::ended::FAILED));
+    assert!(ran.log.contains("which this machine cannot give"), "{}", ran.log);
+}
+
+/// `cargo test` runs a part; NSVM_L0_ROUNDS=100000 is the bar.
+#[test]
+fn xmm_registers_are_intact() {
+    let rounds = std::env::var("NSVM_L0_ROUNDS").unwrap_or_else(|_| "10000".to_owned());
+    passes(&format!("xmm {rounds}"), &Setup::default());
+}
+
+#[test]
+fn interrupts_are_l1s() {
+    let Some(bare) = run("interrupts", None, &[]) else { return };
+    assert_eq!(bare.code, 0, "the test itself holds on the bare emulator: {}", bare.output);
+    passes("interrupts", &Setup::default());
+}
+
+#[test]
+fn devices_cannot_write_to_memory() {
+    passes("devices", &Setup::default());
+}
+
+/// `cargo test` runs a part; NSVM_L0_ATTACKS=1000000 is the bar.
+#[test]
+fn an_attacker_gets_nowhere() {
+    let rounds = std::env::var("NSVM_L0_ATTACKS").unwrap_or_else(|_| "10000".to_owned());
+    for seed in [1, 2] {
+        passes(&format!("attack {rounds} {seed}"), &Setup { quiet: true, ..Setup::default() });
+    }
+}
+
+/// Instructions of a nested round trip in the steady state: the bars of the project.
+#[test]
+fn round_trips_are_short() {
+    let setup = Setup { quiet: true, ..Setup::default() };
+    let Some(bare) = run("icount", None, &COUNTING) else { return };
+    let Some(ran) = run("icount", Some(&setup), &COUNTING) else { return };
+    assert_eq!((bare.code, ran.code), (0, 0), "{}{}", ran.output, ran.log);
+    let number = |text: &str, before: &str| -> u64 {
+        let rest = text.split(before).nth(1).unwrap_or_default();
+        rest.split(|letter: char| !letter.is_ascii_digit())
+            .next()
+            .and_then(|digits| digits.parse().ok())
+            .expect(before)
+    };
+    for (before, bar) in
+        [("first instruction ", 1000), ("L1's next ", 500), ("VMLOAD ", 300), ("VMSAVE ", 300)]
+    {
+        let (found, below) = (number(&ran.output, before), number(&bare.output, before));
+        assert!(found <= bar, "{before}: {found} instructions, at most {bar}; {below} without L0");
+    }
+}

@@ -1,0 +1,108 @@
+//! `nsvm l0 run`: L0 in QEMU, with L1's serial port and L0's log.
+
+use crate::cli::L0Run;
+use crate::error::Error;
+use nsvm_l0::Setup;
+use nsvm_l0::bundle::ended;
+use nsvm_lab::run::Folder;
+use nsvm_lab::store::Store;
+use nsvm_lab::subject::{Finder, Spec};
+use std::fmt::Display;
+use std::io::{BufRead as _, BufReader, Write};
+use std::path::Path;
+use std::process::{ChildStderr, Command, Stdio};
+use vmcb::Limits;
+
+fn failed(error: impl Display) -> Error {
+    Error::usage(error.to_string(), None)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path)
+        .map_err(|error| Error::Input { file: path.display().to_string(), message: error.to_string() })
+}
+
+/// A module as people give it: its file, and its command line behind the first blank.
+fn module(text: &str) -> Result<(Vec<u8>, String), Error> {
+    let (file, line) = text.split_once(' ').unwrap_or((text, ""));
+    Ok((read(Path::new(file))?, line.to_owned()))
+}
+
+/// `qemu-system-x86_64`: the installed or fetched one, one that is named as the lab names it, or a path.
+fn qemu(which: Option<&str>) -> Result<Command, Error> {
+    let spec = match which {
+        None => "qemu".to_owned(),
+        Some(name) if name.starts_with("qemu@") => name.to_owned(),
+        Some(path) => format!("qemu={path}"),
+    };
+    let spec: Spec = spec.parse().map_err(failed)?;
+    let store = Store::open(&Store::default_root().map_err(failed)?).map_err(failed)?;
+    let mut tell = |line: &str| eprintln!("{line}");
+    let mut finder = Finder { store: &store, may_fetch: true, progress: &mut tell, fetcher: None };
+    finder.qemu(&spec).map(|qemu| qemu.command()).map_err(failed)
+}
+
+/// Runs it and returns the exit status.
+pub(crate) fn run(arguments: &L0Run, out: &mut dyn Write) -> Result<u8, Error> {
+    let cpu = arguments.cpu.as_deref().map(crate::cpu::parse).transpose()?;
+    let setup = Setup {
+        memory: arguments.memory,
+        limits: cpu.map(|cpu| Limits::compile(&cpu, vmcb::Policy::VirtualCpu)),
+        command_line: arguments.append.clone(),
+        modules: arguments.modules.iter().map(|text| module(text)).collect::<Result<_, _>>()?,
+        verdict_only: arguments.verdict_only,
+        quiet: false,
+        dumps: arguments.dumps,
+    };
+    let kernel = nsvm_l0::kernel(&read(&arguments.l1)?, &setup).map_err(failed)?;
+    let mut command = qemu(arguments.qemu.as_deref())?;
+    nsvm_l0::machine(&mut command, setup.memory);
+    let folder = Folder::new().map_err(failed)?;
+    let path = folder.path().join("l0.elf");
+    std::fs::write(&path, kernel).map_err(failed)?;
+    let log = match &arguments.log {
+        Some(path) => {
+            // QEMU's own error would name its option instead of ours.
+            std::fs::write(path, "").map_err(|error| Error::Input {
+                file: path.display().to_string(),
+                message: error.to_string(),
+            })?;
+            // A comma in a path is written twice.
+            path.to_string_lossy().replace(',', ",,")
+        }
+        None => "/dev/stderr".to_owned(),
+    };
+    command.args(["-serial", "stdio", "-chardev"]).arg(format!("file,id=log,append=on,path={log}"));
+    command.args(["-serial", "chardev:log", "-kernel"]).arg(&path);
+    out.flush()?;
+    let program = command.get_program().to_string_lossy().into_owned();
+    let start = |error| failed(format!("{program}: {error}"));
+    let mut child = command.stderr(Stdio::piped()).spawn().map_err(start)?;
+    let complaint = child.stderr.take().map(pass_on).transpose()?.flatten();
+    let status = child.wait().map_err(start)?;
+    match (status.code(), complaint) {
+        // QEMU's own mistakes have the status of a debug exit with 0.
+        (Some(1), Some(complaint)) => Err(failed(complaint)),
+        (Some(0), _) => Ok(0),
+        (Some(code), _) if code & 1 == 1 => match (code / 2) as u8 {
+            ended::FAILED => Err(failed("L0 could not go on: its log has the reason")),
+            value => Ok(value),
+        },
+        _ => Err(failed(format!("QEMU ended with {status}"))),
+    }
+}
+
+/// Passes the log on, and what QEMU says of itself: its last words.
+fn pass_on(from: ChildStderr) -> Result<Option<String>, Error> {
+    let mut last = None;
+    let mut stderr = std::io::stderr().lock();
+    for line in BufReader::new(from).split(b'\n') {
+        let line = line?;
+        stderr.write_all(&line)?;
+        stderr.write_all(b"\n")?;
+        if line.starts_with(b"qemu-system") {
+            last = Some(String::from_utf8_lossy(&line).into_owned());
+        }
+    }
+    Ok(last)
+}

@@ -1,0 +1,318 @@
+//! The bodies of the fuzz targets of the nested engine.
+
+use arbitrary::Arbitrary;
+use nested_svm::model::{Access, HOST, L1_TABLES, Machine, RAM, SHADOW_ON_HOST, Step, VMCB12, limits};
+use nested_svm::{Exit, Guest, Memory, Msr, Nested, Page};
+use vmcb::layout::{Field, VMCB, vmcb_field as f};
+use vmcb::{Event, ExitCode};
+
+const CPUS: [&str; 4] = [
+    "EPYC-Milan-v3,phys-bits=48,-v-vmsave-vmload",
+    "EPYC-Genoa-v2,phys-bits=52,-v-vmsave-vmload,+shstk,+decodeassists",
+    "EPYC,phys-bits=40",
+    "EPYC,phys-bits=48,-npt,-nrip-save,-lbrv",
+];
+
+/// An L1 that attacks.
+#[derive(Arbitrary, Debug)]
+pub struct Attack {
+    cpu: u8,
+    /// CR4, EFER and code size of L1.
+    mode: u8,
+    /// L1 has nested tables, at one of the pages that `memory` fills.
+    nested_paging: bool,
+    /// Words of L1's memory: page, index, a value.
+    memory: Vec<(u8, u16, u64)>,
+    actions: Vec<Action>,
+}
+
+/// What L1, L2 or L0 does.
+#[derive(Arbitrary, Debug)]
+enum Action {
+    /// Writes a field of VMCB12.
+    Write(u8, u64),
+    /// Flips a bit of the page.
+    Flip(u16),
+    /// Makes VMCB12 legal again.
+    Mend,
+    /// VMRUN at this page, or anywhere.
+    Run(Option<u64>),
+    /// L2 exits: code, EXITINFO1 and 2, what was interrupted, ECX.
+    Exit(u16, u64, u64, Option<u64>, u32),
+    /// L2 accesses memory.
+    Access(u64, u8),
+    /// L0 has an event: type, vector, error code.
+    Inject(u8, u8, Option<u32>),
+    /// VMLOAD, VMSAVE, STGI, CLGI, INVLPGA at this rAX and ECX.
+    Instruction(u8, u64, u32),
+    /// WRMSR.
+    Msr(u8, u64),
+    /// Moves to another host.
+    Move,
+    /// L0 forgets the shadow.
+    Forget,
+}
+
+fn fields() -> Vec<Field> {
+    VMCB.iter().copied().filter(|field| !field.is_reserved() && field.size <= 8).collect()
+}
+
+/// Where L1's nested tables begin.
+const TABLES: u64 = 0x10_0000;
+
+fn machine(cpu: u8, mode: u8) -> Machine {
+    let mut machine = Machine::new(limits(CPUS[usize::from(cpu) % CPUS.len()]));
+    let (cr4, efer, cs) = [
+        (0x6A0, 0x1D00, 0x029B_0008),
+        (0x16A0, 0x1D00, 0x029B_0008),
+        (0x6A0, 0x1800, 0x049B_0008),
+        (0x690, 0x1000, 0x049B_0008),
+    ][usize::from(mode) % 4];
+    machine.vmcb01.set(f::cr4, cr4);
+    machine.vmcb01.set(f::efer, efer);
+    machine.vmcb01.set(f::cs, cs);
+    machine
+}
+
+/// Whatever L1 writes: each VMRUN and each exit has an outcome that is defined, hardware takes every VMCB02, and L2
+/// reaches only L1's memory.
+///
+/// # Panics
+/// When it is not so: that is the finding.
+pub fn vmrun(case: &Attack) {
+    let fields = fields();
+    let mut machine = machine(case.cpu, case.mode);
+    if case.nested_paging {
+        machine.set12(f::nested_ctl, 1);
+        machine.set12(f::n_cr3, TABLES);
+    }
+    for &(page, index, value) in case.memory.iter().take(64) {
+        let at = TABLES + u64::from(page % 8) * 4096 + u64::from(index % 512) * 8;
+        // Half of the values point at another of these pages.
+        let value = if value >> 63 == 0 { TABLES + (value >> 12) % 8 * 4096 | value & 0xFFF } else { value };
+        machine.ram.write(at, &value.to_le_bytes()).expect("there is memory");
+    }
+    let legal = machine.vmcb12();
+    for action in case.actions.iter().take(64) {
+        act(&mut machine, action, &fields, &legal);
+    }
+}
+
+fn act(machine: &mut Machine, action: &Action, fields: &[Field], legal: &Page) {
+    match *action {
+        Action::Write(field, value) => machine.set12(fields[usize::from(field) % fields.len()], value),
+        Action::Flip(bit) => {
+            let mut page = machine.vmcb12();
+            page.bytes_mut()[usize::from(bit / 8) % 4096] ^= 1 << (bit % 8);
+            machine.ram.put(VMCB12, &page);
+        }
+        Action::Mend => machine.ram.put(VMCB12, legal),
+        Action::Run(address) => {
+            if machine.nested.guest() == Guest::L1 {
+                machine.vmcb01.set(f::rax, address.unwrap_or(VMCB12));
+                let before = machine.vmcb01.clone();
+                match machine.vmrun() {
+                    Ok(Guest::L2) => sound(machine),
+                    Ok(Guest::L1) => assert!(!machine.nested.gif()),
+                    Err(_) => assert_eq!(before.bytes(), machine.vmcb01.bytes()),
+                }
+            }
+        }
+        Action::Exit(code, info1, info2, interrupted, rcx) => {
+            machine.rcx = rcx;
+            let code = if code >> 12 == 15 { u64::MAX - u64::from(code & 7) } else { (code % 0x480).into() };
+            // A nested page fault is what an access makes of it.
+            if machine.nested.guest() == Guest::L2 && code != ExitCode::NPF.bits() {
+                let event = Event::from_bits(interrupted.unwrap_or(0) & 0xFFFF_FFFF_8000_0FFF);
+                // Hardware interrupts what can be delivered.
+                let event = if deliverable(machine, event) { event } else { Event::from_bits(0) };
+                goes_on(machine, [Step::ExitDuring(event, code, [info1, info2])]);
+            }
+        }
+        Action::Access(address, kind) => {
+            if machine.nested.guest() == Guest::L2 {
+                let address = if kind & 8 == 0 { address % RAM as u64 } else { address & ((1 << 52) - 1) };
+                let access =
+                    Access { address, write: kind & 1 != 0, fetch: kind & 2 != 0, walk: kind & 4 != 0 };
+                goes_on(machine, [Step::Access(access), Step::Exit(0x72, [0, 0])]);
+            }
+        }
+        Action::Inject(kind, vector, error) => {
+            let bits = Event::V | [0_u64, 2, 3, 4][usize::from(kind % 4)] << 8 | u64::from(vector);
+            let event =
+                error.map_or(Event::from_bits(bits), |code| Event::from_bits(bits).with_error_code(code));
+            if deliverable(machine, event) {
+                let (nested, mut world) = machine.split();
+                if nested.inject(&mut world, event) == Exit::Shutdown {
+                    nested.reflect(&mut world, ExitCode::from_bits(0x7F), [0, 0]);
+                }
+            }
+        }
+        Action::Instruction(which, rax, ecx) => {
+            let page = match machine.nested.guest() {
+                Guest::L1 => &mut machine.vmcb01,
+                Guest::L2 => &mut machine.vmcb02,
+            };
+            page.set(f::rax, rax);
+            let (nested, mut world) = machine.split();
+            let _ = match which % 5 {
+                0 => nested.vmload(&mut world),
+                1 => nested.vmsave(&mut world),
+                2 => nested.stgi(&mut world),
+                3 => nested.clgi(&mut world),
+                _ => nested.invlpga(&mut world, ecx),
+            };
+        }
+        Action::Msr(msr, value) => {
+            let msr = [Msr::Efer, Msr::VmCr, Msr::VmHsavePa, Msr::TscRatio][usize::from(msr % 4)];
+            let page = match machine.nested.guest() {
+                Guest::L1 => &mut machine.vmcb01,
+                Guest::L2 => &mut machine.vmcb02,
+            };
+            // A change of paging modes is CR0's and CR4's business too, which L0 does not see here.
+            if msr != Msr::Efer || (value ^ page.get(f::efer)) & 0x500 == 0 {
+                let _ = machine.nested.write_msr(page, msr, value);
+            }
+        }
+        Action::Move => {
+            let mut buffer = Box::new([0; Nested::SAVED_MAX]);
+            let bytes = machine.nested.save(&machine.vmcb02, &mut buffer).to_vec();
+            let limits = machine.nested.limits().clone();
+            let loaded = Nested::load(&bytes, &limits, HOST).expect("what was saved can be loaded");
+            let (_, mut world) = machine.split();
+            *world.vmcb02 = Page::zeroed();
+            machine.nested = loaded.resume(&mut world);
+            assert_eq!(machine.nested.save(&machine.vmcb02, &mut buffer), bytes);
+        }
+        Action::Forget => {
+            let (nested, mut world) = machine.split();
+            nested.forget(&mut world);
+        }
+    }
+    if machine.nested.guest() == Guest::L2 {
+        sound(machine);
+    }
+}
+
+/// Whether VMRUN of L2 would take this event: L0 raises no others.
+fn deliverable(machine: &Machine, event: Event) -> bool {
+    let mut page = (*machine.vmcb02).clone();
+    page.set(f::eventinj, event.bits());
+    machine.nested.guest() == Guest::L1 || machine.hardware.judge(&page).is_accepted()
+}
+
+fn goes_on(machine: &mut Machine, script: impl IntoIterator<Item = Step>) {
+    let (nested, mut world) = machine.split();
+    if nested.before_entry(&mut world) == Guest::L2 {
+        match machine.run(script) {
+            Exit::ToL1 => assert_eq!(machine.nested.guest(), Guest::L1),
+            Exit::ForL0 | Exit::Shutdown | Exit::Resume => assert_eq!(machine.nested.guest(), Guest::L2),
+        }
+        machine.hardware.seen.clear();
+        machine.hardware.delivery.clear();
+    }
+}
+
+/// A VMCB02 that hardware takes, in which every physical address is L0's.
+fn sound(machine: &Machine) {
+    let page = &machine.vmcb02;
+    let verdict = machine.hardware.judge(page);
+    assert!(verdict.is_accepted(), "{:?} {:?}", verdict.broken(), verdict.undecided());
+    let root = page.get(f::n_cr3);
+    let pool = SHADOW_ON_HOST..SHADOW_ON_HOST + (64 << 12);
+    assert!(root == L1_TABLES || pool.contains(&root), "{root:#x}");
+    assert!([HOST.iopm, HOST.every_port].contains(&page.get(f::iopm_base_pa)));
+    assert!([HOST.msrpm, HOST.every_msr].contains(&page.get(f::msrpm_base_pa)));
+    for pointer in [f::vmsa_pa, f::avic_backing_page, f::avic_logical_table, f::avic_physical_table, f::ghcb]
+    {
+        assert_eq!(page.get(pointer), 0);
+    }
+    assert_eq!(page.get(f::nested_ctl), 1);
+    assert_eq!(page.get(f::int_ctl) >> 30, 0, "AVIC");
+}
+
+/// Stored state that was changed.
+#[derive(Arbitrary, Debug)]
+pub struct Stored {
+    cpu: u8,
+    running: bool,
+    eventinj: u16,
+    /// Bytes that are written over it: place, value.
+    changes: Vec<(u16, u8)>,
+    cut: Option<u16>,
+    /// The checksum fits.
+    sealed: bool,
+    /// Instead of all that.
+    raw: Option<Vec<u8>>,
+}
+
+/// Whatever the bytes: loading ends with a reason or with a state that can be run, and that saves as it was loaded.
+///
+/// # Panics
+/// When it is not so: that is the finding.
+pub fn load(case: &Stored) {
+    let mut machine = machine(case.cpu, 0);
+    if case.running {
+        machine.set12(f::nested_ctl, 1);
+        machine.set12(f::n_cr3, TABLES);
+        machine.set12(f::eventinj, Event::V | u64::from(case.eventinj & 0xFFF));
+        let _ = machine.vmrun();
+    }
+    let mut buffer = Box::new([0; Nested::SAVED_MAX]);
+    let mut bytes = machine.nested.save(&machine.vmcb02, &mut buffer).to_vec();
+    for &(at, value) in case.changes.iter().take(32) {
+        let length = bytes.len();
+        bytes[usize::from(at) % length] = value;
+    }
+    if let Some(cut) = case.cut {
+        bytes.truncate(usize::from(cut));
+    }
+    if let Some(raw) = &case.raw {
+        bytes.clone_from(raw);
+    }
+    if case.sealed && bytes.len() >= 4 {
+        let body = bytes.len() - 4;
+        let checksum = vmcb::crc32(&bytes[..body]);
+        bytes[body..].copy_from_slice(&checksum.to_le_bytes());
+    }
+    let limits = machine.nested.limits().clone();
+    match Nested::load(&bytes, &limits, HOST) {
+        Err(error) => assert!(!error.to_string().is_empty()),
+        Ok(loaded) => {
+            let (_, mut world) = machine.split();
+            *world.vmcb02 = Page::zeroed();
+            machine.nested = loaded.resume(&mut world);
+            let again = machine.nested.save(&machine.vmcb02, &mut buffer).to_vec();
+            let (_, mut world) = machine.split();
+            *world.vmcb02 = Page::zeroed();
+            machine.nested = Nested::load(&again, &limits, HOST).expect("what was saved").resume(&mut world);
+            assert_eq!(machine.nested.save(&machine.vmcb02, &mut buffer), again);
+            if machine.nested.guest() == Guest::L2 {
+                sound(&machine);
+                goes_on(&mut machine, [Step::Access(Access::write(0x123)), Step::Exit(0x81, [0, 0])]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::bytes;
+
+    #[test]
+    fn the_engine_holds_on_random_attacks() {
+        for seed in 0..3_000 {
+            let bytes = bytes(seed, 2_000);
+            vmrun(&Attack::arbitrary(&mut arbitrary::Unstructured::new(&bytes)).expect("enough bytes"));
+        }
+    }
+
+    #[test]
+    fn random_state_is_loaded_or_refused() {
+        for seed in 0..3_000 {
+            let bytes = bytes(seed, 400);
+            load(&Stored::arbitrary(&mut arbitrary::Unstructured::new(&bytes)).expect("enough bytes"));
+        }
+    }
+}
