@@ -8,7 +8,7 @@ use crate::page::Page;
 use crate::shadow::Tables;
 use crate::trace::{Refusal, Trace, Traced};
 use crate::vmcb02::{self, Enabled, Own};
-use vmcb::layout::{PAGE_SIZE, vmcb_field as f};
+use vmcb::layout::vmcb_field as f;
 use vmcb::{
     Answer, Cr0, Cr4, Efer, Environment, ExitCode, Host as Facts, Input, Inputs, InterceptMisc1, KnownPage,
     Outcome, Phase, Rflags, TakesOver, Verdict, View,
@@ -22,8 +22,34 @@ impl TakesOver for Engine {
     const INPUTS: Inputs = Inputs::NONE.with(Input::Vmsa).with(Input::Rmp).with(Input::SiblingThread);
 }
 
-/// The bytes of VMCB12 that are read, each once: the control area's fields, and the save area's up to SPEC_CTRL.
-pub(crate) const READ: [core::ops::Range<usize>; 2] = [0x000..0x170, 0x400..0x6E8];
+/// The bytes of VMCB12 that are read, each once: what VMRUN of a plain guest loads, and what the rules ask of it.
+pub(crate) const READ: [core::ops::Range<usize>; 10] = [
+    0x000..0x018,
+    0x038..0x0D0,
+    0x400..0x440,
+    0x460..0x470,
+    0x480..0x490,
+    0x4C8..0x4D8,
+    0x548..0x580,
+    0x5D8..0x600,
+    0x640..0x648,
+    0x668..0x698,
+];
+
+/// The rest, up to SPEC_CTRL: the fields of AVIC and SEV, and what only whoever looks at a refusal wants to see.
+const REST: [core::ops::Range<usize>; 11] = [
+    0x018..0x038,
+    0x0D0..0x170,
+    0x440..0x460,
+    0x470..0x480,
+    0x490..0x4C8,
+    0x4D8..0x548,
+    0x580..0x5D8,
+    0x600..0x640,
+    0x648..0x668,
+    0x698..0x6E8,
+    0x3E0..0x400,
+];
 
 impl Nested {
     /// L1 executed VMRUN: rAX of VMCB01 is the address, and `next_rip` that of the instruction after it.
@@ -41,8 +67,11 @@ impl Nested {
         let address = vmcb_address(world.vmcb01);
         // Faults come before the page is read; which one, the rules say.
         let readable = self.may_execute(world.vmcb01).is_ok() && self.limits.accepts_page_address(address);
-        if !readable || read(world.memory, address, &mut self.vmcb12).is_err() {
+        if !readable || world.memory.load(address, &mut self.vmcb12, &READ).is_err() {
             return Err(self.fault(world, address));
+        }
+        if !self.plain {
+            let _ = world.memory.load(address, &mut self.vmcb12, &REST);
         }
         let environment = self.environment(world.vmcb01, address);
         let environment = match self.pdptes(world.memory) {
@@ -76,7 +105,11 @@ impl Nested {
         let address = vmcb_address(vmcb01);
         let environment = self.environment(vmcb01, address);
         let readable = self.limits.accepts_page_address(address);
-        if !readable || read(memory, address, &mut self.vmcb12).is_err() {
+        let vmcb12 = &mut self.vmcb12;
+        let readable = readable
+            && memory.load(address, vmcb12, &READ).is_ok()
+            && memory.load(address, vmcb12, &REST).is_ok();
+        if !readable {
             let verdict = before_reading(&self.limits, &environment);
             return Err(fault_of(&verdict).unwrap_or(Fault::GeneralProtection));
         }
@@ -91,7 +124,8 @@ impl Nested {
         }
     }
 
-    /// The private copy of VMCB12 that was judged last.
+    /// The private copy of VMCB12 that was judged last: all of it after a refusal and after [`Self::judge`], and else what
+    /// VMRUN of a plain guest reads.
     #[must_use]
     pub const fn vmcb12(&self) -> &Page {
         &self.vmcb12
@@ -160,13 +194,12 @@ impl Nested {
             | bit(Facts::PG, cr0 & Cr0::PG.bits() != 0)
             | bit(Facts::LONG64, in_64_bit_mode(vmcb01))
             | bit(Facts::HSAVE_PA_ZERO, self.hsave_pa == 0);
-        Environment::unknown()
+        const FIXED: Environment<'static> = Environment::unknown()
             .with(KNOWN, Answer::No)
-            .with(Facts::from_bits(facts), Answer::Yes)
-            .with_vmcb_address(address)
             .take_over(Input::Vmsa)
             .take_over(Input::Rmp)
-            .take_over(Input::SiblingThread)
+            .take_over(Input::SiblingThread);
+        FIXED.with(Facts::from_bits(facts), Answer::Yes).with_vmcb_address(address)
     }
 
     /// The page directory pointers of an L2 that uses PAE paging without nested paging.
@@ -228,6 +261,10 @@ impl Nested {
         next_rip: u64,
         reason: Refusal,
     ) -> Result<Guest, Fault> {
+        if self.plain {
+            // For whoever looks at it; the page was there a moment ago.
+            let _ = world.memory.load(address, &mut self.vmcb12, &REST);
+        }
         world.trace.trace(Traced::Refused { address, reason, vmcb12: &self.vmcb12 });
         let code = match reason {
             Refusal::Rules(verdict) => match fault_of(&verdict) {
@@ -268,12 +305,6 @@ fn in_64_bit_mode(vmcb01: &Page) -> bool {
 /// SMM, memory encryption and IBS.
 const KNOWN: Facts = Facts::from_bits(Input::HostMode.facts().bits() | Input::HostMsrs.facts().bits());
 
-/// Reads VMCB12 into the private copy.
-#[inline(always)]
-fn read<M: Memory>(memory: &M, address: u64, vmcb12: &mut Page) -> Result<(), crate::memory::NoMemory> {
-    memory.load(address, vmcb12, &READ)
-}
-
 /// The verdict on what VMRUN checks before it reads the VMCB.
 fn before_reading(limits: &vmcb::Limits, environment: &Environment<'_>) -> Verdict {
     View::new(&KnownPage::nothing(), Phase::Before, limits, environment).judge()
@@ -301,8 +332,6 @@ fn code_of(verdict: &Verdict) -> ExitCode {
         _ => ExitCode::INVALID,
     }
 }
-
-const _: () = assert!(READ[1].end <= PAGE_SIZE);
 
 #[cfg(test)]
 mod tests {
