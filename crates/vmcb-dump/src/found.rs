@@ -210,6 +210,12 @@ pub enum RemarkKind {
         /// The value that differs from it.
         second: u64,
     },
+    /// Lines of two dumps are mixed, as where two CPUs print at once: fields of which nothing tells whose they
+    /// are count as unknown.
+    DumpsMixed {
+        /// How many; the remark stands at the first.
+        count: u64,
+    },
     /// KVM's own copy of a register differs from the VMCB's; the VMCB's was taken.
     CopyDiffers {
         /// The register.
@@ -296,8 +302,9 @@ pub enum RemarkKind {
         /// Pages left out.
         pages: u64,
     },
-    /// Nothing in the hex dump tells whether its groups are printed low byte first or high byte first.
-    ByteOrderAssumed,
+    /// Nothing in the hex dump tells whether its groups are printed low byte first or high byte first: bytes
+    /// that are not the same in both orders count as unknown.
+    ByteOrderUnknown,
     /// A line was longer than lines are read; the rest was skipped.
     LineTooLong,
     /// More lines than are kept for quoting.
@@ -320,6 +327,10 @@ impl fmt::Display for RemarkKind {
             Self::Contradiction { name, first, second } => {
                 write!(f, "`{name}` is shown as {first:#x} and as {second:#x}; taken as unknown")
             }
+            Self::DumpsMixed { count } => write!(
+                f,
+                "lines of two dumps may be mixed here; {count} fields may be of either and are taken as unknown"
+            ),
             Self::CopyDiffers { name, saved, copy } => write!(
                 f,
                 "`{name}` is {saved:#x} in the save area and {copy:#x} among the general registers; the save area was taken"
@@ -358,9 +369,9 @@ impl fmt::Display for RemarkKind {
                 write!(f, "{count} of the page's 4096 bytes are not shown, the first at {first:#05x}")
             }
             Self::RepeatTooLong { pages } => write!(f, "a repeated row covers {pages} more pages; left out"),
-            Self::ByteOrderAssumed => {
-                f.write_str("nothing tells the byte order of the groups; read as xxd prints them, lowest address first")
-            }
+            Self::ByteOrderUnknown => f.write_str(
+                "nothing tells the byte order of the groups; bytes that differ in the two orders are taken as unknown",
+            ),
             Self::LineTooLong => f.write_str("the line is too long; the rest of it was skipped"),
             Self::LinesNotKept { count } => write!(f, "{count} more lines were read but are not kept for quoting"),
             Self::RemarksNotKept { count } => write!(f, "{count} more remarks were dropped"),

@@ -5,10 +5,11 @@
 //! from the style, and from the column of characters where there is one.
 
 use crate::found::{Found, Kind, Notes, Place, RemarkKind};
-use crate::lines::{Text, skip_spaces};
+use crate::lines::{Text, has_cut, skip_spaces};
 use crate::page;
 use crate::{Format, Out, Taken};
 use std::collections::VecDeque;
+use std::ops::Range;
 use vmcb::layout::PAGE_SIZE;
 use vmcb::{KnownPage, Phase};
 
@@ -55,16 +56,18 @@ struct Row {
     /// The offset in each of [`BASES`].
     offsets: [Option<u64>; 3],
     offset_digits: usize,
-    line: u64,
-    text: String,
-    /// Where each group begins.
-    columns: Vec<usize>,
+    /// The lines that it was read from.
+    lines: Vec<(u64, String)>,
+    /// The line of each group, and where in it the group begins.
+    columns: Vec<(u64, usize)>,
+    /// The line after it, if a mail program may have put its rest there.
+    rest_line: Option<u64>,
+    /// Lines are missing behind it.
+    cut: bool,
     /// Bytes in the order in which they are printed.
     printed: Vec<u8>,
     /// Bytes with each group turned round.
     turned: Vec<u8>,
-    /// Characters that fit the first order, and the second, better than the other.
-    votes: (u32, u32),
 }
 
 /// A dump under way.
@@ -74,6 +77,10 @@ struct Block {
     base: Option<usize>,
     candidates: [bool; 3],
     held: VecDeque<Item>,
+    /// The last row, as long as its rest may come.
+    pending: Option<Row>,
+    /// Bytes of a row, once two of them show it.
+    width: Option<usize>,
     /// Where the next row must begin.
     next: u64,
     last: Option<Row>,
@@ -81,7 +88,8 @@ struct Block {
     repeats: bool,
     page: Option<PageBytes>,
     rows: usize,
-    votes: (u32, u32),
+    /// Rows whose characters are those of the first order alone, and those of the second alone.
+    votes: (u64, u64),
     offset_digits: usize,
     idle: u64,
     /// Pages of nothing but repeats that were handed out.
@@ -116,8 +124,7 @@ struct RowPlace {
     skipped: usize,
     /// Bytes of the printed row; a longer range repeats it.
     period: usize,
-    line: u64,
-    columns: Vec<usize>,
+    columns: Vec<(u64, usize)>,
 }
 
 impl HexDump {
@@ -129,12 +136,12 @@ impl HexDump {
 impl Format for HexDump {
     fn offer(&mut self, line: &Text<'_>, out: &mut Out) -> Taken {
         if let Some(row) = Row::read(line) {
-            let goes_on = self.open.as_mut().is_some_and(|block| block.accepts(&row));
-            if goes_on {
-                if let Some(block) = &mut self.open {
-                    block.item(Item::Row(row), out);
+            if let Some(block) = &mut self.open {
+                block.flush(Some(&row), out);
+                if block.accepts(&row) {
+                    block.row(row);
+                    return Taken::Yes;
                 }
-                return Taken::Yes;
             }
             if !row.may_begin() {
                 return self.pass(out);
@@ -142,33 +149,57 @@ impl Format for HexDump {
             self.finish(out);
             let mut block = Block::new(&row);
             block.repeated_pages = self.repeated_pages;
-            block.item(Item::Row(row), out);
+            block.row(row);
             self.open = Some(block);
             return Taken::Began;
         }
         let Some(block) = &mut self.open else {
             return Taken::No;
         };
+        if block.pending.as_mut().is_some_and(|row| row.take_rest(line, block.width)) {
+            return Taken::Yes;
+        }
         let message = line.message().trim_ascii_end();
         if message == b"*" {
+            // It stands for rows like the last one, if that is whole and was the last one.
+            if !block.pending.as_ref().is_some_and(|row| row.is_whole(block.width)) {
+                block.cut();
+                return Taken::Yes;
+            }
+            block.flush(None, out);
             block.item(Item::Star(line.number, line.text.to_owned()), out);
             return Taken::Yes;
         }
-        if let Some(offsets) = lone_offset(message)
-            && block.accepts_end(&offsets)
-        {
-            block.item(Item::End(offsets, line.number, line.text.to_owned()), out);
-            self.finish(out);
-            return Taken::Yes;
+        if let Some(offsets) = lone_offset(message) {
+            block.flush(None, out);
+            if block.accepts_end(&offsets) {
+                block.item(Item::End(offsets, line.number, line.text.to_owned()), out);
+                self.finish(out);
+                return Taken::Yes;
+            }
+        }
+        // A row of which something was cut out.
+        if message.split(u8::is_ascii_whitespace).any(|word| {
+            let digits = word.iter().take_while(|byte| byte.is_ascii_hexdigit() || **byte == b':').count();
+            has_cut(word) && crate::lines::begins_with_cut(word.get(digits..).unwrap_or_default())
+        }) {
+            block.cut();
         }
         self.pass(out)
     }
 
     fn finish(&mut self, out: &mut Out) {
         if let Some(mut block) = self.open.take() {
+            block.flush(None, out);
             block.decide(out);
             block.emit(out);
             self.repeated_pages = block.repeated_pages;
+        }
+    }
+
+    fn cut(&mut self) {
+        if let Some(block) = &mut self.open {
+            block.cut();
         }
     }
 }
@@ -219,6 +250,8 @@ impl Row {
         let mut columns = Vec::new();
         let mut style: Option<Style> = None;
         let mut characters = None;
+        // What stands between two groups.
+        let mut usual: Option<&[u8]> = None;
         loop {
             let from = at;
             at = skip_spaces(text, at);
@@ -236,7 +269,8 @@ impl Row {
             let wanted = style.map_or(length, |style| style.digits);
             // The column of characters may begin like a group, but is never longer than the row has bytes.
             let so_far = columns.len() * style.map_or(0, |style| style.bytes);
-            let gap = at - from > 1 && colon && rest.trim_ascii_end().len() <= so_far;
+            let space = text.get(from..at)?;
+            let gap = usual.unwrap_or(b" ") != space && colon && rest.trim_ascii_end().len() <= so_far;
             if length != wanted || !group.iter().all(u8::is_ascii_hexdigit) || gap {
                 if !colon {
                     return None;
@@ -246,58 +280,155 @@ impl Row {
             }
             if style.is_none() {
                 style = Some(Style::of(group, colon)?);
+            } else {
+                usual.get_or_insert(space);
             }
             if columns.len() >= MAX_ROW {
                 return None;
             }
-            columns.push(at);
+            columns.push((line.number, at));
             at += length;
         }
         let style = style?;
-        // A table of words as wide as its first column is no dump.
-        if !colon && digits >= 8 && style.digits >= digits {
+        // A table of words as wide as its first column is no dump, nor are the words that a mail program put
+        // on a line of their own.
+        if !colon && (digits >= 8 && style.digits >= digits || style.octal && digits == style.digits) {
             return None;
         }
         let mut row = Self {
             style,
             offsets: offsets(offset),
             offset_digits: digits,
-            line: line.number,
-            text: line.text.to_owned(),
+            lines: vec![(line.number, line.text.to_owned())],
+            rest_line: characters.is_none().then_some(line.last + 1),
+            cut: false,
             printed: Vec::with_capacity(columns.len() * style.bytes),
-            turned: Vec::new(),
-            votes: (0, 0),
-            columns,
+            turned: Vec::with_capacity(columns.len() * style.bytes),
+            columns: Vec::new(),
         };
-        for &column in &row.columns {
-            let group = text.get(column..column + style.digits)?;
-            if style.octal {
-                let word = group
-                    .iter()
-                    .try_fold(0u32, |value, &digit| Some(value << 3 | char::from(digit).to_digit(8)?))?;
-                let [low, high] = u16::try_from(word).ok()?.to_le_bytes();
-                // Printed high byte first, as a number is.
-                row.printed.extend([high, low]);
-            } else {
-                for pair in group.chunks_exact(2) {
-                    let byte = pair
-                        .iter()
-                        .try_fold(0u32, |value, &digit| Some(value << 4 | char::from(digit).to_digit(16)?))?;
-                    row.printed.push(u8::try_from(byte).ok()?);
-                }
-            }
-        }
-        if row.printed.len() > MAX_ROW {
-            return None;
-        }
-        for group in row.printed.chunks(style.bytes) {
-            row.turned.extend(group.iter().rev());
-        }
-        if let Some(characters) = characters {
-            row.votes =
-                (fits(&row.printed, &row.turned, characters), fits(&row.turned, &row.printed, characters));
+        for column in columns {
+            row.take_group(text, column)?;
         }
         Some(row)
+    }
+
+    /// Takes the group at a column of a line.
+    fn take_group(&mut self, text: &[u8], column: (u64, usize)) -> Option<()> {
+        let group = text.get(column.1..column.1 + self.style.digits)?;
+        if self.printed.len() + self.style.bytes > MAX_ROW {
+            return None;
+        }
+        let start = self.printed.len();
+        if self.style.octal {
+            let word = group
+                .iter()
+                .try_fold(0u32, |value, &digit| Some(value << 3 | char::from(digit).to_digit(8)?))?;
+            let [low, high] = u16::try_from(word).ok()?.to_le_bytes();
+            // Printed high byte first, as a number is.
+            self.printed.extend([high, low]);
+        } else {
+            let digit = |digit: u8| Some(u8::try_from(char::from(digit).to_digit(16)?).unwrap_or(0));
+            for pair in group.chunks_exact(2) {
+                let &[high, low] = pair else { return None };
+                self.printed.push(digit(high)? << 4 | digit(low)?);
+            }
+        }
+        self.turned.extend(self.printed.get(start..)?.iter().rev());
+        self.columns.push(column);
+        Some(())
+    }
+
+    /// Takes a line as the rest of this row, if it can be that.
+    fn take_rest(&mut self, line: &Text<'_>, width: Option<usize>) -> bool {
+        let limit = width.unwrap_or(MAX_ROW);
+        if self.rest_line != Some(line.number) || !line.is_rest() || self.printed.len() >= limit {
+            return false;
+        }
+        let text = line.text.as_bytes();
+        let mut at = line.start;
+        let before = self.columns.len();
+        while self.printed.len() < limit {
+            at = skip_spaces(text, at);
+            let rest = text.get(at..).unwrap_or_default();
+            let length = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
+            let group = rest.get(..length).unwrap_or_default();
+            let is_group = length == self.style.digits && group.iter().all(u8::is_ascii_hexdigit);
+            if !is_group || self.take_group(text, (line.number, at)).is_none() {
+                break;
+            }
+            at += length;
+        }
+        if self.columns.len() == before {
+            return false;
+        }
+        self.lines.push((line.number, line.text.to_owned()));
+        self.rest_line = Some(line.last + 1);
+        true
+    }
+
+    /// What stands behind the last group, if the row is one line.
+    fn behind(&self) -> &[u8] {
+        let end = self.columns.last().map_or(0, |&(_, column)| column + self.style.digits);
+        match self.lines.as_slice() {
+            [(_, text)] => text.as_bytes().get(end..).unwrap_or_default(),
+            _ => &[],
+        }
+    }
+
+    /// The column of characters, and what stands behind it.
+    fn characters(&self) -> (&[u8], &[u8]) {
+        let column = match self.behind().trim_ascii_start() {
+            [b'|' | b'>', characters @ ..] if !self.style.colon => characters,
+            // The characters may begin with spaces themselves.
+            _ if self.style.colon => self.behind().strip_prefix(b"  ").unwrap_or_default(),
+            _ => &[],
+        };
+        column.split_at_checked(self.printed.len()).unwrap_or((column, &[]))
+    }
+
+    /// Which orders of the bytes within a group the column of characters allows: the first, the second.
+    fn orders(&self) -> (bool, bool) {
+        let shown = |&byte: &u8| if (0x20..0x7F).contains(&byte) { byte } else { b'.' };
+        let (column, _) = self.characters();
+        let allows = |bytes: &[u8]| {
+            let (column, bytes) = match self.style.colon {
+                true => (trim_spaces(column), trim_spaces(bytes)),
+                false => (column, bytes),
+            };
+            !column.is_empty() && column.iter().copied().eq(bytes.iter().map(shown))
+        };
+        (allows(&self.printed), allows(&self.turned))
+    }
+
+    /// Whether nothing is missing of it, as far as that can be told.
+    fn is_whole(&self, width: Option<usize>) -> bool {
+        let length = self.printed.len();
+        let orders = self.orders();
+        let fits = orders.0 || orders.1;
+        let whole = match width {
+            Some(width) => length == width,
+            // Behind a colon anything may be taken for characters.
+            None if self.style.colon => {
+                let characters = self.behind().trim_ascii();
+                fits || characters.is_empty() || characters.len() == length
+            }
+            None => true,
+        };
+        let rest = if fits { self.characters().1 } else { self.behind() };
+        let whole = whole && !has_cut(rest);
+        whole && !self.cut
+    }
+
+    /// Where it begins.
+    fn line(&self) -> u64 {
+        self.lines.first().map_or(1, |&(line, _)| line)
+    }
+
+    /// Leaves out what is not of the row's `width` bytes: characters that look like a group.
+    fn trim(&mut self, width: usize) {
+        self.printed.truncate(width);
+        self.turned.truncate(width);
+        self.columns.truncate(width.div_ceil(self.style.bytes));
     }
 
     /// Whether a dump may begin with this row: other texts have lines of hex digits too.
@@ -326,15 +457,10 @@ fn leading_digits(text: &[u8]) -> usize {
     text.iter().take(17).take_while(|byte| byte.is_ascii_hexdigit()).count()
 }
 
-/// How many of `characters` stand for the bytes of `one` where `other` has another byte.
-fn fits(one: &[u8], other: &[u8], characters: &[u8]) -> u32 {
-    let shown = |byte: u8| if (0x20..0x7F).contains(&byte) { byte } else { b'.' };
-    let votes = one
-        .iter()
-        .zip(other)
-        .zip(characters)
-        .filter(|&((&one, &other), &character)| shown(one) == character && shown(other) != character);
-    u32::try_from(votes.count()).unwrap_or(u32::MAX)
+/// Bytes without the spaces at their end.
+fn trim_spaces(bytes: &[u8]) -> &[u8] {
+    let spaces = bytes.iter().rev().take_while(|&&byte| byte == b' ').count();
+    bytes.get(..bytes.len() - spaces).unwrap_or_default()
 }
 
 impl Block {
@@ -344,6 +470,8 @@ impl Block {
             base: None,
             candidates: row.offsets.map(|offset| offset.is_some()),
             held: VecDeque::new(),
+            pending: None,
+            width: None,
             next: 0,
             last: None,
             repeats: false,
@@ -356,9 +484,53 @@ impl Block {
         }
     }
 
+    /// Takes a row, whose rest may come.
+    fn row(&mut self, mut row: Row) {
+        if let Some(width) = self.width.filter(|_| self.style.colon) {
+            row.trim(width);
+        }
+        self.idle = 0;
+        self.pending = Some(row);
+    }
+
+    /// No rest comes any more: `next` is the row that follows, if it is one.
+    fn flush(&mut self, next: Option<&Row>, out: &mut Out) {
+        let Some(mut row) = self.pending.take() else {
+            return;
+        };
+        if let Some(next) = next.filter(|next| self.width.is_none() && next.style == self.style) {
+            let offsets = row.offsets;
+            let width = |base: usize| {
+                let (from, to) = (offsets.get(base).copied()??, next.offsets.get(base).copied()??);
+                usize::try_from(to.checked_sub(from)?).ok().filter(|&width| width > 0)
+            };
+            if self.style.colon
+                && let Some(width) = width(0)
+            {
+                row.trim(width);
+            }
+            let length = row.printed.len();
+            self.width = (0..BASES.len()).any(|base| width(base) == Some(length)).then_some(length);
+        }
+        self.item(Item::Row(row), out);
+    }
+
+    /// Lines are missing here, of which a `*` says nothing.
+    fn cut(&mut self) {
+        if let Some(row) = &mut self.pending {
+            row.rest_line = None;
+            row.cut = true;
+        }
+        self.repeats = false;
+        if matches!(self.held.back(), Some(Item::Star(..))) {
+            self.held.pop_back();
+        }
+    }
+
     /// Whether the row goes on with this dump.
     fn accepts(&mut self, row: &Row) -> bool {
-        if row.style != self.style {
+        // Offsets only become wider.
+        if row.style != self.style || row.offset_digits < self.offset_digits {
             return false;
         }
         if let Some(base) = self.base {
@@ -433,16 +605,29 @@ impl Block {
         if self.base.is_some() {
             return;
         }
-        // The first of these that is possible: `hexdump -C` and `xxd` write 8 digits, `od -Ax` 6, `od` 7
-        // in octal and `hexdump` 7 in hexadecimal. Only where all rows but one are repeats of it can more
-        // than one be possible.
-        let order = if self.style.colon || self.offset_digits != 7 { [0, 1, 2] } else { [1, 0, 2] };
-        let possible = |&base: &usize| self.candidates.get(base).copied().unwrap_or(false);
-        let whole = order.iter().copied().filter(possible).find(|&base| {
-            matches!(self.held.back(), Some(Item::End(offsets, ..))
-                if offsets.get(base).copied().flatten().is_some_and(|end| end % PAGE == 0))
-        });
-        self.base = whole.or_else(|| order.into_iter().find(possible)).or(Some(0));
+        // `hexdump -C` and `xxd` write 8 digits in hexadecimal and `od -Ax` 6. Of 7 digits each base may be: `od`
+        // writes them in octal or decimal, `hexdump` in hexadecimal. Where the rows leave more than one possible
+        // nothing is known, but for one page that is all the same.
+        let possible: Vec<usize> = (0..BASES.len()).filter(|&base| self.candidates.get(base) == Some(&true)).collect();
+        let aligned = |item: Option<&Item>, base: usize| {
+            let offsets = match item {
+                Some(Item::Row(Row { offsets, .. }) | Item::End(offsets, ..)) => offsets,
+                _ => return false,
+            };
+            offsets.get(base).copied().flatten().is_some_and(|offset| offset % PAGE == 0)
+        };
+        let page = |base: &usize| aligned(self.held.front(), *base) && aligned(self.held.back(), *base);
+        self.base = match possible.as_slice() {
+            &[base] => Some(base),
+            &[base, ..] if self.style.colon || self.offset_digits != 7 => Some(base),
+            // Octal, in which the same digits are the fewest bytes, before hexadecimal.
+            _ if self.held.len() > 1 => [1, 0].into_iter().filter(|base| possible.contains(base)).find(page),
+            _ => None,
+        };
+        if self.base.is_none() {
+            self.held.clear();
+            self.candidates = [false; 3];
+        }
         for item in std::mem::take(&mut self.held) {
             self.place(item, out);
         }
@@ -472,8 +657,11 @@ impl Block {
                 };
                 self.rows += 1;
                 self.repeat_until(offset, out);
-                self.votes.0 = self.votes.0.saturating_add(row.votes.0);
-                self.votes.1 = self.votes.1.saturating_add(row.votes.1);
+                match row.orders() {
+                    (true, false) => self.votes.0 += 1,
+                    (false, true) => self.votes.1 += 1,
+                    _ => {}
+                }
                 self.next = offset.saturating_add(row.printed.len() as u64);
                 self.fill(&row, offset, self.next, false, out);
                 self.last = Some(row);
@@ -520,14 +708,16 @@ impl Block {
             let begins = self.page.is_none();
             let page = self.page.get_or_insert_with(|| PageBytes::new(base));
             if begins || !repeats {
-                page.notes.keep(row.line, &row.text);
+                for (line, text) in &row.lines {
+                    page.notes.keep(*line, text);
+                }
             }
             let start = usize::try_from(at - base).unwrap_or(0);
             let length = usize::try_from(to - at).unwrap_or(PAGE_SIZE).min(PAGE_SIZE - start);
             let skipped = usize::try_from((at - from) % period as u64).unwrap_or(0);
             page.put(row, start, length, skipped);
             if left_out > 0 {
-                let place = Place::Text { line: row.line, columns: 0..0 };
+                let place = Place::Text { line: row.line(), columns: 0..0 };
                 page.notes.remark(RemarkKind::RepeatTooLong { pages: left_out }, place);
                 left_out = 0;
             }
@@ -549,13 +739,12 @@ impl Block {
         }
         let style = self.style;
         let turned = match self.votes {
-            (printed, turned) if printed != turned => turned > printed,
-            _ => style.is_turned(),
+            (0, 0) => style.is_turned(),
+            (printed, turned) => turned > printed,
         };
-        if style.colon && style.bytes > 2 && self.votes == (0, 0) {
-            let place = page.notes.first_line();
-            page.notes.remark(RemarkKind::ByteOrderAssumed, place);
-        }
+        // `xxd` prints groups in the order of memory, the kernel and `xxd -e` as numbers.
+        let unknown = style.colon && style.bytes > 2 && self.votes == (0, 0)
+            || style.bytes > 1 && self.votes.0 > 0 && self.votes.1 > 0;
         if page.count < PAGE_SIZE
             && let Some(first) = page.known.iter().position(|known| !known)
         {
@@ -565,6 +754,14 @@ impl Block {
             page.notes.remark(RemarkKind::BytesMissing { first, count }, place);
         }
         let place = page.notes.first_line();
+        if unknown {
+            let both = page.printed.iter().zip(page.turned.iter());
+            for (known, (one, other)) in page.known.iter_mut().zip(both) {
+                *known &= one == other;
+            }
+            page.count = page.known.iter().filter(|&&known| known).count();
+            page.notes.remark(RemarkKind::ByteOrderUnknown, place.clone());
+        }
         let mut found = Found::new(Kind::HexDump, Phase::Unknown, place);
         found.printed_offset = Some(page.base);
         let bytes = if turned { &page.turned } else { &page.printed };
@@ -611,7 +808,7 @@ impl PageBytes {
         }
         if let (Ok(offset), Ok(length)) = (u16::try_from(start), u16::try_from(length)) {
             let (columns, period) = (row.columns.clone(), row.printed.len());
-            self.rows.push(RowPlace { offset, length, skipped, period, line: row.line, columns });
+            self.rows.push(RowPlace { offset, length, skipped, period, columns });
         }
     }
 
@@ -622,35 +819,36 @@ impl PageBytes {
         let row = self.rows.get(after).filter(|row| row.offset < end)?;
         let from = offset.max(row.offset);
         let to = end.min(row.offset + row.length);
-        let mut columns: Option<std::ops::Range<usize>> = None;
+        let (line, mut columns) = row.byte(from, style, turned)?;
         for byte in from..to {
-            let byte = row.byte(byte, style, turned)?;
-            columns = Some(match columns {
-                None => byte,
-                Some(all) => all.start.min(byte.start)..all.end.max(byte.end),
-            });
+            // Bytes that a mail program put on another line are not shown.
+            let Some((_, byte)) = row.byte(byte, style, turned).filter(|&(of, _)| of == line) else {
+                break;
+            };
+            columns = columns.start.min(byte.start)..columns.end.max(byte.end);
         }
-        Some(Place::Text { line: row.line, columns: columns? })
+        Some(Place::Text { line, columns })
     }
 }
 
 impl RowPlace {
     /// The columns of the byte at `offset` of the page.
-    fn byte(&self, offset: u16, style: Style, turned: bool) -> Option<std::ops::Range<usize>> {
+    fn byte(&self, offset: u16, style: Style, turned: bool) -> Option<(u64, Range<usize>)> {
         let index = (usize::from(offset.checked_sub(self.offset)?) + self.skipped) % self.period.max(1);
-        let column = *self.columns.get(index / style.bytes)?;
+        let &(line, column) = self.columns.get(index / style.bytes)?;
         if style.octal {
-            return Some(column..column + style.digits);
+            return Some((line, column..column + style.digits));
         }
         let within = index % style.bytes;
         let start = column + 2 * if turned { style.bytes - 1 - within } else { within };
-        Some(start..start + 2)
+        Some((line, start..start + 2))
     }
 
     /// All its groups.
     fn whole(&self, style: Style) -> Place {
-        let first = self.columns.first().copied().unwrap_or(0);
-        let last = self.columns.last().copied().unwrap_or(0);
-        Place::Text { line: self.line, columns: first..last + style.digits }
+        let (line, first) = self.columns.last().copied().unwrap_or((1, 0));
+        let of_line = |&&(of, _): &&(u64, usize)| of == line;
+        let start = self.columns.iter().find(of_line).map_or(first, |&(_, column)| column);
+        Place::Text { line, columns: start..first + style.digits }
     }
 }

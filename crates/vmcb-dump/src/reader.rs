@@ -6,8 +6,9 @@ use crate::found::{Found, Kind, Place};
 use crate::hex_dump::HexDump;
 use crate::kvm_dump::KvmDump;
 use crate::kvm_trace::KvmTrace;
-use crate::lines::{Lines, Prefix};
+use crate::lines::{Lines, is_cut};
 use crate::page;
+use crate::prefix::Prefix;
 use crate::{Format, Out, Taken};
 use std::io::{self, BufRead, Chain, Cursor, Read};
 use vmcb::layout::PAGE_SIZE;
@@ -201,8 +202,13 @@ impl<R: BufRead> TextReader<R> {
     }
 
     fn line(&mut self, out: &mut Out) {
-        let text = String::from_utf8_lossy(self.lines.raw());
-        let line = self.lines.line(&text, &self.prefix);
+        let line = self.lines.line(&self.prefix);
+        if is_cut(line.text) {
+            for format in &mut self.formats {
+                format.cut();
+            }
+            return;
+        }
         for index in 0..self.formats.len() {
             let Some(format) = self.formats.get_mut(index) else {
                 return;
@@ -239,7 +245,7 @@ impl<R: BufRead> TextReader<R> {
         if found {
             return State::Done;
         }
-        State::Failed(Error::NothingFound { lines: self.lines.number, bytes: self.lines.bytes })
+        State::Failed(Error::NothingFound { lines: self.lines.count, bytes: self.lines.bytes })
     }
 }
 
