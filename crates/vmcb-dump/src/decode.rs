@@ -101,7 +101,8 @@ pub(crate) fn text(line: &mut Vec<u8>, transfer: Transfer) -> String {
 
 /// The first escape from `at` on: where it is, how long, and the byte.
 ///
-/// Without a header only what stands in no dump is one: `=3D`, non-breaking spaces, and spaces before the end of the line.
+/// Without a header only what stands in no dump is one: `=3D`, carriage returns, colours, non-breaking spaces,
+/// and spaces at the end of the line.
 fn next_escape(line: &[u8], mut at: usize, transfer: Transfer) -> Option<(usize, usize, u8)> {
     loop {
         at += memchr(b'=', line.get(at..)?)?;
@@ -109,11 +110,12 @@ fn next_escape(line: &[u8], mut at: usize, transfer: Transfer) -> Option<(usize,
         if let Some(byte) = escape(rest) {
             let after = rest.get(3..).unwrap_or_default();
             let evident = match byte {
-                b'=' => true,
+                b'=' | b'\r' => true,
                 b' ' | b'\t' => after.trim_ascii().is_empty(),
+                0x1B => after.first() == Some(&b'['),
                 _ => false,
             };
-            if evident || transfer.declared && (byte >= b' ' || byte == b'\t') {
+            if evident || transfer.declared && byte != 0 {
                 return Some((at, 3, byte));
             }
             if (byte, escape(after)) == (0xC2, Some(0xA0)) {

@@ -5,8 +5,9 @@
 //! from the style, and from the column of characters where there is one.
 
 use crate::found::{Found, Kind, Notes, Place, RemarkKind};
-use crate::lines::{Text, has_cut, skip_spaces};
+use crate::lines::{Text, begins_with_cut, has_cut, skip_spaces};
 use crate::page;
+use crate::prefix::is_hex_row;
 use crate::{Format, Out, Taken};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -62,6 +63,10 @@ struct Row {
     columns: Vec<(u64, usize)>,
     /// The line after it, if a mail program may have put its rest there.
     rest_line: Option<u64>,
+    /// The column of characters began, so that no group follows.
+    has_characters: bool,
+    /// The orders that characters on the next line allow.
+    allowed: Option<(bool, bool)>,
     /// Lines are missing behind it.
     cut: bool,
     /// Bytes in the order in which they are printed.
@@ -159,7 +164,7 @@ impl Format for HexDump {
         if block.pending.as_mut().is_some_and(|row| row.take_rest(line, block.width)) {
             return Taken::Yes;
         }
-        let message = line.message().trim_ascii_end();
+        let message = without_remark(line.message()).trim_ascii_end();
         if message == b"*" {
             // It stands for rows like the last one, if that is whole and was the last one.
             if !block.pending.as_ref().is_some_and(|row| row.is_whole(block.width)) {
@@ -179,10 +184,7 @@ impl Format for HexDump {
             }
         }
         // A row of which something was cut out.
-        if message.split(u8::is_ascii_whitespace).any(|word| {
-            let digits = word.iter().take_while(|byte| byte.is_ascii_hexdigit() || **byte == b':').count();
-            has_cut(word) && crate::lines::begins_with_cut(word.get(digits..).unwrap_or_default())
-        }) {
+        if is_hex_row(message) || has_cut(message) {
             block.cut();
         }
         self.pass(out)
@@ -214,6 +216,14 @@ impl HexDump {
         }
         Taken::No
     }
+}
+
+/// A message without what someone wrote behind it.
+fn without_remark(message: &[u8]) -> &[u8] {
+    let end = message.windows(2).enumerate().position(|(at, pair)| {
+        matches!(pair, [b' ', b'#' | b'<' | b'(']) && !begins_with_cut(message.get(at + 1..).unwrap_or_default())
+    });
+    message.get(..end.unwrap_or(message.len())).unwrap_or_default()
 }
 
 /// An offset without bytes, with which `hexdump` and `od` end.
@@ -262,6 +272,11 @@ impl Row {
                     characters = rest.get(1..);
                     break;
                 }
+                // Someone's remark.
+                Some(b'#' | b'<' | b'(') if style.is_some() && !begins_with_cut(rest) => {
+                    characters = Some(rest);
+                    break;
+                }
                 Some(_) => {}
             }
             let length = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
@@ -300,7 +315,9 @@ impl Row {
             offsets: offsets(offset),
             offset_digits: digits,
             lines: vec![(line.number, line.text.to_owned())],
-            rest_line: characters.is_none().then_some(line.last + 1),
+            rest_line: Some(line.last + 1),
+            has_characters: characters.is_some(),
+            allowed: None,
             cut: false,
             printed: Vec::with_capacity(columns.len() * style.bytes),
             turned: Vec::with_capacity(columns.len() * style.bytes),
@@ -341,13 +358,13 @@ impl Row {
     /// Takes a line as the rest of this row, if it can be that.
     fn take_rest(&mut self, line: &Text<'_>, width: Option<usize>) -> bool {
         let limit = width.unwrap_or(MAX_ROW);
-        if self.rest_line != Some(line.number) || !line.is_rest() || self.printed.len() >= limit {
+        if self.rest_line != Some(line.number) || !line.is_rest() {
             return false;
         }
         let text = line.text.as_bytes();
         let mut at = line.start;
         let before = self.columns.len();
-        while self.printed.len() < limit {
+        while self.printed.len() < limit && !self.has_characters {
             at = skip_spaces(text, at);
             let rest = text.get(at..).unwrap_or_default();
             let length = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
@@ -358,7 +375,7 @@ impl Row {
             }
             at += length;
         }
-        if self.columns.len() == before {
+        if self.columns.len() == before && !self.take_characters(line.message()) {
             return false;
         }
         self.lines.push((line.number, line.text.to_owned()));
@@ -379,16 +396,36 @@ impl Row {
     fn characters(&self) -> (&[u8], &[u8]) {
         let column = match self.behind().trim_ascii_start() {
             [b'|' | b'>', characters @ ..] if !self.style.colon => characters,
-            // The characters may begin with spaces themselves.
-            _ if self.style.colon => self.behind().strip_prefix(b"  ").unwrap_or_default(),
+            // The characters may begin with spaces themselves. One space is what a web page makes of two.
+            characters if self.style.colon => match self.behind() {
+                [b' ', b' ', characters @ ..] => characters,
+                [b' ', ..] if !self.begins_with_space() => characters,
+                _ => &[],
+            },
             _ => &[],
         };
         column.split_at_checked(self.printed.len()).unwrap_or((column, &[]))
     }
 
+    /// The bases in which its offset may be written: `od` in octal or decimal and `hexdump` in hexadecimal write 7
+    /// digits; `hexdump -C`, `xxd` and `od -Ax` write others, in hexadecimal.
+    fn bases(&self) -> [bool; 3] {
+        if self.style.colon || self.offset_digits != 7 {
+            return [true, false, false];
+        }
+        self.offsets.map(|offset| offset.is_some())
+    }
+
+    /// Whether the characters begin with a space in either order.
+    fn begins_with_space(&self) -> bool {
+        self.printed.first() == Some(&b' ') || self.turned.first() == Some(&b' ')
+    }
+
     /// Which orders of the bytes within a group the column of characters allows: the first, the second.
     fn orders(&self) -> (bool, bool) {
-        let shown = |&byte: &u8| if (0x20..0x7F).contains(&byte) { byte } else { b'.' };
+        if let Some(allowed) = self.allowed {
+            return allowed;
+        }
         let (column, _) = self.characters();
         let allows = |bytes: &[u8]| {
             let (column, bytes) = match self.style.colon {
@@ -424,6 +461,21 @@ impl Row {
         self.lines.first().map_or(1, |&(line, _)| line)
     }
 
+    /// Takes a line as the characters of this row or the last of them.
+    fn take_characters(&mut self, message: &[u8]) -> bool {
+        let message = message.trim_ascii();
+        let message = message.strip_suffix(b"|").or_else(|| message.strip_suffix(b"<")).unwrap_or(message);
+        let ends = |bytes: &[u8]| {
+            let characters: Vec<u8> = trim_spaces(bytes).iter().map(shown).collect();
+            (characters.ends_with(message.trim_ascii_end()), characters.trim_ascii_start() == message)
+        };
+        let (one, other) = (ends(&self.printed), ends(&self.turned));
+        if one.1 || other.1 {
+            self.allowed = Some((one.1, other.1));
+        }
+        !message.is_empty() && (one.0 || other.0)
+    }
+
     /// Leaves out what is not of the row's `width` bytes: characters that look like a group.
     fn trim(&mut self, width: usize) {
         self.printed.truncate(width);
@@ -434,7 +486,7 @@ impl Row {
     /// Whether a dump may begin with this row: other texts have lines of hex digits too.
     fn may_begin(&self) -> bool {
         let aligned = self.offsets.iter().flatten().any(|offset| offset % PAGE == 0);
-        aligned || self.printed.len() >= 8
+        aligned || self.printed.len() >= 4 && self.offset_digits >= 6
     }
 }
 
@@ -457,6 +509,11 @@ fn leading_digits(text: &[u8]) -> usize {
     text.iter().take(17).take_while(|byte| byte.is_ascii_hexdigit()).count()
 }
 
+/// The character that stands for a byte.
+fn shown(&byte: &u8) -> u8 {
+    if (0x20..0x7F).contains(&byte) { byte } else { b'.' }
+}
+
 /// Bytes without the spaces at their end.
 fn trim_spaces(bytes: &[u8]) -> &[u8] {
     let spaces = bytes.iter().rev().take_while(|&&byte| byte == b' ').count();
@@ -468,7 +525,7 @@ impl Block {
         Self {
             style: row.style,
             base: None,
-            candidates: row.offsets.map(|offset| offset.is_some()),
+            candidates: row.bases(),
             held: VecDeque::new(),
             pending: None,
             width: None,
@@ -605,9 +662,7 @@ impl Block {
         if self.base.is_some() {
             return;
         }
-        // `hexdump -C` and `xxd` write 8 digits in hexadecimal and `od -Ax` 6. Of 7 digits each base may be: `od`
-        // writes them in octal or decimal, `hexdump` in hexadecimal. Where the rows leave more than one possible
-        // nothing is known, but for one page that is all the same.
+        // Where the rows leave more than one base possible nothing is known, but for one page that is all the same.
         let possible: Vec<usize> = (0..BASES.len()).filter(|&base| self.candidates.get(base) == Some(&true)).collect();
         let aligned = |item: Option<&Item>, base: usize| {
             let offsets = match item {
@@ -619,7 +674,6 @@ impl Block {
         let page = |base: &usize| aligned(self.held.front(), *base) && aligned(self.held.back(), *base);
         self.base = match possible.as_slice() {
             &[base] => Some(base),
-            &[base, ..] if self.style.colon || self.offset_digits != 7 => Some(base),
             // Octal, in which the same digits are the fewest bytes, before hexadecimal.
             _ if self.held.len() > 1 => [1, 0].into_iter().filter(|base| possible.contains(base)).find(page),
             _ => None,

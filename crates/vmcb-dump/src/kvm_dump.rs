@@ -70,7 +70,6 @@ struct Dump {
     joined: Option<(Place, u64)>,
     /// The last value, if its line ended with it and nothing shows how many digits it should have.
     open_end: bool,
-    last_line: u64,
     /// Where the rest of its last line may stand.
     rest_line: u64,
     idle: u64,
@@ -156,7 +155,7 @@ impl KvmDump {
             return of(caller);
         }
         // The rest of a line that a mail program broke has no columns before it.
-        let next = |dump: &Dump| line.number == dump.last_line + 1;
+        let next = |dump: &Dump| line.number == dump.rest_line;
         self.open.iter().position(next).or_else(|| of(caller))
     }
 
@@ -174,8 +173,8 @@ impl KvmDump {
         if self.open.len() >= MAX_OPEN {
             out.extend(self.open.remove(0).into_found());
         }
-        let (prefixed, last_line, caller) = (line.prefixed, line.last, caller.to_vec());
-        self.open.push(Dump { prefixed, last_line, caller, others, ..Dump::default() });
+        let (prefixed, caller) = (line.prefixed, caller.to_vec());
+        self.open.push(Dump { prefixed, caller, others, ..Dump::default() });
         self.open.len() - 1
     }
 }
@@ -219,11 +218,11 @@ impl Format for KvmDump {
             let (expected, ends) = match open {
                 None => (false, true),
                 Some(dump) => {
-                    let next = line.number == dump.last_line + 1;
+                    let next = line.number == dump.rest_line;
                     (line.prefixed || !dump.prefixed || next, dump.ends_before(row))
                 }
             };
-            if !(strict || line.prefixed || expected) {
+            if !(strict || line.prefixed || expected && may_show(row, message, length)) {
                 return self.pass(out);
             }
             let (at, taken) = match place {
@@ -238,8 +237,9 @@ impl Format for KvmDump {
         }
         if let Some(dump) = place.and_then(|at| self.open.get_mut(at)) {
             if message.is_empty() {
-                // A blank line between a label and its value is no other matter.
-                if line.number == dump.rest_line {
+                // A blank line between a label and its value is no other matter, nor is a prefix that a mail program
+                // put on a line of its own.
+                if line.number == dump.rest_line || line.prefixed {
                     dump.rest_line = line.last + 1;
                 }
                 return Taken::No;
@@ -286,7 +286,6 @@ impl Dump {
             let end = line.text.len();
             self.notes.remark(RemarkKind::LineTooLong, Place::Text { line: line.number, columns: end..end });
         }
-        self.last_line = line.last;
         self.rest_line = line.last + 1;
         self.prefixed |= line.prefixed;
         self.idle = 0;
@@ -366,6 +365,7 @@ impl Dump {
             match std::mem::take(&mut self.pending) {
                 Pending::Nothing => {
                     let Some(name) = unknown_label(rest) else {
+                        self.segment = None;
                         return;
                     };
                     self.segment = None;
@@ -691,6 +691,15 @@ fn is_as_printed(row: usize, message: &[u8], label: usize) -> bool {
     }
 }
 
+/// Whether what follows a label may be its value, or nothing follows: people write `cs: 5` too.
+fn may_show(row: usize, message: &[u8], label: usize) -> bool {
+    let rest = message.get(skip_spaces(message, label)..).unwrap_or_default();
+    match LABELS.get(row).map(|label| label.shows) {
+        Some(Shows::Segment(_)) => rest.is_empty() || part_of(rest).is_some(),
+        _ => rest.first().is_none_or(|byte| byte.is_ascii_hexdigit() || *byte == b'-') || has_cut(rest),
+    }
+}
+
 /// The name of a label as kernels write them, if `text` begins with one and its colon.
 fn unknown_label(text: &[u8]) -> Option<&[u8]> {
     let head = text.get(..text.len().min(32))?;
@@ -752,7 +761,10 @@ impl Header {
         if word != b"VMCB" {
             return None;
         }
-        let pointer = words.next()?;
+        let Some(pointer) = words.next() else {
+            // A mail program put the rest on another line.
+            return (prefixed && header.vm_type.is_some()).then_some(header);
+        };
         let last = words.next().unwrap_or_default();
         let pointer = pointer.strip_suffix(b",").or_else(|| prefixed.then_some(pointer))?;
         let hashed = pointer.starts_with(b"(") && pointer.ends_with(b")");

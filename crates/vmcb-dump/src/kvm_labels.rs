@@ -229,7 +229,7 @@ impl Index {
         let head = text.get(..text.len().min(MAX_LABEL))?;
         let (name, length) = match memchr::memchr(b':', head) {
             Some(end) => (head.get(..end)?, end + 1),
-            None if head.strip_prefix(WITHOUT_COLON.as_bytes())?.first() == Some(&b' ') => {
+            None if matches!(head.strip_prefix(WITHOUT_COLON.as_bytes())?, [] | [b' ', ..]) => {
                 (WITHOUT_COLON.as_bytes(), WITHOUT_COLON.len())
             }
             None => return None,
@@ -273,7 +273,7 @@ mod tests {
             }
         }
         assert_eq!(index.find(b"sev_features    0000000000000081").map(|found| found.1), Some(12));
-        assert_eq!(index.find(b"sev_features"), None);
+        assert_eq!(index.find(b"sev_features_new 1"), None);
         assert_eq!(index.find(b"usb 1-1: new device"), None);
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::decode::{self, Transfer};
 use crate::prefix::Prefix;
-use memchr::{memchr, memrchr, memrchr2};
+use memchr::{memchr, memrchr};
 use std::io::{self, BufRead};
 use std::ops::Range;
 
@@ -75,13 +75,21 @@ const CUTS: [&[u8]; 8] = [b"...", b"[...", b"(...", b"<...", b"[snip", b"<snip",
 
 /// Whether a text begins with a mark of a cut.
 pub(crate) fn begins_with_cut(text: &[u8]) -> bool {
-    CUTS.iter().any(|mark| text.starts_with(mark)) || text.starts_with("[…".as_bytes())
+    // More dots than three are characters of a hex dump.
+    let marked = CUTS.iter().any(|mark| text.starts_with(mark)) || text.starts_with("[…".as_bytes());
+    marked && !text.starts_with(b"....")
 }
 
 /// Whether a mark of a cut stands in a word.
 pub(crate) fn has_cut(word: &[u8]) -> bool {
-    let begins = |byte: &u8| matches!(byte, b'.' | b'[' | b'(' | b'<' | 0xE2);
-    word.iter().enumerate().any(|(at, byte)| begins(byte) && begins_with_cut(word.get(at..).unwrap_or_default()))
+    let mut before = 0;
+    word.iter().enumerate().any(|(at, &byte)| {
+        let before = std::mem::replace(&mut before, byte);
+        // Dots behind a word are how sentences end.
+        let ends = before.is_ascii_alphabetic() && !before.is_ascii_hexdigit();
+        let begins = matches!(byte, b'[' | b'(' | b'<' | 0xE2) || byte == b'.' && before != b'.' && !ends;
+        begins && begins_with_cut(word.get(at..).unwrap_or_default())
+    })
 }
 
 /// Words of which one is in a line that says that lines were cut out.
@@ -95,10 +103,11 @@ pub(crate) fn is_cut(text: &str) -> bool {
         return false;
     }
     let mut words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).peekable();
-    let dots = || text.contains("...") || text.contains('…');
     if words.peek().is_none() {
-        return dots();
+        // Other dots are characters of a hex dump.
+        return matches!(text.trim_matches(|c: char| c.is_whitespace() || "[](){}<>|-".contains(c)), "..." | "…");
     }
+    let dots = || text.contains("...") || text.contains('…');
     // Rows of hex dumps have numbers and dots, but no words.
     let (mut says, mut speaks) = (false, false);
     let all = words.all(|word| {
@@ -153,9 +162,9 @@ impl Lines {
             if self.buffer.first() == Some(&b'>') {
                 // Quoted as it was, so that the rest is quoted too.
                 let rest = self.buffer.get(from..).unwrap_or_default();
-                let marks = rest.iter().take_while(|byte| matches!(byte, b'>' | b'|' | b' ')).count();
+                let marks = rest.iter().take_while(|byte| matches!(byte, b'>' | b' ')).count();
                 let marks = rest.get(..marks).unwrap_or_default();
-                let length = memrchr2(b'>', b'|', marks).map_or(0, |end| end + 1);
+                let length = memrchr(b'>', marks).map_or(0, |end| end + 1);
                 self.buffer.drain(from..from + length);
             }
         }
@@ -172,6 +181,7 @@ impl Lines {
     /// Adds a physical line to the buffer; `false` at the end of the input.
     fn read(&mut self, input: &mut impl BufRead) -> io::Result<bool> {
         self.terminated = false;
+        let start = self.buffer.len();
         let mut any = false;
         loop {
             let chunk = match input.fill_buf() {
@@ -201,7 +211,10 @@ impl Lines {
         }
         if any {
             self.count += 1;
-            while self.buffer.last() == Some(&b'\r') {
+            let line = self.buffer.get(start..).unwrap_or_default();
+            let ends = line.iter().take_while(|&&byte| byte == b'\r').count();
+            self.buffer.drain(start..start + ends);
+            while self.buffer.len() > start && self.buffer.last() == Some(&b'\r') {
                 self.buffer.pop();
             }
         }

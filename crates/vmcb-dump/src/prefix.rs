@@ -77,7 +77,7 @@ pub(crate) fn caller(prefix: &[u8]) -> &[u8] {
 }
 
 /// Whether a line begins with an offset and a group of a hex dump.
-fn is_hex_row(line: &[u8]) -> bool {
+pub(crate) fn is_hex_row(line: &[u8]) -> bool {
     let digits = |text: &[u8]| text.iter().take(17).take_while(|byte| byte.is_ascii_hexdigit()).count();
     let offset = digits(line);
     let rest = line.get(offset..).unwrap_or_default();
@@ -119,12 +119,10 @@ fn skip_marks(line: &[u8], mut at: usize) -> usize {
             },
             [b'(', b'X', b'E', b'N', b')', ..] => 5,
             // Facility and level, as `dmesg -x` prints them.
-            [b'k', b'e', b'r', b'n', b' ', b' ', b':', tail @ ..] => {
-                match tail.iter().take(9).position(|&byte| byte == b':') {
-                    Some(end) => end + 8,
-                    None => return at,
-                }
-            }
+            [b'k', b'e', b'r', b'n', b' ', ..] => match facility(rest) {
+                Some(length) => length,
+                None => return at,
+            },
             [b'0'..=b'9', ..] => match date(rest) {
                 Some(length) => length,
                 None => return at,
@@ -132,6 +130,15 @@ fn skip_marks(line: &[u8], mut at: usize) -> usize {
             _ => return at,
         };
     }
+}
+
+/// How many bytes `kern  :err   :` has.
+fn facility(text: &[u8]) -> Option<usize> {
+    let colon = |from: usize| Some(from + text.get(from..)?.iter().take(9).position(|&byte| byte == b':')? + 1);
+    let first = colon(0)?;
+    let second = colon(first)?;
+    let word = |byte: &u8| byte.is_ascii_lowercase() || matches!(byte, b' ' | b':');
+    text.get(..second)?.iter().all(word).then_some(second)
 }
 
 fn bracket(tail: &[u8]) -> Option<usize> {

@@ -6,7 +6,7 @@ use crate::found::{Found, Kind, Place};
 use crate::hex_dump::HexDump;
 use crate::kvm_dump::KvmDump;
 use crate::kvm_trace::KvmTrace;
-use crate::lines::{Lines, is_cut};
+use crate::lines::{Lines, has_cut, is_cut};
 use crate::page;
 use crate::prefix::Prefix;
 use crate::{Format, Out, Taken};
@@ -203,11 +203,15 @@ impl<R: BufRead> TextReader<R> {
 
     fn line(&mut self, out: &mut Out) {
         let line = self.lines.line(&self.prefix);
-        if is_cut(line.text) {
+        let whole = is_cut(line.text);
+        if whole || has_cut(line.text.as_bytes().get(..line.start).unwrap_or_default()) {
             for format in &mut self.formats {
                 format.cut();
             }
-            return;
+            // What stands behind the mark may be the rest of anything, but for a whole message of the module.
+            if whole || !line.prefixed {
+                return;
+            }
         }
         for index in 0..self.formats.len() {
             let Some(format) = self.formats.get_mut(index) else {

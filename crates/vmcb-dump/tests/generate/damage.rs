@@ -13,6 +13,8 @@
 //! - a terminal that breaks a number of 16 digits in two exactly where one of 8 could stand;
 //! - a row of a hex dump with its offset changed, and a part of one dump directly followed by a later part of
 //!   another one in the same form;
+//! - rows that vanish without a mark where a dump with offsets of 7 digits begins, so that what is left continues
+//!   in octal as well as in hexadecimal;
 //! - two dumps of which each lost exactly the lines that the other one shows.
 
 use super::{Random, Written};
@@ -39,9 +41,7 @@ pub(crate) const DAMAGES: &[Damage] = &[
     loses("tail lost", tail_lost),
     loses("lines lost", lines_lost),
     reflows("other messages", other_messages),
-    reflows("colours", colours),
     reflows("progress", progress),
-    reflows("carriage returns", carriage_returns),
     reflows("tabs", tabs),
     reflows("spaces collapsed", spaces_collapsed),
     loses("lines cut out", lines_cut_out),
@@ -52,10 +52,12 @@ pub(crate) const DAMAGES: &[Damage] = &[
     reflows("blank lines", blank_lines),
     reflows("wrapped", wrapped),
     reflows("quoted", quoted),
+    reflows("colours", colours),
     reflows("non-breaking spaces", non_breaking_spaces),
-    reflows("byte order mark", byte_order_mark),
     reflows("HTML", html),
     reflows("quoted-printable", quoted_printable),
+    reflows("carriage returns", carriage_returns),
+    reflows("byte order mark", byte_order_mark),
     loses("cut off", cut_off),
 ];
 
@@ -125,8 +127,9 @@ fn lines_lost(text: String, random: &mut Random) -> String {
     let rate = 2 + random.below(20);
     let lines: Vec<&str> = text.lines().collect();
     let star = |index: usize| lines.get(index).is_some_and(|line| line.ends_with('*'));
+    let stars = (0..lines.len()).any(star);
     each_line(&text, |index, line, out| {
-        let keeps = star(index) || star(index + 1) || index > 0 && star(index - 1);
+        let keeps = stars && index < 8 || star(index) || star(index + 1) || index > 0 && star(index - 1);
         if keeps || !random.one_in(rate) {
             push(out, line);
         }
@@ -179,7 +182,9 @@ fn progress(text: String, random: &mut Random) -> String {
 }
 
 fn carriage_returns(text: String, random: &mut Random) -> String {
-    let end = random.pick(&["\r\n", "\r\r\n", "\n\r", "\r"]);
+    // Nobody encodes a mail and leaves its lines without ends.
+    let alone = if text.contains("=\n") { "\r\n" } else { "\r" };
+    let end = random.pick(&["\r\n", "\r\r\n", "\n\r", alone]);
     text.replace('\n', end)
 }
 
@@ -305,15 +310,21 @@ fn blank_lines(text: String, random: &mut Random) -> String {
     })
 }
 
-/// A mail program breaks lines at spaces.
+/// A mail program breaks lines at spaces. A label that it broke in two, or that lost its prefix where nothing
+/// else tells that it is one, would be lost.
 fn wrapped(text: String, random: &mut Random) -> String {
     let width = 66 + random.below(14) as usize;
     let keeps = random.one_in(2);
     each_line(&text, |_, line, out| {
         let mut rest = line;
-        while rest.chars().count() > width {
+        // Nobody mails what a terminal overwrites.
+        while !line.contains('\r') && rest.chars().count() > width {
             let limit = rest.char_indices().nth(width).map_or(rest.len(), |(at, _)| at);
-            let Some(space) = rest[..limit].rfind(' ').filter(|&space| !rest[..space].trim().is_empty()) else {
+            let breaks = |space: &usize| {
+                let head = rest[..*space].trim_end();
+                !head.is_empty() && !PARTED.iter().any(|end| head.ends_with(end))
+            };
+            let Some(space) = rest[..limit].rfind(' ').filter(breaks) else {
                 break;
             };
             let (head, tail) = rest.split_at(space);
@@ -323,6 +334,9 @@ fn wrapped(text: String, random: &mut Random) -> String {
         push(out, rest);
     })
 }
+
+/// Behind these no line is broken.
+const PARTED: [&str; 7] = ["pause", "filter", "[", "]", "kernel:", "kvm_amd:", "SVM:"];
 
 fn quoted(text: String, random: &mut Random) -> String {
     let marks = random.pick(&["> ", ">> ", "> > ", "| ", ">", "\t> "]);
