@@ -29,9 +29,9 @@ fn arguments() -> Option<Arguments> {
             numbers.push(word.parse().ok()?);
         }
     }
-    match numbers.as_slice() {
-        &[rounds] => Some(Arguments { rounds, seed: 1, format }),
-        &[rounds, seed] => Some(Arguments { rounds, seed, format }),
+    match *numbers.as_slice() {
+        [rounds] => Some(Arguments { rounds, seed: 1, format }),
+        [rounds, seed] => Some(Arguments { rounds, seed, format }),
         _ => None,
     }
 }
@@ -57,7 +57,10 @@ fn main() -> ExitCode {
         let result = format(*write, each, arguments.seed);
         let (rounds, told, read) = (result.rounds, result.told, result.read);
         let share = read as f64 * 100.0 / told.max(1) as f64;
-        println!("{name}: {rounds} rounds, {told} bits told, {read} read ({share:.1} %), {} lost", told - read);
+        println!(
+            "{name}: {rounds} rounds, {told} bits told, {read} read ({share:.1} %), {} lost",
+            told - read
+        );
         if let Some((seed, what)) = result.failure {
             println!("{name}: seed {seed}: {what}");
             failed = true;

@@ -167,7 +167,9 @@ const TAGS: [(&str, bool); 9] = [
 impl Out {
     fn valid(&mut self, text: &str) {
         let mut rest = text;
-        while let Some(special) = rest.find(|c: char| matches!(c, '\x1B' | '&' | '<' | '\r' | '\t') || !c.is_ascii()) {
+        while let Some(special) =
+            rest.find(|c: char| matches!(c, '\x1B' | '&' | '<' | '\r' | '\t') || !c.is_ascii())
+        {
             let (plain, tail) = rest.split_at(special);
             self.text.push_str(plain);
             let used = match tail.as_bytes().first() {
@@ -210,7 +212,8 @@ impl Out {
     /// Takes an entity, or the `&` alone; the bytes used.
     fn entity(&mut self, text: &str) -> usize {
         let name = text.get(1..).unwrap_or_default();
-        let name = name.as_bytes().iter().take(10).position(|&byte| byte == b';').and_then(|end| name.get(..end));
+        let name =
+            name.as_bytes().iter().take(10).position(|&byte| byte == b';').and_then(|end| name.get(..end));
         let c = name.and_then(|name| match name.strip_prefix('#') {
             Some(number) => {
                 let code = match number.strip_prefix(['x', 'X']) {
@@ -235,7 +238,8 @@ impl Out {
 
     /// Takes a tag, or the `<` alone; the bytes used.
     fn tag(&mut self, text: &str) -> usize {
-        let inner = text.as_bytes().iter().take(256).position(|&byte| byte == b'>').and_then(|end| text.get(1..end));
+        let inner =
+            text.as_bytes().iter().take(256).position(|&byte| byte == b'>').and_then(|end| text.get(1..end));
         let known = inner.and_then(|inner| {
             let name = inner.trim_start_matches('/');
             let name = name.split([' ', '/']).next()?;

@@ -221,7 +221,8 @@ impl HexDump {
 /// A message without what someone wrote behind it.
 fn without_remark(message: &[u8]) -> &[u8] {
     let end = message.windows(2).enumerate().position(|(at, pair)| {
-        matches!(pair, [b' ', b'#' | b'<' | b'(']) && !begins_with_cut(message.get(at + 1..).unwrap_or_default())
+        matches!(pair, [b' ', b'#' | b'<' | b'('])
+            && !begins_with_cut(message.get(at + 1..).unwrap_or_default())
     });
     message.get(..end.unwrap_or(message.len())).unwrap_or_default()
 }
@@ -383,13 +384,11 @@ impl Row {
         true
     }
 
-    /// What stands behind the last group, if the row is one line.
+    /// What stands behind the last group.
     fn behind(&self) -> &[u8] {
-        let end = self.columns.last().map_or(0, |&(_, column)| column + self.style.digits);
-        match self.lines.as_slice() {
-            [(_, text)] => text.as_bytes().get(end..).unwrap_or_default(),
-            _ => &[],
-        }
+        let (line, column) = self.columns.last().copied().unwrap_or((0, 0));
+        let text = self.lines.iter().find(|(number, _)| *number == line).map_or("", |(_, text)| text);
+        text.as_bytes().get(column + self.style.digits..).unwrap_or_default()
     }
 
     /// The column of characters, and what stands behind it.
@@ -579,8 +578,11 @@ impl Block {
             row.cut = true;
         }
         self.repeats = false;
-        if matches!(self.held.back(), Some(Item::Star(..))) {
-            self.held.pop_back();
+        if self.base.is_none() {
+            // Whether the next row continues this one in some base would say nothing.
+            self.held.clear();
+            self.pending = None;
+            self.candidates = [false; 3];
         }
     }
 
@@ -663,7 +665,8 @@ impl Block {
             return;
         }
         // Where the rows leave more than one base possible nothing is known, but for one page that is all the same.
-        let possible: Vec<usize> = (0..BASES.len()).filter(|&base| self.candidates.get(base) == Some(&true)).collect();
+        let possible: Vec<usize> =
+            (0..BASES.len()).filter(|&base| self.candidates.get(base) == Some(&true)).collect();
         let aligned = |item: Option<&Item>, base: usize| {
             let offsets = match item {
                 Some(Item::Row(Row { offsets, .. }) | Item::End(offsets, ..)) => offsets,

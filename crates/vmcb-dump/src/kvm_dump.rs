@@ -62,8 +62,8 @@ struct Dump {
     pending: Pending,
     /// It is of KVM's list of general registers.
     copy: bool,
-    /// The first row that shows what it shows.
-    place_in_order: usize,
+    /// The first row that shows what it shows, until a value of it came.
+    place_in_order: Option<usize>,
     /// The segment whose parts come next.
     segment: Option<usize>,
     /// The first value that stood on the line after its label, and how many did.
@@ -155,8 +155,14 @@ impl KvmDump {
             return of(caller);
         }
         // The rest of a line that a mail program broke has no columns before it.
-        let next = |dump: &Dump| line.number == dump.rest_line;
+        let next = |dump: &Dump| line.is_rest() && line.number == dump.rest_line;
         self.open.iter().position(next).or_else(|| of(caller))
+    }
+
+    /// Whether a line may be of a dump whose caller the log names or of one whose caller it does not.
+    fn is_of_either(&self, at: Option<usize>, caller: &[u8]) -> bool {
+        let named = at.and_then(|at| self.open.get(at)).is_some_and(|dump| !dump.caller.is_empty());
+        caller.is_empty() && named && self.open.iter().any(|dump| dump.caller.is_empty())
     }
 
     /// Begins a dump and says where it is; that of the same caller has ended.
@@ -195,6 +201,9 @@ impl Format for KvmDump {
             return Taken::Began;
         }
         let place = self.place_of(line, caller);
+        if self.is_of_either(place, caller) {
+            return self.pass(out);
+        }
         let open = place.and_then(|place| self.open.get(place));
         let control = message.starts_with(b"VMCB Control Area:");
         let save = message.starts_with(b"VMCB State Save Area:");
@@ -244,7 +253,7 @@ impl Format for KvmDump {
                 }
                 return Taken::No;
             }
-            let goes_on = line.is_rest() && line.number == dump.rest_line;
+            let goes_on = line.is_rest() && line.number == dump.rest_line && !is_row(message);
             if goes_on && dump.open_end && first_number(message) {
                 dump.forget_last();
             }
@@ -366,6 +375,7 @@ impl Dump {
                 Pending::Nothing => {
                     let Some(name) = unknown_label(rest) else {
                         self.segment = None;
+                        self.before = None;
                         return;
                     };
                     self.segment = None;
@@ -405,7 +415,7 @@ impl Dump {
         self.last = Some(row);
         self.segment = None;
         self.copy = self.is_copy(row);
-        self.place_in_order = first;
+        self.place_in_order = Some(first);
         self.before = Some(row);
         match LABELS.get(row).map(|label| label.shows) {
             Some(Shows::One(slot)) => self.pending = Pending::One { row, slot, label },
@@ -509,8 +519,11 @@ impl Dump {
         if self.values.len() >= MAX_VALUES {
             return;
         }
-        if !self.copy {
-            self.order.take(self.place_in_order);
+        // Some labels have several values.
+        if let Some(place) = self.place_in_order.take()
+            && !self.copy
+        {
+            self.order.take(place);
         }
         self.values.push(Value { row, slot, value, mask, place, copy: self.copy });
     }
@@ -641,6 +654,12 @@ struct Merged {
     good: bool,
     /// The value is of this dump.
     sure: bool,
+}
+
+/// Whether a message is a row of a hex dump: no value of more than three words is ever printed.
+fn is_row(message: &[u8]) -> bool {
+    let mut words = message.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    (0..4).all(|_| words.next().is_some_and(|word| word.iter().all(u8::is_ascii_hexdigit)))
 }
 
 /// Whether a message begins with a number.

@@ -208,8 +208,10 @@ impl Index {
             LABELS.iter().enumerate().map(|(row, label)| (label.text.as_bytes(), row)).collect();
         sorted.sort_unstable();
         let firsts = LABELS.iter().enumerate().map(|(row, label)| {
-            let same = |other: &Label| matches!((other.shows, label.shows),
-                (Shows::One(one), Shows::One(two)) if (one.page, one.offset) == (two.page, two.offset));
+            let same = |other: &Label| {
+                matches!((other.shows, label.shows),
+                (Shows::One(one), Shows::One(two)) if (one.page, one.offset) == (two.page, two.offset))
+            };
             LABELS.iter().position(same).unwrap_or(row)
         });
         Self { sorted, firsts: firsts.collect() }

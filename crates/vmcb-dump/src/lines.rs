@@ -86,7 +86,9 @@ pub(crate) fn has_cut(word: &[u8]) -> bool {
     word.iter().enumerate().any(|(at, &byte)| {
         let before = std::mem::replace(&mut before, byte);
         // Dots behind a word are how sentences end.
-        let ends = before.is_ascii_alphabetic() && !before.is_ascii_hexdigit();
+        let ends = word.get(at..).is_some_and(|rest| rest.iter().all(|&byte| byte == b'.'))
+            && before.is_ascii_alphabetic()
+            && !before.is_ascii_hexdigit();
         let begins = matches!(byte, b'[' | b'(' | b'<' | 0xE2) || byte == b'.' && before != b'.' && !ends;
         begins && begins_with_cut(word.get(at..).unwrap_or_default())
     })
@@ -105,7 +107,10 @@ pub(crate) fn is_cut(text: &str) -> bool {
     let mut words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).peekable();
     if words.peek().is_none() {
         // Other dots are characters of a hex dump.
-        return matches!(text.trim_matches(|c: char| c.is_whitespace() || "[](){}<>|-".contains(c)), "..." | "…");
+        return matches!(
+            text.trim_matches(|c: char| c.is_whitespace() || "[](){}<>|-".contains(c)),
+            "..." | "…"
+        );
     }
     let dots = || text.contains("...") || text.contains('…');
     // Rows of hex dumps have numbers and dots, but no words.

@@ -134,7 +134,8 @@ fn skip_marks(line: &[u8], mut at: usize) -> usize {
 
 /// How many bytes `kern  :err   :` has.
 fn facility(text: &[u8]) -> Option<usize> {
-    let colon = |from: usize| Some(from + text.get(from..)?.iter().take(9).position(|&byte| byte == b':')? + 1);
+    let colon =
+        |from: usize| Some(from + text.get(from..)?.iter().take(9).position(|&byte| byte == b':')? + 1);
     let first = colon(0)?;
     let second = colon(first)?;
     let word = |byte: &u8| byte.is_ascii_lowercase() || matches!(byte, b' ' | b':');

@@ -31,7 +31,8 @@ pub(crate) fn round(write: Writer, seed: u64) -> Result<Round, String> {
     let told: u64 = written.shows.iter().map(|shown| u64::from(shown.mask.count_ones())).sum();
     let read = written.shows.iter().map(|shown| read_bits(&found, shown)).sum();
     if whole && read < told {
-        let missing = written.shows.iter().find(|shown| read_bits(&found, shown) < shown.mask.count_ones().into());
+        let missing =
+            written.shows.iter().find(|shown| read_bits(&found, shown) < shown.mask.count_ones().into());
         return wrong(format!("{read} of {told} bits read, not {missing:x?}"));
     }
     Ok(Round { told, read })

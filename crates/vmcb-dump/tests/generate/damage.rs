@@ -183,7 +183,7 @@ fn progress(text: String, random: &mut Random) -> String {
 
 fn carriage_returns(text: String, random: &mut Random) -> String {
     // Nobody encodes a mail and leaves its lines without ends.
-    let alone = if text.contains("=\n") { "\r\n" } else { "\r" };
+    let alone = if text.contains("=\n") || text.contains("=20\n") { "\r\n" } else { "\r" };
     let end = random.pick(&["\r\n", "\r\r\n", "\n\r", alone]);
     text.replace('\n', end)
 }
@@ -221,8 +221,18 @@ fn spaces_collapsed(text: String, _: &mut Random) -> String {
     out
 }
 
-const CUTS: [&str; 10] =
-    ["[...]", "...", "[snip]", "<snip>", "[…]", "…", "(...)", "-- snip --", "[... 12 lines ...]", "[snipped]"];
+const CUTS: [&str; 10] = [
+    "[...]",
+    "...",
+    "[snip]",
+    "<snip>",
+    "[…]",
+    "…",
+    "(...)",
+    "-- snip --",
+    "[... 12 lines ...]",
+    "[snipped]",
+];
 
 /// Marks that a reader knows within a line.
 const INNER: [&str; 7] = ["[...]", "...", "[snip]", "<snip>", "[…]", " [...] ", " ... "];
@@ -358,14 +368,18 @@ fn byte_order_mark(text: String, _: &mut Random) -> String {
 fn html(text: String, random: &mut Random) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let text = text.replace("  ", random.pick(&["  ", " &nbsp;", "&nbsp; ", "&#160;&#xA0;"]));
-    let ends = random.pick(&["\n", "<br>\n", "<br/>\n", "<br />", "</p><p>\n", "</span>\n<span class=\"x\">"]);
+    let ends =
+        random.pick(&["\n", "<br>\n", "<br/>\n", "<br />", "</p><p>\n", "</span>\n<span class=\"x\">"]);
     format!("<pre>{}</pre>\n", text.replace('\n', ends))
 }
 
 /// With the header that says so, or without where it is evident.
 fn quoted_printable(text: String, random: &mut Random) -> String {
-    // A line may end with `=` itself where it ends with the characters of a hex dump.
-    let evident = !text.lines().any(|line| line.ends_with('='));
+    // The characters of a hex dump may end with `=` themselves: only a header tells.
+    let offset = |word: &str| {
+        word.len() > 8 && word.strip_suffix(':').is_some_and(|word| u64::from_str_radix(word, 16).is_ok())
+    };
+    let evident = !text.split_whitespace().any(offset);
     let declared = !evident || random.one_in(2);
     let mut out = String::with_capacity(text.len() * 2);
     if declared {

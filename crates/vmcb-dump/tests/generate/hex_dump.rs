@@ -103,7 +103,13 @@ const STYLES: [Style; 24] = [
     Style { offset: Offset::Decimal(7), group: 1, turned: false, ..OD },
     Style { offset: Offset::Hex(6), group: 1, turned: false, ..OD },
     Style { offset: Offset::Hex(6), group: 4, squeezes: false, ..OD },
-    Style { offset: Offset::Hex(6), group: 1, turned: false, characters: Characters::Between('>', '<'), ..OD },
+    Style {
+        offset: Offset::Hex(6),
+        group: 1,
+        turned: false,
+        characters: Characters::Between('>', '<'),
+        ..OD
+    },
     // print_hex_dump, with characters and without.
     Style { group: 1, characters: Characters::Plain, ..XXD },
     Style { group: 1, characters: Characters::Nothing, ..XXD },
@@ -134,7 +140,9 @@ fn page(random: &mut Random) -> [u8; PAGE_SIZE] {
         let length = random.below(256) as usize;
         let fill = random.next() as u8;
         let any = random.one_in(2);
-        page[at..at + length].iter_mut().for_each(|byte| *byte = if any { random.next() as u8 } else { fill });
+        page[at..at + length]
+            .iter_mut()
+            .for_each(|byte| *byte = if any { random.next() as u8 } else { fill });
     }
     page
 }
@@ -186,13 +194,7 @@ pub(crate) fn write(random: &mut Random) -> Written {
         lines.push(offset(style, base + end as u64));
     }
     let shows = (from * style.row..end)
-        .map(|at| Shown {
-            page: Page::Vmcb,
-            offset: at as u16,
-            size: 1,
-            value: page[at].into(),
-            mask: 0xFF,
-        })
+        .map(|at| Shown { page: Page::Vmcb, offset: at as u16, size: 1, value: page[at].into(), mask: 0xFF })
         .collect();
     let text = if random.one_in(3) { prefix::log(&lines, "", random) } else { lines.join("\n") + "\n" };
     Written { text, shows }
