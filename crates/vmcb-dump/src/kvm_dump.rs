@@ -6,7 +6,7 @@
 
 use crate::found::{Found, Kind, Notes, Place, RemarkKind, Seen, VmType};
 use crate::kvm_labels::{Form, INTERCEPTS, Index, LABELS, Shows, Slot};
-use crate::lines::{Text, has_cut, skip_spaces};
+use crate::lines::{Text, begins_with_cut, has_cut, skip_spaces};
 use crate::number;
 use crate::prefix::caller;
 use crate::{Format, Out, Taken};
@@ -254,7 +254,7 @@ impl Format for KvmDump {
                 return Taken::No;
             }
             let goes_on = line.is_rest() && line.number == dump.rest_line && !is_row(message);
-            if goes_on && dump.open_end && first_number(message) {
+            if goes_on && dump.open_end && (first_number(message) || begins_with_cut(message)) {
                 dump.forget_last();
             }
             if goes_on && dump.continues_with(message)
@@ -273,7 +273,13 @@ impl Format for KvmDump {
     }
 
     fn cut(&mut self) {
-        self.open.iter_mut().for_each(Dump::cut);
+        for dump in &mut self.open {
+            // The mark may have stood behind the last number, before a mail program broke the line.
+            if dump.open_end {
+                dump.forget_last();
+            }
+            dump.cut();
+        }
     }
 }
 
@@ -375,7 +381,10 @@ impl Dump {
                 Pending::Nothing => {
                     let Some(name) = unknown_label(rest) else {
                         self.segment = None;
-                        self.before = None;
+                        // A label may have ended in these dots.
+                        if word.ends_with(b"...") {
+                            self.before = None;
+                        }
                         return;
                     };
                     self.segment = None;
@@ -390,7 +399,8 @@ impl Dump {
                 Pending::Skip => {}
                 Pending::One { row, slot, label } => {
                     self.take(row, slot, word, place(at..end), maybe_cut, &label);
-                    self.open_end = end == text.len() && slot.form != Form::Hex && word.len() != 16;
+                    let blank = text.get(end..).is_none_or(|rest| rest.trim_ascii().is_empty());
+                    self.open_end = blank && slot.form != Form::Hex && word.len() != 16;
                 }
                 Pending::Intercepts { row, label, mut words } => {
                     if !self.take_intercepts(row, word, place(at..end), &label, &mut words) {
@@ -432,7 +442,7 @@ impl Dump {
         let before = self.before.and_then(label_text);
         match label_text(row) {
             Some("rax") => before != Some("rsp") || self.order.rows > row + 1,
-            Some("rsp") => before == Some("rbp") || self.order.rows > row + 1,
+            Some("rsp") => before.is_none_or(|before| before == "rbp") || self.order.rows > row + 1,
             _ => false,
         }
     }
