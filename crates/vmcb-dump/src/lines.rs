@@ -71,12 +71,25 @@ impl<'a> Text<'a> {
 }
 
 /// What people put where they cut something out.
-const CUTS: [&[u8]; 8] = [b"...", b"[...", b"(...", b"<...", b"[snip", b"<snip", b"(snip", "…".as_bytes()];
+const CUTS: [&[u8]; 11] = [
+    b"...",
+    b"[...",
+    b"(...",
+    b"<...",
+    b"[snip",
+    b"<snip",
+    b"(snip",
+    "…".as_bytes(),
+    "[…".as_bytes(),
+    // In quoted-printable that nothing declares.
+    b"=E2=80=A6",
+    b"[=E2=80=A6",
+];
 
 /// Whether a text begins with a mark of a cut.
 pub(crate) fn begins_with_cut(text: &[u8]) -> bool {
     // More dots than three are characters of a hex dump.
-    let marked = CUTS.iter().any(|mark| text.starts_with(mark)) || text.starts_with("[…".as_bytes());
+    let marked = CUTS.iter().any(|mark| text.starts_with(mark));
     marked && !text.starts_with(b"....")
 }
 
@@ -89,7 +102,8 @@ pub(crate) fn has_cut(word: &[u8]) -> bool {
         let ends = word.get(at..).is_some_and(|rest| rest.iter().all(|&byte| byte == b'.'))
             && before.is_ascii_alphabetic()
             && !before.is_ascii_hexdigit();
-        let begins = matches!(byte, b'[' | b'(' | b'<' | 0xE2) || byte == b'.' && before != b'.' && !ends;
+        let begins =
+            matches!(byte, b'[' | b'(' | b'<' | b'=' | 0xE2) || byte == b'.' && before != b'.' && !ends;
         begins && begins_with_cut(word.get(at..).unwrap_or_default())
     })
 }
