@@ -164,6 +164,12 @@ pub enum RemarkKind {
         /// The value that differs from it.
         second: u64,
     },
+    /// Lines of two dumps are mixed, as where two CPUs print at once: fields of which nothing tells whose they
+    /// are count as unknown.
+    DumpsMixed {
+        /// How many; the remark stands at the first.
+        count: u64,
+    },
     /// KVM's own copy of a register differs from the VMCB's; the VMCB's was taken.
     CopyDiffers {
         /// The register.
@@ -270,8 +276,6 @@ pub enum RemarkKind {
     },
     /// Pages of which little is shown are no longer handed out of this input.
     SparsePagesLeftOut,
-    /// Nothing in the hex dump tells whether its groups are printed low byte first or high byte first.
-    ByteOrderAssumed,
     /// A register dump shows the guest's view: only what must be the same in the VMCB was taken.
     GuestView,
     /// Lines of two register dumps mingle, or may: nothing was taken of them.
@@ -297,6 +301,9 @@ pub enum RemarkKind {
     NumbersAssumed,
     /// More stands behind a nested state in the same hex dump, and is not read.
     BehindNestedState,
+    /// Nothing in the hex dump tells whether its groups are printed low byte first or high byte first: bytes
+    /// that are not the same in both orders count as unknown.
+    ByteOrderUnknown,
     /// A line was longer than lines are read; the rest was skipped.
     LineTooLong,
     /// More lines than are kept for quoting.
@@ -319,6 +326,10 @@ impl fmt::Display for RemarkKind {
             Self::Contradiction { name, first, second } => {
                 write!(f, "`{name}` is shown as {first:#x} and as {second:#x}; taken as unknown")
             }
+            Self::DumpsMixed { count } => write!(
+                f,
+                "lines of two dumps may be mixed here; {count} fields may be of either and are taken as unknown"
+            ),
             Self::CopyDiffers { name, saved, copy } => write!(
                 f,
                 "`{name}` is {saved:#x} in the save area and {copy:#x} among the general registers; the save area was taken"
@@ -372,9 +383,6 @@ impl fmt::Display for RemarkKind {
             Self::SparsePagesLeftOut => f.write_str(
                 "the input has very many pages of which it shows only a few rows; further ones are left out",
             ),
-            Self::ByteOrderAssumed => {
-                f.write_str("nothing tells the byte order of the groups; read as xxd prints them, lowest address first")
-            }
             Self::GuestView => f.write_str(
                 "a register dump shows the guest's view, not the VMCB; what KVM may have changed there (CR2, CR3, DR6, \
                  DR7, FS, GS, LDTR, TR, some bits of others) is left unknown, and if the guest's registers are \
@@ -402,6 +410,9 @@ impl fmt::Display for RemarkKind {
             ),
             Self::BehindNestedState => f.write_str(
                 "what stands behind KVM's nested state in a hex dump is not read; turn it into bytes (xxd -r) first",
+            ),
+            Self::ByteOrderUnknown => f.write_str(
+                "nothing tells the byte order of the groups; bytes that differ in the two orders are taken as unknown",
             ),
             Self::LineTooLong => f.write_str("the line is too long; the rest of it was skipped"),
             Self::LinesNotKept { count } => write!(f, "{count} more lines were read but are not kept for quoting"),

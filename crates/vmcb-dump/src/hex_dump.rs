@@ -9,10 +9,13 @@ mod plain;
 use crate::found::{Found, Notes, Place, RemarkKind};
 use crate::kind::Kind;
 use crate::kvm_nested_state::{self, HEADER, Header};
-use crate::lines::{Text, skip_spaces};
+use crate::lines::{Text, begins_with_cut, has_cut, skip_spaces, without_remark};
 use crate::page;
+use crate::prefix::is_hex_row;
 use crate::{Format, Out, Taken};
+use memchr::memmem;
 use std::collections::VecDeque;
+use std::ops::Range;
 use vmcb::layout::PAGE_SIZE;
 use vmcb::{KnownPage, Phase};
 
@@ -93,16 +96,24 @@ struct Row {
     /// The offset in each of [`BASES`].
     offsets: [Option<u64>; 3],
     offset_digits: usize,
-    line: u64,
-    text: String,
-    /// Where each group begins.
-    columns: Vec<usize>,
+    /// The lines that it was read from.
+    lines: Vec<(u64, String)>,
+    /// The line of each group, and where in it the group begins.
+    columns: Vec<(u64, usize)>,
+    /// The line after it, if a mail program may have put its rest there.
+    rest_line: Option<u64>,
+    /// The column of characters began, so that no group follows.
+    has_characters: bool,
+    /// What stands on the lines behind that of the last group.
+    tail: Vec<u8>,
+    /// The orders that characters on the next line allow.
+    allowed: Option<(bool, bool)>,
+    /// Lines are missing behind it.
+    cut: bool,
     /// Bytes in the order in which they are printed.
     printed: Vec<u8>,
     /// Bytes with each group turned round.
     turned: Vec<u8>,
-    /// Characters that fit the first order, and the second, better than the other.
-    votes: (u32, u32),
 }
 
 /// A dump under way.
@@ -112,6 +123,10 @@ struct Block {
     base: Option<usize>,
     candidates: [bool; 3],
     held: VecDeque<Item>,
+    /// The last row, as long as its rest may come.
+    pending: Option<Row>,
+    /// Bytes of a row, once two of them show it.
+    width: Option<usize>,
     /// Where the next row must begin.
     next: u64,
     last: Option<Row>,
@@ -119,7 +134,8 @@ struct Block {
     repeats: bool,
     page: Option<PageBytes>,
     rows: usize,
-    votes: (u32, u32),
+    /// Rows whose characters are those of the first order alone, and those of the second alone.
+    votes: (u64, u64),
     offset_digits: usize,
     idle: u64,
     used: Used,
@@ -159,8 +175,7 @@ struct RowPlace {
     skipped: usize,
     /// Bytes of the printed row; a longer range repeats it.
     period: usize,
-    line: u64,
-    columns: Vec<usize>,
+    columns: Vec<(u64, usize)>,
 }
 
 impl HexDump {
@@ -172,46 +187,69 @@ impl HexDump {
 impl Format for HexDump {
     fn offer(&mut self, line: &Text<'_>, out: &mut Out) -> Taken {
         if let Some(row) = Row::read(line) {
-            let goes_on = self.open.as_mut().is_some_and(|block| block.accepts(&row));
-            if goes_on {
-                if let Some(block) = &mut self.open {
-                    block.item(Item::Row(row), out);
+            if let Some(block) = &mut self.open {
+                block.flush(Some(&row), out);
+                if block.accepts(&row) {
+                    block.row(row);
+                    return Taken::Yes;
                 }
-                return Taken::Yes;
             }
             if !row.may_begin() {
+                // A row of which something was cut out.
+                self.cut();
                 return self.pass(out);
             }
             self.finish(out);
             let mut block = Block::new(&row);
             block.used = self.used;
-            block.item(Item::Row(row), out);
+            block.row(row);
             self.open = Some(block);
             return Taken::Began;
         }
         let Some(block) = &mut self.open else {
             return Taken::No;
         };
-        let message = line.message().trim_ascii_end();
+        if block.pending.as_mut().is_some_and(|row| row.take_rest(line, block.width)) {
+            return Taken::Yes;
+        }
+        let message = without_remark(line.message()).trim_ascii_end();
         if message == b"*" {
+            // It stands for rows like the last one, if that is whole and was the last one.
+            if !block.pending.as_ref().is_some_and(|row| row.is_whole(block.width)) {
+                block.cut();
+                return Taken::Yes;
+            }
+            block.flush(None, out);
             block.item(Item::Star(line.number, line.text.to_owned()), out);
             return Taken::Yes;
         }
-        if let Some(offsets) = lone_offset(message)
-            && block.accepts_end(&offsets)
-        {
-            block.item(Item::End(offsets, line.number, line.text.to_owned()), out);
-            self.finish(out);
-            return Taken::Yes;
+        if let Some(offsets) = lone_offset(message) {
+            block.flush(None, out);
+            if block.accepts_end(&offsets) {
+                block.item(Item::End(offsets, line.number, line.text.to_owned()), out);
+                self.finish(out);
+                return Taken::Yes;
+            }
+        }
+        // A row of which something was cut out.
+        if is_hex_row(message) || has_cut(message) || has_characters(message) {
+            block.cut();
         }
         self.pass(out)
     }
 
     fn finish(&mut self, out: &mut Out) {
         if let Some(mut block) = self.open.take() {
+            block.flush(None, out);
             block.decide(out);
             block.emit(out);
             self.used = block.used;
+        }
+    }
+
+    fn cut(&mut self) {
+        if let Some(block) = &mut self.open {
+            block.cut();
         }
     }
 }
@@ -226,6 +264,11 @@ impl HexDump {
         }
         Taken::No
     }
+}
+
+/// Whether a message shows bytes as characters: it is what was left of a row, or a mark of a cut among its dots.
+fn has_characters(message: &[u8]) -> bool {
+    memmem::find(message, b"....").is_some() || message.ends_with(b"|") || message.ends_with(b"<")
 }
 
 /// An offset without bytes, with which `hexdump` and `od` end.
@@ -262,6 +305,8 @@ impl Row {
         let mut columns = Vec::new();
         let mut style: Option<Style> = None;
         let mut characters = None;
+        // What stands between two groups.
+        let mut usual: Option<&[u8]> = None;
         loop {
             let from = at;
             at = skip_spaces(text, at);
@@ -272,6 +317,11 @@ impl Row {
                     characters = rest.get(1..);
                     break;
                 }
+                // Someone's remark.
+                Some(b'#' | b'<' | b'(') if style.is_some() && !begins_with_cut(rest) => {
+                    characters = Some(rest);
+                    break;
+                }
                 Some(_) => {}
             }
             let length = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
@@ -279,7 +329,8 @@ impl Row {
             let wanted = style.map_or(length, |style| style.digits);
             // The column of characters may begin like a group, but is never longer than the row has bytes.
             let so_far = columns.len() * style.map_or(0, |style| style.bytes);
-            let gap = at - from > 1 && colon && rest.trim_ascii_end().len() <= so_far;
+            let space = text.get(from..at)?;
+            let gap = usual.unwrap_or(b" ") != space && colon && rest.trim_ascii_end().len() <= so_far;
             if length != wanted || !group.iter().all(u8::is_ascii_hexdigit) || gap {
                 if !colon {
                     return None;
@@ -289,24 +340,23 @@ impl Row {
             }
             if style.is_none() {
                 style = Some(Style::of(group, colon)?);
+            } else {
+                usual.get_or_insert(space);
             }
             if columns.len() >= MAX_ROW {
                 return None;
             }
-            columns.push(at);
+            columns.push((line.number, at));
             at += length;
         }
         let style = style?;
-        // A table of words as wide as its first column is no dump.
-        if !colon && digits >= 8 && style.digits >= digits {
+        // A table of words as wide as its first column is no dump, nor are the words that a mail program put
+        // on a line of their own.
+        if !colon && (digits >= 8 && style.digits >= digits || style.octal && digits == style.digits) {
             return None;
         }
-        let mut row = Self::of_groups(line, style, offsets(offset), digits, columns)?;
-        if let Some(characters) = characters {
-            row.votes =
-                (fits(&row.printed, &row.turned, characters), fits(&row.turned, &row.printed, characters));
-        }
-        Some(row)
+        let row = Self::of_groups(line, style, offsets(offset), digits, columns)?;
+        Some(Self { has_characters: characters.is_some(), ..row })
     }
 
     /// A row of the groups that begin at `columns`.
@@ -315,50 +365,222 @@ impl Row {
         style: Style,
         offsets: [Option<u64>; 3],
         offset_digits: usize,
-        columns: Vec<usize>,
+        columns: Vec<(u64, usize)>,
     ) -> Option<Self> {
         let mut row = Self {
             style,
             offsets,
             offset_digits,
-            line: line.number,
-            text: line.text.to_owned(),
+            lines: vec![(line.number, line.text.to_owned())],
+            rest_line: Some(line.last + 1),
+            has_characters: false,
+            tail: Vec::new(),
+            allowed: None,
+            cut: false,
             printed: Vec::with_capacity(columns.len() * style.bytes),
-            turned: Vec::new(),
-            votes: (0, 0),
-            columns,
+            turned: Vec::with_capacity(columns.len() * style.bytes),
+            columns: Vec::new(),
         };
-        for &column in &row.columns {
-            let group = line.text.as_bytes().get(column..column + style.digits)?;
-            if style.octal {
-                let word = group
-                    .iter()
-                    .try_fold(0u32, |value, &digit| Some(value << 3 | char::from(digit).to_digit(8)?))?;
-                let [low, high] = u16::try_from(word).ok()?.to_le_bytes();
-                // Printed high byte first, as a number is.
-                row.printed.extend([high, low]);
-            } else {
-                for pair in group.chunks_exact(2) {
-                    let byte = pair
-                        .iter()
-                        .try_fold(0u32, |value, &digit| Some(value << 4 | char::from(digit).to_digit(16)?))?;
-                    row.printed.push(u8::try_from(byte).ok()?);
-                }
-            }
-        }
-        if row.printed.len() > MAX_ROW {
-            return None;
-        }
-        for group in row.printed.chunks(style.bytes) {
-            row.turned.extend(group.iter().rev());
+        for column in columns {
+            row.take_group(line.text.as_bytes(), column)?;
         }
         Some(row)
+    }
+
+    /// Takes the group at a column of a line.
+    fn take_group(&mut self, text: &[u8], column: (u64, usize)) -> Option<()> {
+        let group = text.get(column.1..column.1 + self.style.digits)?;
+        if self.printed.len() + self.style.bytes > MAX_ROW {
+            return None;
+        }
+        let start = self.printed.len();
+        if self.style.octal {
+            let word = group
+                .iter()
+                .try_fold(0u32, |value, &digit| Some(value << 3 | char::from(digit).to_digit(8)?))?;
+            let [low, high] = u16::try_from(word).ok()?.to_le_bytes();
+            // Printed high byte first, as a number is.
+            self.printed.extend([high, low]);
+        } else {
+            let digit = |digit: u8| Some(u8::try_from(char::from(digit).to_digit(16)?).unwrap_or(0));
+            for pair in group.chunks_exact(2) {
+                let &[high, low] = pair else { return None };
+                self.printed.push(digit(high)? << 4 | digit(low)?);
+            }
+        }
+        self.turned.extend(self.printed.get(start..)?.iter().rev());
+        self.columns.push(column);
+        Some(())
+    }
+
+    /// Takes a line as the rest of this row, if it can be that.
+    fn take_rest(&mut self, line: &Text<'_>, width: Option<usize>) -> bool {
+        let limit = width.unwrap_or(MAX_ROW);
+        // All characters were there, or a `*` that stands for rows.
+        let ended = self.orders() != (false, false) || line.message().trim_ascii() == b"*";
+        if self.rest_line != Some(line.number) || !line.is_rest() || ended {
+            return false;
+        }
+        let text = line.text.as_bytes();
+        let mut at = line.start;
+        let before = self.columns.len();
+        let mut cut = false;
+        while self.printed.len() < limit && !self.has_characters {
+            at = skip_spaces(text, at);
+            let rest = text.get(at..).unwrap_or_default();
+            let length = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
+            let group = rest.get(..length).unwrap_or_default();
+            let is_group = length == self.style.digits && group.iter().all(u8::is_ascii_hexdigit);
+            if !is_group || self.take_group(text, (line.number, at)).is_none() {
+                cut = has_cut(group);
+                break;
+            }
+            at += length;
+        }
+        if self.columns.len() == before && !self.take_characters(line.message()) {
+            return false;
+        }
+        match self.columns.len() == before {
+            true => self.tail.extend_from_slice(line.message()),
+            false => self.tail.clear(),
+        }
+        self.lines.push((line.number, line.text.to_owned()));
+        self.cut |= cut;
+        self.rest_line = (!cut).then_some(line.last + 1);
+        true
+    }
+
+    /// What stands behind the last group.
+    fn behind(&self) -> &[u8] {
+        let (line, column) = self.columns.last().copied().unwrap_or((0, 0));
+        let text = self.lines.iter().find(|(number, _)| *number == line).map_or("", |(_, text)| text);
+        text.as_bytes().get(column + self.style.digits..).unwrap_or_default()
+    }
+
+    /// The column of characters, and what stands behind it.
+    fn characters(&self) -> (&[u8], &[u8]) {
+        let column = match self.behind().trim_ascii_start() {
+            [b'|' | b'>', characters @ ..] if !self.style.colon => characters,
+            // The characters may begin with spaces themselves. One space is what a web page makes of two.
+            characters if self.style.colon => match self.behind() {
+                [b' ', b' ', characters @ ..] => characters,
+                [b' ', ..] if !self.begins_with_space() => characters,
+                _ => &[],
+            },
+            _ => &[],
+        };
+        column.split_at_checked(self.printed.len()).unwrap_or((column, &[]))
+    }
+
+    /// The bases in which its offset may be written: `od` in octal or decimal and `hexdump` in hexadecimal write 7
+    /// digits; `hexdump -C`, `xxd` and `od -Ax` write others, in hexadecimal.
+    fn bases(&self) -> [bool; 3] {
+        if self.style.colon || self.offset_digits != 7 {
+            return [true, false, false];
+        }
+        self.offsets.map(|offset| offset.is_some())
+    }
+
+    /// Whether the characters begin with a space in either order.
+    fn begins_with_space(&self) -> bool {
+        self.printed.first() == Some(&b' ') || self.turned.first() == Some(&b' ')
+    }
+
+    /// Which orders of the bytes within a group the column of characters allows: the first, the second.
+    fn orders(&self) -> (bool, bool) {
+        if let Some(allowed) = self.allowed {
+            return allowed;
+        }
+        let (column, _) = self.characters();
+        let allows = |bytes: &[u8]| {
+            let (column, bytes) = match self.style.colon {
+                true => (trim_spaces(column), trim_spaces(bytes)),
+                false => (column, bytes),
+            };
+            !column.is_empty() && column.iter().copied().eq(bytes.iter().map(shown))
+        };
+        (allows(&self.printed), allows(&self.turned))
+    }
+
+    /// Whether nothing is missing of it, as far as that can be told.
+    fn is_whole(&self, width: Option<usize>) -> bool {
+        let length = self.printed.len();
+        let orders = self.orders();
+        let fits = orders.0 || orders.1;
+        let whole = match width {
+            Some(width) => length == width,
+            // Behind a colon anything may be taken for characters.
+            None if self.style.colon => {
+                let characters = self.behind().trim_ascii();
+                fits || characters.is_empty() || characters.len() == length
+            }
+            None => true,
+        };
+        let rest = if fits { self.characters().1 } else { self.behind() };
+        whole && !self.cut && !has_cut(rest) && self.is_followed()
+    }
+
+    /// Whether nothing stands behind the groups but their characters and a remark. Spaces among the characters are
+    /// often lost.
+    fn is_followed(&self) -> bool {
+        let behind: Vec<u8> = self.behind().iter().chain(&self.tail).copied().collect();
+        let behind = behind.trim_ascii_start();
+        let fenced = !self.style.colon && matches!(behind, [b'|' | b'>', ..]);
+        let behind = behind.get(usize::from(fenced)..).unwrap_or_default();
+        if behind.is_empty() || !self.style.colon && !fenced || matches!(behind, [b'#' | b'<' | b'(', ..]) {
+            return true;
+        }
+        let follow = |bytes: &[u8]| {
+            let mut rest = behind;
+            for byte in bytes.iter().map(shown).filter(|&byte| byte != b' ') {
+                rest = rest.trim_ascii_start();
+                match rest.split_first() {
+                    Some((&first, after)) if first == byte => rest = after,
+                    _ => return false,
+                }
+            }
+            !fenced && rest.first().is_none_or(u8::is_ascii_whitespace)
+                || fenced && matches!(rest.trim_ascii_start(), [b'|' | b'<', ..])
+        };
+        follow(&self.printed) || follow(&self.turned)
+    }
+
+    /// Where it begins.
+    fn line(&self) -> u64 {
+        self.lines.first().map_or(1, |&(line, _)| line)
+    }
+
+    /// Bytes of the lines that it was read from.
+    fn text(&self) -> usize {
+        self.lines.iter().map(|(_, text)| text.len()).sum()
+    }
+
+    /// Takes a line as the characters of this row or the last of them.
+    fn take_characters(&mut self, message: &[u8]) -> bool {
+        let message = message.trim_ascii();
+        let message = message.strip_suffix(b"|").or_else(|| message.strip_suffix(b"<")).unwrap_or(message);
+        let ends = |bytes: &[u8]| {
+            let characters: Vec<u8> = trim_spaces(bytes).iter().map(shown).collect();
+            (characters.ends_with(message.trim_ascii_end()), characters.trim_ascii_start() == message)
+        };
+        let (one, other) = (ends(&self.printed), ends(&self.turned));
+        if one.1 || other.1 {
+            self.allowed = Some((one.1, other.1));
+        }
+        !message.is_empty() && (one.0 || other.0)
+    }
+
+    /// Leaves out what is not of the row's `width` bytes: characters that look like a group.
+    fn trim(&mut self, width: usize) {
+        self.printed.truncate(width);
+        self.turned.truncate(width);
+        self.columns.truncate(width.div_ceil(self.style.bytes));
     }
 
     /// Whether a dump may begin with this row: other texts have lines of hex digits too.
     fn may_begin(&self) -> bool {
         let aligned = self.offsets.iter().flatten().any(|offset| offset % PAGE == 0);
-        aligned || self.printed.len() >= 8
+        aligned || self.printed.len() >= 4 && self.offset_digits >= 6
     }
 }
 
@@ -381,15 +603,15 @@ fn leading_digits(text: &[u8]) -> usize {
     text.iter().take(17).take_while(|byte| byte.is_ascii_hexdigit()).count()
 }
 
-/// How many of `characters` stand for the bytes of `one` where `other` has another byte.
-fn fits(one: &[u8], other: &[u8], characters: &[u8]) -> u32 {
-    let shown = |byte: u8| if (0x20..0x7F).contains(&byte) { byte } else { b'.' };
-    let votes = one
-        .iter()
-        .zip(other)
-        .zip(characters)
-        .filter(|&((&one, &other), &character)| shown(one) == character && shown(other) != character);
-    u32::try_from(votes.count()).unwrap_or(u32::MAX)
+/// The character that stands for a byte.
+fn shown(&byte: &u8) -> u8 {
+    if (0x20..0x7F).contains(&byte) { byte } else { b'.' }
+}
+
+/// Bytes without the spaces at their end.
+fn trim_spaces(bytes: &[u8]) -> &[u8] {
+    let spaces = bytes.iter().rev().take_while(|&&byte| byte == b' ').count();
+    bytes.get(..bytes.len() - spaces).unwrap_or_default()
 }
 
 impl Block {
@@ -397,8 +619,10 @@ impl Block {
         Self {
             style: row.style,
             base: None,
-            candidates: row.offsets.map(|offset| offset.is_some()),
+            candidates: row.bases(),
             held: VecDeque::new(),
+            pending: None,
+            width: None,
             next: 0,
             last: None,
             repeats: false,
@@ -413,9 +637,56 @@ impl Block {
         }
     }
 
+    /// Takes a row, whose rest may come.
+    fn row(&mut self, mut row: Row) {
+        if let Some(width) = self.width.filter(|_| self.style.colon) {
+            row.trim(width);
+        }
+        self.idle = 0;
+        self.pending = Some(row);
+    }
+
+    /// No rest comes any more: `next` is the row that follows, if it is one.
+    fn flush(&mut self, next: Option<&Row>, out: &mut Out) {
+        let Some(mut row) = self.pending.take() else {
+            return;
+        };
+        if let Some(next) = next.filter(|next| self.width.is_none() && next.style == self.style) {
+            let offsets = row.offsets;
+            let width = |base: usize| {
+                let (from, to) = (offsets.get(base).copied()??, next.offsets.get(base).copied()??);
+                usize::try_from(to.checked_sub(from)?).ok().filter(|&width| width > 0)
+            };
+            if self.style.colon
+                && let Some(width) = width(0)
+            {
+                row.trim(width);
+            }
+            let length = row.printed.len();
+            self.width = (0..BASES.len()).any(|base| width(base) == Some(length)).then_some(length);
+        }
+        self.item(Item::Row(row), out);
+    }
+
+    /// Lines are missing here, of which a `*` says nothing.
+    fn cut(&mut self) {
+        if let Some(row) = &mut self.pending {
+            row.rest_line = None;
+            row.cut = true;
+        }
+        self.repeats = false;
+        if self.base.is_none() {
+            // Whether the next row continues this one in some base would say nothing.
+            self.held.clear();
+            self.pending = None;
+            self.candidates = [false; 3];
+        }
+    }
+
     /// Whether the row goes on with this dump.
     fn accepts(&mut self, row: &Row) -> bool {
-        if row.style != self.style {
+        // Offsets only become wider.
+        if row.style != self.style || row.offset_digits < self.offset_digits {
             return false;
         }
         if let Some(base) = self.base {
@@ -490,16 +761,32 @@ impl Block {
         if self.base.is_some() {
             return;
         }
-        // The first of these that is possible: `hexdump -C` and `xxd` write 8 digits, `od -Ax` 6, `od` 7
-        // in octal and `hexdump` 7 in hexadecimal. Only where all rows but one are repeats of it can more
-        // than one be possible.
-        let order = if self.style.colon || self.offset_digits != 7 { [0, 1, 2] } else { [1, 0, 2] };
-        let possible = |&base: &usize| self.candidates.get(base).copied().unwrap_or(false);
-        let whole = order.iter().copied().filter(possible).find(|&base| {
-            matches!(self.held.back(), Some(Item::End(offsets, ..))
-                if offsets.get(base).copied().flatten().is_some_and(|end| end % PAGE == 0))
-        });
-        self.base = whole.or_else(|| order.into_iter().find(possible)).or(Some(0));
+        // Where the rows leave more than one base possible nothing is known, but for one page that is all the same.
+        let possible: Vec<usize> =
+            (0..BASES.len()).filter(|&base| self.candidates.get(base) == Some(&true)).collect();
+        let aligned = |item: Option<&Item>, base: usize| {
+            let offsets = match item {
+                Some(Item::Row(Row { offsets, .. }) | Item::End(offsets, ..)) => offsets,
+                _ => return false,
+            };
+            offsets.get(base).copied().flatten().is_some_and(|offset| offset % PAGE == 0)
+        };
+        // From the beginning on: of a later part the first offset tells nothing.
+        let begins = |base: usize| match self.held.front() {
+            Some(Item::Row(row)) => row.offsets.get(base).copied().flatten() == Some(0),
+            _ => false,
+        };
+        let page = |base: &usize| begins(*base) && aligned(self.held.back(), *base);
+        self.base = match possible.as_slice() {
+            &[base] => Some(base),
+            // Octal, in which the same digits are the fewest bytes, before hexadecimal.
+            _ if self.held.len() > 1 => [1, 0].into_iter().filter(|base| possible.contains(base)).find(page),
+            _ => None,
+        };
+        if self.base.is_none() {
+            self.held.clear();
+            self.candidates = [false; 3];
+        }
         for item in std::mem::take(&mut self.held) {
             self.place(item, out);
         }
@@ -528,10 +815,13 @@ impl Block {
                     return;
                 };
                 self.rows += 1;
-                self.used.text = self.used.text.saturating_add(row.text.len() as u64);
+                self.used.text = self.used.text.saturating_add(row.text() as u64);
                 self.repeat_until(offset, out);
-                self.votes.0 = self.votes.0.saturating_add(row.votes.0);
-                self.votes.1 = self.votes.1.saturating_add(row.votes.1);
+                match row.orders() {
+                    (true, false) => self.votes.0 += 1,
+                    (false, true) => self.votes.1 += 1,
+                    _ => {}
+                }
                 self.next = offset.saturating_add(row.printed.len() as u64);
                 self.fill(&row, offset, self.next, false, out);
                 self.last = Some(row);
@@ -580,21 +870,23 @@ impl Block {
             let begins = self.page.is_none();
             let page = self.page.get_or_insert_with(|| PageBytes::new(base));
             if begins || !repeats {
-                page.notes.keep(row.line, &row.text);
+                for (line, text) in &row.lines {
+                    page.notes.keep(*line, text);
+                }
             }
             if !repeats {
-                page.text += row.text.len();
+                page.text += row.text();
             }
             let skipped = usize::try_from((at - from) % period as u64).unwrap_or(0);
             page.put(row, start, length, skipped);
-            page.leave_out(&mut left_out, row.line);
+            page.leave_out(&mut left_out, row.line());
             at = at.saturating_add(length as u64);
             if at == u64::MAX {
                 return;
             }
         }
         if let Some(page) = &mut self.page {
-            page.leave_out(&mut left_out, row.line);
+            page.leave_out(&mut left_out, row.line());
         }
     }
 
@@ -619,35 +911,25 @@ impl Block {
         }
         let style = self.style;
         let turned = match self.votes {
-            (printed, turned) if printed != turned => turned > printed,
-            _ => style.is_turned(),
+            (0, 0) => style.is_turned(),
+            (printed, turned) => turned > printed,
         };
-        let assumed = match (self.plain, style.colon) {
-            (true, false) if style.bytes > 1 => Some(RemarkKind::NumbersAssumed),
-            (false, true) if style.bytes > 2 && self.votes == (0, 0) => Some(RemarkKind::ByteOrderAssumed),
-            _ => None,
-        };
-        if let Some(kind) = assumed {
-            let place = page.notes.first_line();
-            page.notes.remark(kind, place);
+        // `xxd` prints groups in the order of memory, the kernel and `xxd -e` as numbers.
+        let unknown = !self.plain && style.colon && style.bytes > 2 && self.votes == (0, 0)
+            || style.bytes > 1 && self.votes.0 > 0 && self.votes.1 > 0;
+        let place = page.notes.first_line();
+        if self.plain && !style.colon && style.bytes > 1 {
+            page.notes.remark(RemarkKind::NumbersAssumed, place.clone());
         }
-        let bytes = if turned { &page.turned } else { &page.printed };
+        if unknown {
+            page.notes.remark(RemarkKind::ByteOrderUnknown, place.clone());
+        }
         if self.nested {
-            self.behind_nested(page, out);
-            return;
-        }
-        if page.count == PAGE_SIZE
-            && let Some(Header::Guest { vmcb, pending }) = Header::read(bytes.as_slice())
-        {
-            self.nested = true;
-            let start = page.notes.first_line();
-            let state = bytes.get(HEADER..).unwrap_or_default();
-            let mut found = kvm_nested_state::found((vmcb, pending), state, start, |field| {
-                page.place(field.offset.saturating_add(HEADER as u16), field.size, style, turned)
-            });
-            found.printed_offset = (!self.plain).then_some(page.base);
-            page.notes.take_over(&mut found);
-            out.push_back(found);
+            // The first bytes are the state's last, and what follows does not begin with a page.
+            if page.count > HEADER {
+                page.notes.remark(RemarkKind::BehindNestedState, place);
+                page.without_fields(out);
+            }
             return;
         }
         if page.count < PAGE_SIZE
@@ -658,7 +940,36 @@ impl Block {
             let count = u16::try_from(PAGE_SIZE - page.count).unwrap_or(0);
             page.notes.remark(RemarkKind::BytesMissing { first, count }, place);
         }
-        let place = page.notes.first_line();
+        let bytes = if turned { &page.turned } else { &page.printed };
+        let other = if turned { &page.printed } else { &page.turned };
+        let header = page.known.iter().take(HEADER).all(|&known| known);
+        let guest = |bytes: &[u8; PAGE_SIZE]| match Header::read(bytes) {
+            Some(Header::Guest { vmcb, pending }) if header => Some((vmcb, pending)),
+            _ => None,
+        };
+        if (unknown || page.count < PAGE_SIZE) && (guest(bytes).is_some() || guest(other).is_some()) {
+            self.nested = true;
+            page.without_fields(out);
+            return;
+        }
+        if let Some(header) = guest(bytes) {
+            self.nested = true;
+            let state = bytes.get(HEADER..).unwrap_or_default();
+            let mut found = kvm_nested_state::found(header, state, place, |field| {
+                page.place(field.offset.saturating_add(HEADER as u16), field.size, style, turned)
+            });
+            found.printed_offset = (!self.plain).then_some(page.base);
+            page.notes.take_over(&mut found);
+            out.push_back(found);
+            return;
+        }
+        if unknown {
+            let both = page.printed.iter().zip(page.turned.iter());
+            for (known, (one, other)) in page.known.iter_mut().zip(both) {
+                *known &= one == other;
+            }
+            page.count = page.known.iter().filter(|&&known| known).count();
+        }
         let mut found = Found::new(Kind::HexDump, Phase::Unknown, place);
         found.printed_offset = (!self.plain).then_some(page.base);
         let bytes = if turned { &page.turned } else { &page.printed };
@@ -679,21 +990,6 @@ impl Block {
     }
 }
 
-impl Block {
-    /// A page behind a nested state, of which the first bytes are the state's last and what follows does not
-    /// begin with a page.
-    fn behind_nested(&self, mut page: PageBytes, out: &mut Out) {
-        if page.count <= HEADER {
-            return;
-        }
-        let place = page.notes.first_line();
-        page.notes.remark(RemarkKind::BehindNestedState, place.clone());
-        let mut found = Found::new(Kind::KvmNestedState, Phase::Unknown, place);
-        page.notes.hand_over(&mut found);
-        out.push_back(found);
-    }
-}
-
 impl PageBytes {
     fn new(base: u64) -> Self {
         Self {
@@ -706,6 +1002,13 @@ impl PageBytes {
             rows: Vec::new(),
             notes: Notes::default(),
         }
+    }
+
+    /// Hands out that a part of KVM's nested state is shown of which nothing is certain.
+    fn without_fields(self, out: &mut Out) {
+        let mut found = Found::new(Kind::KvmNestedState, Phase::Unknown, self.notes.first_line());
+        self.notes.hand_over(&mut found);
+        out.push_back(found);
     }
 
     /// Remarks that pages beside this one were left out.
@@ -727,7 +1030,7 @@ impl PageBytes {
         known.fill(true);
         if let (Ok(offset), Ok(length)) = (u16::try_from(start), u16::try_from(length)) {
             let (columns, period) = (row.columns.clone(), row.printed.len());
-            self.rows.push(RowPlace { offset, length, skipped, period, line: row.line, columns });
+            self.rows.push(RowPlace { offset, length, skipped, period, columns });
         }
     }
 
@@ -738,15 +1041,15 @@ impl PageBytes {
         let row = self.rows.get(after).filter(|row| row.offset < end)?;
         let from = offset.max(row.offset);
         let to = end.min(row.offset + row.length);
-        let mut columns: Option<std::ops::Range<usize>> = None;
+        let (line, mut columns) = row.byte(from, style, turned)?;
         for byte in from..to {
-            let byte = row.byte(byte, style, turned)?;
-            columns = Some(match columns {
-                None => byte,
-                Some(all) => all.start.min(byte.start)..all.end.max(byte.end),
-            });
+            // Bytes that a mail program put on another line are not shown.
+            let Some((_, byte)) = row.byte(byte, style, turned).filter(|&(of, _)| of == line) else {
+                break;
+            };
+            columns = columns.start.min(byte.start)..columns.end.max(byte.end);
         }
-        Some(Place::Text { line: row.line, columns: columns? })
+        Some(Place::Text { line, columns })
     }
 }
 
@@ -766,21 +1069,22 @@ fn spread(to: &mut [u8], from: &[u8], skipped: usize) {
 
 impl RowPlace {
     /// The columns of the byte at `offset` of the page.
-    fn byte(&self, offset: u16, style: Style, turned: bool) -> Option<std::ops::Range<usize>> {
+    fn byte(&self, offset: u16, style: Style, turned: bool) -> Option<(u64, Range<usize>)> {
         let index = (usize::from(offset.checked_sub(self.offset)?) + self.skipped) % self.period.max(1);
-        let column = *self.columns.get(index / style.bytes)?;
+        let &(line, column) = self.columns.get(index / style.bytes)?;
         if style.octal {
-            return Some(column..column + style.digits);
+            return Some((line, column..column + style.digits));
         }
         let within = index % style.bytes;
         let start = column + 2 * if turned { style.bytes - 1 - within } else { within };
-        Some(start..start + 2)
+        Some((line, start..start + 2))
     }
 
     /// All its groups.
     fn whole(&self, style: Style) -> Place {
-        let first = self.columns.first().copied().unwrap_or(0);
-        let last = self.columns.last().copied().unwrap_or(0);
-        Place::Text { line: self.line, columns: first..last + style.digits }
+        let (line, first) = self.columns.last().copied().unwrap_or((1, 0));
+        let of_line = |&&(of, _): &&(u64, usize)| of == line;
+        let start = self.columns.iter().find(of_line).map_or(first, |&(_, column)| column);
+        Place::Text { line, columns: start..first + style.digits }
     }
 }

@@ -6,9 +6,10 @@
 
 use crate::found::{Found, Notes, Place, RemarkKind, Seen, VmType};
 use crate::kind::Kind;
-use crate::kvm_labels::{INTERCEPTS, Index, LABELS, Shows, Slot};
-use crate::lines::{Text, skip_spaces};
+use crate::kvm_labels::{Form, INTERCEPTS, Index, LABELS, Shows, Slot};
+use crate::lines::{Text, begins_with_cut, has_cut, skip_spaces};
 use crate::number;
+use crate::prefix::{caller, is_row};
 use crate::{Format, Out, Taken};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,6 +20,10 @@ use vmcb::layout::{Page, SAVE_AREA};
 const MAX_IDLE: u64 = 1000;
 /// Values after which a dump counts as ended: real ones have about 130.
 const MAX_VALUES: usize = 1024;
+/// Dumps of different callers that are under way at once; the oldest counts as ended before another begins.
+const MAX_OPEN: usize = 8;
+/// Lines of other matters after which two dumps do not print at the same time.
+const NEAR: u64 = 16;
 /// Column at which the kernel prints a value of the control area, counted from its label.
 const CONTROL_COLUMN: usize = 20;
 /// The same for the save area.
@@ -28,12 +33,18 @@ const NESTED_CTL_SEV_ES: u64 = 1 << 2;
 
 pub(crate) struct KvmDump {
     index: Index,
-    open: Option<Dump>,
+    /// One for each caller that the log names, in the order in which they began.
+    open: Vec<Dump>,
 }
 
 /// A dump of which lines are still expected.
 #[derive(Default)]
 struct Dump {
+    /// The thread or CPU that prints it, where the log says so.
+    caller: Vec<u8>,
+    /// What began before it and may still have been printing.
+    others: Others,
+    order: Order,
     notes: Notes,
     vm_type: Option<VmType>,
     vcpu: Option<u32>,
@@ -41,19 +52,69 @@ struct Dump {
     pointer: Option<String>,
     /// Its lines have the module's prefix.
     prefixed: bool,
+    control_area: bool,
     save_area: bool,
     values: Vec<Value>,
     first: Option<usize>,
     last: Option<usize>,
+    /// The label before the one at hand, if nothing was cut out since.
+    before: Option<usize>,
     labels: usize,
     /// The label whose value comes next.
     pending: Pending,
+    /// It is of KVM's list of general registers.
+    copy: bool,
+    /// The first row that shows what it shows, until a value of it came.
+    place_in_order: Option<usize>,
     /// The segment whose parts come next.
     segment: Option<usize>,
     /// The first value that stood on the line after its label, and how many did.
     joined: Option<(Place, u64)>,
-    last_line: u64,
+    /// The last value, if its line ended with it and nothing shows how many digits it should have.
+    open_end: bool,
+    /// Where the rest of its last line may stand.
+    rest_line: u64,
     idle: u64,
+}
+
+/// Dumps that were not seen to have ended when this one began. Two CPUs may print at once, and what then
+/// follows may be of either.
+#[derive(Default)]
+struct Others {
+    count: usize,
+    /// Rows below this one were printed by all of them already: shown again, they are of this dump.
+    rows: usize,
+}
+
+/// What the rows of the labels say about whether all lines are of one dump: the kernel prints them in the order
+/// of [`LABELS`].
+#[derive(Default)]
+struct Order {
+    /// One more than the last row.
+    rows: usize,
+    seen: Vec<bool>,
+    /// A row came again or too late.
+    goes_back: bool,
+    /// A row came too late that had not been seen.
+    mixed: bool,
+}
+
+impl Order {
+    fn take(&mut self, row: usize) {
+        self.seen.resize(LABELS.len(), false);
+        let seen = self.seen.get_mut(row).is_some_and(|seen| std::mem::replace(seen, true));
+        if row < self.rows {
+            self.goes_back = true;
+            self.mixed |= !seen;
+        }
+        self.rows = self.rows.max(row + 1);
+    }
+
+    /// One more than the last row of those before `end`.
+    fn rows_before(&self, end: usize) -> usize {
+        let seen = self.seen.get(..end.min(self.seen.len())).unwrap_or_default();
+        seen.iter().rposition(|&seen| seen).map_or(0, |row| row + 1)
+    }
 }
 
 struct Value {
@@ -86,75 +147,123 @@ enum Pending {
 
 impl KvmDump {
     pub(crate) fn new() -> Self {
-        Self { index: Index::new(), open: None }
+        Self { index: Index::new(), open: Vec::new() }
     }
 
-    fn begin(&mut self, line: &Text<'_>, out: &mut Out) -> &mut Dump {
-        self.finish(out);
-        self.open.insert(Dump { prefixed: line.prefixed, last_line: line.number, ..Dump::default() })
+    /// The dump that a line may belong to.
+    fn place_of(&self, line: &Text<'_>, caller: &[u8]) -> Option<usize> {
+        let of = |caller: &[u8]| self.open.iter().position(|dump| dump.caller == caller);
+        if !caller.is_empty() {
+            return of(caller);
+        }
+        // The rest of a line that a mail program broke has no columns before it.
+        let next = |dump: &Dump| line.is_rest() && line.number == dump.rest_line;
+        self.open.iter().position(next).or_else(|| of(caller))
+    }
+
+    /// Whether a line may be of a dump whose caller the log names or of one whose caller it does not.
+    fn is_of_either(&self, at: Option<usize>, caller: &[u8]) -> bool {
+        let named = at.and_then(|at| self.open.get(at)).is_some_and(|dump| !dump.caller.is_empty());
+        caller.is_empty() && named && self.open.iter().any(|dump| dump.caller.is_empty())
+    }
+
+    /// Begins a dump and says where it is; that of the same caller has ended.
+    fn begin(&mut self, line: &Text<'_>, caller: &[u8], out: &mut Out) -> usize {
+        let mut others = Others::default();
+        if let Some(at) = self.open.iter().position(|dump| dump.caller == caller) {
+            let dump = self.open.remove(at);
+            if dump.idle <= NEAR {
+                let end = if dump.others.count == 0 { LABELS.len() } else { dump.others.rows };
+                others = Others { count: dump.others.count + 1, rows: dump.order.rows_before(end) };
+            }
+            out.extend(dump.into_found());
+        }
+        if self.open.len() >= MAX_OPEN {
+            out.extend(self.open.remove(0).into_found());
+        }
+        let (prefixed, caller) = (line.prefixed, caller.to_vec());
+        self.open.push(Dump { prefixed, caller, others, ..Dump::default() });
+        self.open.len() - 1
     }
 }
 
 impl Format for KvmDump {
     fn offer(&mut self, line: &Text<'_>, out: &mut Out) -> Taken {
         let message = line.message();
+        let caller = caller(line.text.as_bytes().get(..line.start).unwrap_or_default());
         if let Some(header) = Header::read(message, line.prefixed) {
-            let dump = self.begin(line, out);
-            dump.vm_type = header.vm_type;
-            dump.vcpu = header.vcpu;
-            dump.last_cpu = header.last_cpu;
-            dump.pointer = header.pointer;
-            dump.touch(line);
+            let at = self.begin(line, caller, out);
+            if let Some(dump) = self.open.get_mut(at) {
+                dump.vm_type = header.vm_type;
+                dump.vcpu = header.vcpu;
+                dump.last_cpu = header.last_cpu;
+                dump.pointer = header.pointer;
+                dump.touch(line);
+            }
             return Taken::Began;
         }
-        if message.starts_with(b"VMCB Control Area:") {
-            // The header, which comes before this line, has no values.
-            if self.open.as_ref().is_none_or(|dump| dump.labels > 0) {
-                self.begin(line, out);
-            }
-            return self.touch(line);
+        let place = self.place_of(line, caller);
+        if self.is_of_either(place, caller) {
+            return self.pass(out);
         }
-        if message.starts_with(b"VMCB State Save Area:") {
-            if self.open.as_ref().is_none_or(|dump| dump.save_area) {
-                self.begin(line, out);
-            }
-            if let Some(dump) = &mut self.open {
-                dump.save_area = true;
-            }
-            return self.touch(line);
+        let open = place.and_then(|place| self.open.get(place));
+        let control = message.starts_with(b"VMCB Control Area:");
+        let save = message.starts_with(b"VMCB State Save Area:");
+        if control || save {
+            // The header, which comes before the first of these lines, has no values.
+            let ended =
+                |dump: &Dump| if control { dump.control_area || dump.labels > 0 } else { dump.save_area };
+            let at = match place {
+                Some(at) if open.is_some_and(|dump| !ended(dump)) => at,
+                _ => self.begin(line, caller, out),
+            };
+            let Some(dump) = self.open.get_mut(at) else {
+                return Taken::No;
+            };
+            dump.settle();
+            dump.control_area |= control;
+            dump.save_area |= save;
+            dump.touch(line);
+            return if dump.labels == 0 { Taken::Began } else { Taken::Yes };
         }
         if let Some((row, length)) = self.index.find(message) {
             let strict = is_as_printed(row, message, length);
-            let (expected, splits) = match &self.open {
+            let (expected, ends) = match open {
                 None => (false, true),
                 Some(dump) => {
-                    let next = line.number == dump.last_line + 1;
+                    let next = line.number == dump.rest_line;
                     (line.prefixed || !dump.prefixed || next, dump.ends_before(row))
                 }
             };
-            if !(strict || line.prefixed || expected) {
+            if !(strict || line.prefixed || expected && may_show(row, message, length)) {
                 return self.pass(out);
             }
-            let taken = if splits {
-                self.begin(line, out);
-                Taken::Began
-            } else {
-                Taken::Yes
+            let (at, taken) = match place {
+                Some(at) if !ends => (at, Taken::Yes),
+                _ => (self.begin(line, caller, out), Taken::Began),
             };
-            if let Some(dump) = &mut self.open {
+            if let Some(dump) = self.open.get_mut(at) {
                 dump.touch(line);
                 dump.scan(&self.index, line);
             }
             return taken;
         }
-        if let Some(dump) = &mut self.open {
+        if let Some(dump) = place.and_then(|at| self.open.get_mut(at)) {
             if message.is_empty() {
+                // A blank line between a label and its value is no other matter, nor is a prefix that a mail program
+                // put on a line of its own.
+                if line.number == dump.rest_line || line.prefixed {
+                    dump.rest_line = line.last + 1;
+                }
                 return Taken::No;
             }
-            let continues =
-                !line.prefixed && line.number <= dump.last_line + 2 && dump.continues_with(message)
-                    || is_unknown_field(message, line.prefixed, dump.prefixed);
-            if continues {
+            let goes_on = line.is_rest() && line.number == dump.rest_line && !is_row(message);
+            if goes_on && dump.open_end && (first_number(message) || begins_with_cut(message)) {
+                dump.forget_last();
+            }
+            if goes_on && dump.continues_with(message)
+                || is_unknown_field(message, line.prefixed, dump.prefixed)
+            {
                 dump.touch(line);
                 dump.scan(&self.index, line);
                 return Taken::Yes;
@@ -164,8 +273,16 @@ impl Format for KvmDump {
     }
 
     fn finish(&mut self, out: &mut Out) {
-        if let Some(found) = self.open.take().and_then(Dump::into_found) {
-            out.push_back(found);
+        out.extend(self.open.drain(..).filter_map(Dump::into_found));
+    }
+
+    fn cut(&mut self) {
+        for dump in &mut self.open {
+            // The mark may have stood behind the last number, before a mail program broke the line.
+            if dump.open_end {
+                dump.forget_last();
+            }
+            dump.cut();
         }
     }
 }
@@ -173,24 +290,11 @@ impl Format for KvmDump {
 impl KvmDump {
     /// The line is of another matter.
     fn pass(&mut self, out: &mut Out) -> Taken {
-        if let Some(dump) = &mut self.open {
+        for dump in &mut self.open {
             dump.idle += 1;
-            if dump.idle > MAX_IDLE {
-                self.finish(out);
-            }
         }
+        out.extend(self.open.extract_if(.., |dump| dump.idle > MAX_IDLE).filter_map(Dump::into_found));
         Taken::No
-    }
-
-    fn touch(&mut self, line: &Text<'_>) -> Taken {
-        match &mut self.open {
-            Some(dump) => {
-                dump.settle();
-                dump.touch(line);
-                if dump.labels == 0 { Taken::Began } else { Taken::Yes }
-            }
-            None => Taken::No,
-        }
     }
 }
 
@@ -201,9 +305,10 @@ impl Dump {
             let end = line.text.len();
             self.notes.remark(RemarkKind::LineTooLong, Place::Text { line: line.number, columns: end..end });
         }
-        self.last_line = line.number;
+        self.rest_line = line.last + 1;
         self.prefixed |= line.prefixed;
         self.idle = 0;
+        self.open_end = false;
     }
 
     /// Whether a label shows that another dump begins here.
@@ -214,15 +319,27 @@ impl Dump {
             || self.first == Some(row) && self.labels > 3 && !matches!(text, "rax" | "rsp" | "rbp")
     }
 
+    /// Something was cut out here: what follows is of another label.
+    fn cut(&mut self) {
+        self.settle();
+        self.segment = None;
+        self.before = None;
+        self.open_end = false;
+    }
+
+    /// A number on the next line shows that the last one was broken in two.
+    fn forget_last(&mut self) {
+        if let Some(Value { slot, place, .. }) = self.values.pop() {
+            self.notes.remark(RemarkKind::MaybeCut { name: slot.name }, place);
+        }
+        self.open_end = false;
+    }
+
     /// Whether a line without a label goes on where the last one ended.
     fn continues_with(&self, message: &[u8]) -> bool {
-        let word = message.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
         match &self.pending {
             Pending::Nothing => self.segment.is_some() && part_of(message).is_some(),
-            _ => {
-                let digits = word.strip_prefix(b"-").unwrap_or(word);
-                !digits.is_empty() && number::hex_digits(digits).iter().all(u8::is_ascii_hexdigit)
-            }
+            _ => first_number(message),
         }
     }
 
@@ -236,9 +353,17 @@ impl Dump {
                 // A lone `=` is the soft line break of a quoted-printable mail.
                 return;
             }
+            let length = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
+            let word = rest.get(..length).unwrap_or_default();
+            let end = at + length;
             let place = |columns: Range<usize>| Place::Text { line: line.number, columns };
+            if has_cut(word) {
+                // What follows may be the rest of any label.
+                self.cut();
+                return;
+            }
             if let Some((row, length)) = index.find(rest) {
-                self.label(row, place(at..at + length));
+                self.label(row, index.first(row), place(at..at + length));
                 at += length;
                 continue;
             }
@@ -255,13 +380,15 @@ impl Dump {
                 at += 2;
                 continue;
             }
-            let length = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
-            let word = rest.get(..length).unwrap_or_default();
-            let end = at + length;
-            let maybe_cut = end == text.len() && (!line.terminated || line.truncated);
+            let maybe_cut = line.maybe_cut(end);
             match std::mem::take(&mut self.pending) {
                 Pending::Nothing => {
                     let Some(name) = unknown_label(rest) else {
+                        self.segment = None;
+                        // A label may have ended in these dots.
+                        if word.ends_with(b"...") {
+                            self.before = None;
+                        }
                         return;
                     };
                     self.segment = None;
@@ -276,6 +403,8 @@ impl Dump {
                 Pending::Skip => {}
                 Pending::One { row, slot, label } => {
                     self.take(row, slot, word, place(at..end), maybe_cut, &label);
+                    let blank = text.get(end..).is_none_or(|rest| rest.trim_ascii().is_empty());
+                    self.open_end = blank && slot.form != Form::Hex && word.len() != 16;
                 }
                 Pending::Intercepts { row, label, mut words } => {
                     if !self.take_intercepts(row, word, place(at..end), &label, &mut words) {
@@ -293,12 +422,15 @@ impl Dump {
     }
 
     /// A label that the kernel is known to print.
-    fn label(&mut self, row: usize, label: Place) {
+    fn label(&mut self, row: usize, first: usize, label: Place) {
         self.settle();
         self.labels += 1;
         self.first.get_or_insert(row);
         self.last = Some(row);
         self.segment = None;
+        self.copy = self.is_copy(row);
+        self.place_in_order = Some(first);
+        self.before = Some(row);
         match LABELS.get(row).map(|label| label.shows) {
             Some(Shows::One(slot)) => self.pending = Pending::One { row, slot, label },
             Some(Shows::Intercepts) => {
@@ -306,6 +438,16 @@ impl Dump {
             }
             Some(Shows::Segment(_)) => self.segment = Some(row),
             None => {}
+        }
+    }
+
+    /// Whether a label is of KVM's list of general registers, which comes last and repeats rax and rsp.
+    fn is_copy(&self, row: usize) -> bool {
+        let before = self.before.and_then(label_text);
+        match label_text(row) {
+            Some("rax") => before != Some("rsp") || self.order.rows > row + 1,
+            Some("rsp") => before.is_none_or(|before| before == "rbp") || self.order.rows > row + 1,
+            _ => false,
         }
     }
 
@@ -391,15 +533,13 @@ impl Dump {
         if self.values.len() >= MAX_VALUES {
             return;
         }
-        self.values.push(Value { row, slot, value, mask, place, copy: false });
-        // The pairs of KVM's list of general registers are rax with rbx and rbp with rsp.
-        if let [.., before, last] = self.values.as_mut_slice() {
-            match (before.slot.name, last.slot.name) {
-                ("rax", "rbx") => before.copy = true,
-                ("rbp", "rsp") => last.copy = true,
-                _ => {}
-            }
+        // Some labels have several values.
+        if let Some(place) = self.place_in_order.take()
+            && !self.copy
+        {
+            self.order.take(place);
         }
+        self.values.push(Value { row, slot, value, mask, place, copy: self.copy });
     }
 
     fn saw(&self, text: &str) -> bool {
@@ -427,7 +567,7 @@ impl Dump {
         });
         // Kernels that name the kind of guest print the VMSA or nothing; those before them print the
         // save area of the VMCB, which such a guest does not use.
-        let newer = self.vm_type.is_some_and(VmType::has_vmsa) || self.saw("sev_features");
+        let newer = self.vm_type.map_or_else(|| self.saw("sev_features"), VmType::has_vmsa);
         let shows_vmsa = newer && save_shown;
         let drop_save = !newer && sev_es;
         if let Some(name) = self.first.filter(|&row| row > 0).and_then(label_text) {
@@ -456,11 +596,29 @@ impl Dump {
         Some(found)
     }
 
+    /// Rows below this one are this dump's own for certain; what the others show must come twice.
+    fn own_rows(&self) -> usize {
+        let order = &self.order;
+        let Others { count, rows } = self.others;
+        let own = match count {
+            0 if order.mixed => 0,
+            0 => usize::MAX,
+            _ => rows,
+        };
+        // A dump in the kernel's order up to its end, in which the row is not missing that the one before it
+        // ended with: that one was cut, and nothing of it came later.
+        let follows = rows > 0 && order.seen.get(rows - 1) == Some(&true) && self.saw("excp_to");
+        if count > 0 && follows && !order.goes_back { usize::MAX } else { own }
+    }
+
     /// The values, each field once, without those that contradict each other.
     fn merge(&mut self, shows_vmsa: bool, drop_save: bool) -> Vec<Seen> {
-        let mut fields: Vec<(Seen, bool)> = Vec::new();
+        let own = self.own_rows();
+        // Of two dumps that were mixed, a value that both show is the value of either.
+        let twice = self.others.count < 2;
+        let mut fields: Vec<Merged> = Vec::new();
         let mut known: BTreeMap<(Page, u16), usize> = BTreeMap::new();
-        for Value { slot, value, mask, place, copy, .. } in std::mem::take(&mut self.values) {
+        for Value { row, slot, value, mask, place, copy } in std::mem::take(&mut self.values) {
             let (page, offset) = match slot.page {
                 // Without a VMSA this is KVM's own copy of a register: no part of the VMCB.
                 Page::Vmsa if !shows_vmsa => continue,
@@ -473,11 +631,12 @@ impl Dump {
                 None if copy && !shows_vmsa => {}
                 None => {
                     known.insert((page, offset), fields.len());
-                    fields.push((Seen { name, page, offset, size: slot.size, value, mask, place }, true));
+                    let seen = Seen { name, page, offset, size: slot.size, value, mask, place };
+                    fields.push(Merged { seen, good: true, sure: row < own });
                 }
-                Some((first, good)) => {
-                    let same = (first.value ^ value) & first.mask & mask == 0;
-                    let first = first.value;
+                Some(Merged { seen, good, sure }) => {
+                    let same = (seen.value ^ value) & seen.mask & mask == 0;
+                    let first = seen.value;
                     if copy && !shows_vmsa {
                         if !same {
                             let kind = RemarkKind::CopyDiffers { name, saved: first, copy: value };
@@ -487,13 +646,35 @@ impl Dump {
                         *good = false;
                         self.notes.remark(RemarkKind::Contradiction { name, first, second: value }, place);
                     } else if !copy {
+                        *sure |= twice;
                         self.notes.remark(RemarkKind::Duplicate { name }, place);
                     }
                 }
             }
         }
-        fields.into_iter().filter_map(|(seen, good)| good.then_some(seen)).collect()
+        let doubtful = fields.iter().filter(|field| field.good && !field.sure);
+        if let Some(Merged { seen, .. }) = doubtful.clone().next() {
+            let (count, place) = (doubtful.count() as u64, seen.place.clone());
+            self.notes.remark(RemarkKind::DumpsMixed { count }, place);
+        }
+        fields.into_iter().filter(|field| field.good && field.sure).map(|field| field.seen).collect()
     }
+}
+
+/// A field as one dump or several show it.
+struct Merged {
+    seen: Seen,
+    /// It is shown with one value.
+    good: bool,
+    /// The value is of this dump.
+    sure: bool,
+}
+
+/// Whether a message begins with a number.
+fn first_number(message: &[u8]) -> bool {
+    let word = message.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
+    let digits = word.strip_prefix(b"-").unwrap_or(word);
+    !digits.is_empty() && number::hex_digits(digits).iter().all(u8::is_ascii_hexdigit)
 }
 
 fn in_save_area(slot: &Slot) -> bool {
@@ -534,6 +715,15 @@ fn is_as_printed(row: usize, message: &[u8], label: usize) -> bool {
             word == b"s:" && at <= 6 && digits == 4
         }
         None => false,
+    }
+}
+
+/// Whether what follows a label may be its value, or nothing follows: people write `cs: 5` too.
+fn may_show(row: usize, message: &[u8], label: usize) -> bool {
+    let rest = message.get(skip_spaces(message, label)..).unwrap_or_default();
+    match LABELS.get(row).map(|label| label.shows) {
+        Some(Shows::Segment(_)) => rest.is_empty() || part_of(rest).is_some(),
+        _ => rest.first().is_none_or(|byte| byte.is_ascii_hexdigit() || *byte == b'-') || has_cut(rest),
     }
 }
 
@@ -598,7 +788,10 @@ impl Header {
         if word != b"VMCB" {
             return None;
         }
-        let pointer = words.next()?;
+        let Some(pointer) = words.next() else {
+            // A mail program put the rest on another line.
+            return (prefixed && header.vm_type.is_some()).then_some(header);
+        };
         let last = words.next().unwrap_or_default();
         let pointer = pointer.strip_suffix(b",").or_else(|| prefixed.then_some(pointer))?;
         let hashed = pointer.starts_with(b"(") && pointer.ends_with(b")");

@@ -196,15 +196,30 @@ const WITHOUT_COLON: &str = "sev_features";
 /// No label is longer.
 const MAX_LABEL: usize = 24;
 
-/// The labels sorted by text, for look-ups.
-pub(crate) struct Index(Vec<(&'static [u8], usize)>);
+/// The labels sorted by text, for look-ups, and of each row the first that shows the same field.
+pub(crate) struct Index {
+    sorted: Vec<(&'static [u8], usize)>,
+    firsts: Vec<usize>,
+}
 
 impl Index {
     pub(crate) fn new() -> Self {
         let mut sorted: Vec<_> =
             LABELS.iter().enumerate().map(|(row, label)| (label.text.as_bytes(), row)).collect();
         sorted.sort_unstable();
-        Self(sorted)
+        let firsts = LABELS.iter().enumerate().map(|(row, label)| {
+            let same = |other: &Label| {
+                matches!((other.shows, label.shows),
+                (Shows::One(one), Shows::One(two)) if (one.page, one.offset) == (two.page, two.offset))
+            };
+            LABELS.iter().position(same).unwrap_or(row)
+        });
+        Self { sorted, firsts: firsts.collect() }
+    }
+
+    /// The first row that shows what this one shows: kernels renamed some fields.
+    pub(crate) fn first(&self, row: usize) -> usize {
+        self.firsts.get(row).copied().unwrap_or(row)
     }
 
     /// The label that `text` begins with: its row in [`LABELS`] and its length with the colon.
@@ -216,13 +231,13 @@ impl Index {
         let head = text.get(..text.len().min(MAX_LABEL))?;
         let (name, length) = match memchr::memchr(b':', head) {
             Some(end) => (head.get(..end)?, end + 1),
-            None if head.strip_prefix(WITHOUT_COLON.as_bytes())?.first() == Some(&b' ') => {
+            None if matches!(head.strip_prefix(WITHOUT_COLON.as_bytes())?, [] | [b' ', ..]) => {
                 (WITHOUT_COLON.as_bytes(), WITHOUT_COLON.len())
             }
             None => return None,
         };
-        let found = self.0.binary_search_by_key(&name, |&(text, _)| text).ok()?;
-        Some((self.0.get(found)?.1, length))
+        let found = self.sorted.binary_search_by_key(&name, |&(text, _)| text).ok()?;
+        Some((self.sorted.get(found)?.1, length))
     }
 }
 
@@ -260,7 +275,7 @@ mod tests {
             }
         }
         assert_eq!(index.find(b"sev_features    0000000000000081").map(|found| found.1), Some(12));
-        assert_eq!(index.find(b"sev_features"), None);
+        assert_eq!(index.find(b"sev_features_new 1"), None);
         assert_eq!(index.find(b"usb 1-1: new device"), None);
     }
 }

@@ -8,7 +8,7 @@
 use crate::found::{Found, Notes, Place, Refusal, Refuser, RemarkKind, Seen};
 use crate::kind::Kind;
 use crate::kvm_labels::Form as Printed;
-use crate::lines::{Text, skip_spaces};
+use crate::lines::{Text, begins_with_cut, find_cut, skip_spaces};
 use crate::number;
 use crate::refusal;
 use crate::trace_line::{Arg, Event, Form, Line, Reason, Scanner, Slot, reason, switch, word_end};
@@ -44,6 +44,8 @@ struct Entry {
     wraps: u64,
     /// Offsets of fields shown with different values.
     forgotten: Vec<u16>,
+    /// The last value, if nothing shows how many digits it should have: offset, bytes, name, place.
+    open_end: Option<(u16, u16, &'static str, Place)>,
 }
 
 /// The field that a value is: offset and bytes.
@@ -97,6 +99,9 @@ impl Format for KvmTrace {
         let trace = self.event.find_iter(text).find_map(|at| Line::parse_at(text, at));
         let Some(trace) = trace else {
             if let Some(entry) = &mut self.open {
+                if begins_with_cut(line.message()) {
+                    entry.cut();
+                }
                 if entry.goes_on(line) {
                     entry.wraps += 1;
                     entry.scan(line, line.start);
@@ -119,7 +124,11 @@ impl Format for KvmTrace {
                 return Taken::Began;
             }
             Event::Intercepts => {
-                if let Some(entry) = self.open.as_mut().filter(|entry| entry.cpu == cpu) {
+                if let Some(entry) = self
+                    .open
+                    .as_mut()
+                    .filter(|entry| entry.cpu == cpu && entry.found.kind == Kind::KvmTraceEnter)
+                {
                     entry.settle();
                     entry.scanner.change(event);
                     entry.unfinished = true;
@@ -178,6 +187,12 @@ impl Format for KvmTrace {
         out.push_back(entry.found);
     }
 
+    fn cut(&mut self) {
+        if let Some(entry) = &mut self.open {
+            entry.cut();
+        }
+    }
+
     fn vmx(&self) -> Option<(u64, &'static str)> {
         self.vmx
     }
@@ -194,6 +209,7 @@ impl KvmTrace {
             last_line: line.number,
             wraps: 0,
             forgotten: Vec::new(),
+            open_end: None,
         };
         entry.scan(line, trace.start());
         self.open = Some(entry);
@@ -254,7 +270,14 @@ impl KvmTrace {
 /// What tells the CPU of an event: the columns before the time stamp.
 fn cpu_of(before: &[u8]) -> Vec<u8> {
     match memchr::memchr(b']', before) {
-        Some(end) => before.get(..end).unwrap_or_default().trim_ascii_start().to_vec(),
+        Some(end) => {
+            let before = before.get(..end).unwrap_or_default();
+            // Quote marks of a mail stand before the first of the lines that a console overwrote.
+            let marks = before.iter().take_while(|byte| matches!(byte, b'>' | b'|' | b' ' | b'\t')).count();
+            let words = before.get(marks..).unwrap_or_default().split(u8::is_ascii_whitespace);
+            // Spaces may have become fewer, or tabs.
+            words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(&b' ')
+        }
         None => Vec::new(),
     }
 }
@@ -269,7 +292,8 @@ fn first_line(notes: &Notes) -> u64 {
 impl Entry {
     /// Whether a line without an event goes on with this one's arguments.
     fn goes_on(&mut self, line: &Text<'_>) -> bool {
-        if !self.unfinished || self.wraps >= MAX_WRAPS || line.number != self.last_line + 1 {
+        if !self.unfinished || self.wraps >= MAX_WRAPS || line.number != self.last_line + 1 || !line.is_rest()
+        {
             return false;
         }
         self.scanner.goes_on(line.message())
@@ -281,6 +305,21 @@ impl Entry {
         self.unfinished = false;
     }
 
+    /// Something was cut out behind the last line, perhaps digits of its last number.
+    fn cut(&mut self) {
+        self.settle();
+        if let Some((offset, size, name, place)) = self.open_end.take() {
+            self.forget(offset, size);
+            self.notes.remark(RemarkKind::MaybeCut { name }, place);
+        }
+    }
+
+    fn forget(&mut self, offset: u16, size: u16) {
+        self.found.fields.retain(|field| field.offset != offset);
+        self.found.vmcb.forget(offset, size);
+        self.forgotten.push(offset);
+    }
+
     /// Whether the exit code says that VMRUN refused.
     fn refused(&self) -> bool {
         let code = self.found.vmcb.read(f::exitcode.offset, 4);
@@ -290,7 +329,11 @@ impl Entry {
     fn scan(&mut self, line: &Text<'_>, start: usize) {
         self.notes.keep(line.number, line.text);
         self.last_line = line.number;
+        self.open_end = None;
         let text = line.text.as_bytes();
+        // What stands behind a cut may be the rest of any argument.
+        let cut = find_cut(text.get(start..).unwrap_or_default());
+        let text = text.get(..cut.map_or(text.len(), |cut| start + cut)).unwrap_or_default();
         let mut at = start;
         while let Some(arg) = self.scanner.next(text, &mut at) {
             if arg.form == Form::Reason {
@@ -301,13 +344,16 @@ impl Entry {
             self.take(arg, text.get(at..end).unwrap_or_default(), at, line);
             at = end;
         }
+        if cut.is_some() {
+            self.cut();
+        }
     }
 
     fn reason(&mut self, text: &[u8], at: usize, line: &Text<'_>) -> usize {
         let (reason, end) = reason(text, at);
         let place = Place::Text { line: line.number, columns: at..end };
         match reason {
-            _ if is_cut(end, line) => self.notes.remark(RemarkKind::MaybeCut { name: "reason" }, place),
+            _ if line.maybe_cut(end) => self.notes.remark(RemarkKind::MaybeCut { name: "reason" }, place),
             Reason::Code(code) => {
                 self.learn("reason", (f::exitcode.offset, 4), code.into(), CODE, place);
             }
@@ -347,7 +393,7 @@ impl Entry {
             }
             return;
         };
-        let cut = is_cut(end, line);
+        let cut = line.maybe_cut(end);
         if arg.form == Form::Words && word.len() > 8 {
             // One word of 16 digits on old kernels.
             match number::hex(word, name, 16) {
@@ -377,6 +423,7 @@ impl Entry {
             // What newer kernels print without an error code is no field of the VMCB.
             Ok((code, _)) if name == "error_code" && !self.has_error_code(code) => {}
             Ok((value, mask)) => {
+                self.open_end = (!padded).then(|| (offset, size, name, place.clone()));
                 self.learn(name, (offset, size), value, mask, place);
                 self.scanner.pending = arg.then;
             }
@@ -393,25 +440,18 @@ impl Entry {
 
     fn learn(&mut self, name: &'static str, (offset, size): (u16, u16), value: u64, mask: u64, place: Place) {
         let seen = Seen { name, page: Page::Vmcb, offset, size, value, mask, place };
-        let before = self.found.fields.iter().position(|field| field.offset == offset);
-        match before.and_then(|index| self.found.fields.get(index).map(|field| (index, field.value))) {
+        let before = self.found.fields.iter().find(|field| field.offset == offset);
+        match before.map(|field| field.value) {
             None if self.forgotten.contains(&offset) => {}
             None => self.found.learn(seen),
-            Some((_, first)) if first == value => {
+            Some(first) if first == value => {
                 self.notes.remark(RemarkKind::Duplicate { name }, seen.place);
             }
-            Some((index, first)) => {
-                self.found.fields.remove(index);
-                self.found.vmcb.forget(offset, size);
-                self.forgotten.push(offset);
+            Some(first) => {
+                self.forget(offset, size);
                 let kind = RemarkKind::Contradiction { name, first, second: value };
                 self.notes.remark(kind, seen.place);
             }
         }
     }
-}
-
-/// Whether a word that ends here may have been cut off with its line.
-fn is_cut(end: usize, line: &Text<'_>) -> bool {
-    end == line.text.len() && (!line.terminated || line.truncated)
 }

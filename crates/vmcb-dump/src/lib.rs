@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod decode;
 mod error;
 mod exit_reason;
 mod foreign;
@@ -15,6 +16,7 @@ mod kvm_trace;
 mod lines;
 mod number;
 mod page;
+mod prefix;
 mod qemu_log;
 mod qemu_registers;
 mod reader;
@@ -71,6 +73,9 @@ trait Format {
 
     /// No further line belongs to what is open.
     fn finish(&mut self, out: &mut Out);
+
+    /// Someone cut lines out here: no label that waits for its value gets one any more.
+    fn cut(&mut self) {}
 
     /// The first line that shows VMX in this format, and what it is.
     fn vmx(&self) -> Option<(u64, &'static str)> {

@@ -1,27 +1,44 @@
-//! Lines of an input of any size, in bounded memory, and where in a line the message begins.
+//! Lines of an input of any size, in bounded memory, as they were before mails and consoles changed them.
+//!
+//! A physical line becomes one logical line, or several where carriage returns or `<br>` divide it; soft line
+//! breaks of quoted-printable join several. Each logical line is handed on decoded, under the number of the
+//! physical line with which it begins. Text that nothing happened to is handed on as it is.
 
-use memchr::{memchr, memmem};
+use crate::decode::{self, Transfer};
+use crate::prefix::{self, Prefix};
+use memchr::{memchr, memrchr};
 use std::io::{self, BufRead};
+use std::ops::Range;
 
 /// Bytes of a line that are read; the rest of it is skipped.
 pub(crate) const MAX_LINE: usize = 64 * 1024;
 
 /// Reads lines into one buffer that is used again and again.
 pub(crate) struct Lines {
+    /// The physical line, with those that soft line breaks join to it.
     buffer: Vec<u8>,
+    /// The same decoded, if it had to be: logical lines with `\n` between them.
+    decoded: Option<String>,
+    /// The logical line, in whichever of the two it is.
+    line: Range<usize>,
+    /// Where it begins.
+    number: u64,
     /// Lines read so far, which is the number of the last one.
-    pub(crate) number: u64,
+    pub(crate) count: u64,
     /// Bytes read so far.
     pub(crate) bytes: u64,
+    transfer: Transfer,
     terminated: bool,
     truncated: bool,
 }
 
 /// One line of the input.
 pub(crate) struct Text<'a> {
-    /// Counted from 1.
+    /// Counted from 1. Carriage returns and `<br>` within a line end a line that counts.
     pub(crate) number: u64,
-    /// Without its end.
+    /// The last physical line that is part of it: the next line has the number after this one.
+    pub(crate) last: u64,
+    /// Decoded, without its end.
     pub(crate) text: &'a str,
     /// An end of line came after it. Without one, the input may have been cut within the line.
     pub(crate) terminated: bool,
@@ -41,20 +58,174 @@ impl<'a> Text<'a> {
 
     /// Whether Xen's name stands before the message.
     pub(crate) fn has_xen_prefix(&self) -> bool {
-        self.text.get(..self.start).is_some_and(|prefix| prefix.contains(XEN))
+        self.text.get(..self.start).is_some_and(|prefix| prefix.contains(prefix::XEN))
     }
+
+    /// Whether it can be the rest of a line that a mail program broke: nothing but quote marks before it.
+    pub(crate) fn is_rest(&self) -> bool {
+        let before = self.text.as_bytes().get(..self.start).unwrap_or_default();
+        before.iter().all(|byte| matches!(byte, b'>' | b'|' | b' ' | b'\t'))
+    }
+
+    /// Whether more digits may have stood behind the word that ends at `end`: the input ends there, or someone
+    /// cut something out.
+    pub(crate) fn maybe_cut(&self, end: usize) -> bool {
+        let rest = self.text.as_bytes().get(end..).unwrap_or_default().trim_ascii();
+        // The end may have cut a mark.
+        let ends = (!self.terminated || self.truncated) && CUTS.iter().any(|mark| mark.starts_with(rest));
+        ends || begins_with_cut(rest)
+    }
+}
+
+/// What people put where they cut something out.
+const CUTS: [&[u8]; 11] = [
+    b"...",
+    b"[...",
+    b"(...",
+    b"<...",
+    b"[snip",
+    b"<snip",
+    b"(snip",
+    "…".as_bytes(),
+    "[…".as_bytes(),
+    // In quoted-printable that nothing declares.
+    b"=E2=80=A6",
+    b"[=E2=80=A6",
+];
+
+/// Whether a text begins with a mark of a cut.
+pub(crate) fn begins_with_cut(text: &[u8]) -> bool {
+    let ends = |mark: &[u8]| {
+        let rest = text.strip_prefix(mark)?;
+        // More dots than three are characters of a hex dump.
+        Some(!(mark.ends_with(b".") && rest.starts_with(b".")))
+    };
+    CUTS.iter().any(|mark| ends(mark) == Some(true))
+}
+
+/// Whether a mark of a cut stands in a text.
+pub(crate) fn has_cut(text: &[u8]) -> bool {
+    find_cut(text).is_some()
+}
+
+/// Where the first mark of a cut stands in a text.
+pub(crate) fn find_cut(text: &[u8]) -> Option<usize> {
+    let mut before = 0;
+    text.iter().enumerate().position(|(at, &byte)| {
+        let before = std::mem::replace(&mut before, byte);
+        // Dots behind a word are how sentences end.
+        let ends = text.get(at..).is_some_and(|rest| rest.iter().all(|&byte| byte == b'.'))
+            && before.is_ascii_alphabetic()
+            && !before.is_ascii_hexdigit();
+        let begins =
+            matches!(byte, b'[' | b'(' | b'<' | b'=' | 0xE2) || byte == b'.' && before != b'.' && !ends;
+        begins && begins_with_cut(text.get(at..).unwrap_or_default())
+    })
+}
+
+/// Words of which one is in a line that says that lines were cut out.
+const CUT_WORDS: [&str; 7] = ["snip", "snipped", "cut", "truncated", "omitted", "skipped", "trimmed"];
+/// Words that may stand beside one of those.
+const OTHER_WORDS: [&str; 7] = ["lines", "line", "here", "more", "rest", "the", "messages"];
+
+/// A message without what someone wrote behind it.
+pub(crate) fn without_remark(message: &[u8]) -> &[u8] {
+    let end = message.windows(2).enumerate().position(|(at, pair)| {
+        matches!(pair, [b' ', b'#' | b'<' | b'('])
+            && !begins_with_cut(message.get(at + 1..).unwrap_or_default())
+    });
+    message.get(..end.unwrap_or(message.len())).unwrap_or_default()
+}
+
+/// Whether a whole line says that lines were cut out.
+pub(crate) fn is_cut(text: &str) -> bool {
+    let text = text.get(..without_remark(text.as_bytes()).len()).unwrap_or_default();
+    if text.len() > 64 {
+        return false;
+    }
+    let mut words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).peekable();
+    if words.peek().is_none() {
+        // Other dots are characters of a hex dump.
+        return matches!(
+            text.trim_matches(|c: char| c.is_whitespace() || "[](){}<>|-".contains(c)),
+            "..." | "…"
+        );
+    }
+    let dots = || text.contains("...") || text.contains('…');
+    // Rows of hex dumps have numbers and dots, but no words.
+    let (mut says, mut speaks) = (false, false);
+    let all = words.all(|word| {
+        let is = |known: &&str| known.eq_ignore_ascii_case(word);
+        let cut = CUT_WORDS.iter().any(is);
+        let other = OTHER_WORDS.iter().any(is);
+        says |= cut;
+        speaks |= cut || other;
+        cut || other || word.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    all && (says || speaks && dots())
 }
 
 impl Lines {
     pub(crate) fn new() -> Self {
-        Self { buffer: Vec::new(), number: 0, bytes: 0, terminated: true, truncated: false }
+        Self {
+            buffer: Vec::new(),
+            decoded: None,
+            line: 0..0,
+            number: 0,
+            count: 0,
+            bytes: 0,
+            transfer: Transfer::default(),
+            terminated: true,
+            truncated: false,
+        }
     }
 
     /// Reads one line; `false` at the end of the input.
     pub(crate) fn next(&mut self, input: &mut impl BufRead) -> io::Result<bool> {
+        if self.next_decoded() {
+            return Ok(true);
+        }
         self.buffer.clear();
-        self.terminated = false;
+        self.decoded = None;
         self.truncated = false;
+        self.number = self.count + 1;
+        if !self.read(input)? {
+            return Ok(false);
+        }
+        self.transfer.look(&self.buffer);
+        let mut from = 0;
+        while self.transfer.goes_on(self.buffer.get(from..).unwrap_or_default(), from > 0) {
+            let end = memrchr(b'=', &self.buffer).unwrap_or(self.buffer.len());
+            self.buffer.truncate(end);
+            from = end;
+            // Where the input ends after a soft line break, it ends within the line.
+            self.terminated = false;
+            if !self.read(input)? {
+                break;
+            }
+            if self.buffer.first() == Some(&b'>') {
+                // Quoted as it was, so that the rest is quoted too.
+                let rest = self.buffer.get(from..).unwrap_or_default();
+                let marks = rest.iter().take_while(|byte| matches!(byte, b'>' | b' ')).count();
+                let marks = rest.get(..marks).unwrap_or_default();
+                let length = memrchr(b'>', marks).map_or(0, |end| end + 1);
+                self.buffer.drain(from..from + length);
+            }
+        }
+        self.line = 0..self.buffer.len();
+        if decode::needed(&self.buffer, self.transfer) {
+            self.decoded = Some(decode::text(&mut self.buffer, self.transfer));
+            // No line begins before the first, so this is it.
+            self.line = 0..0;
+            self.first_decoded();
+        }
+        Ok(true)
+    }
+
+    /// Adds a physical line to the buffer; `false` at the end of the input.
+    fn read(&mut self, input: &mut impl BufRead) -> io::Result<bool> {
+        self.terminated = false;
+        let start = self.buffer.len();
         let mut any = false;
         loop {
             let chunk = match input.fill_buf() {
@@ -73,7 +244,7 @@ impl Lines {
                 }
                 None => (chunk, chunk.len()),
             };
-            let room = MAX_LINE - self.buffer.len();
+            let room = MAX_LINE.saturating_sub(self.buffer.len());
             self.truncated |= line.len() > room;
             self.buffer.extend_from_slice(line.get(..room.min(line.len())).unwrap_or_default());
             input.consume(used);
@@ -83,102 +254,57 @@ impl Lines {
             }
         }
         if any {
-            self.number += 1;
-            while self.buffer.last() == Some(&b'\r') {
+            self.count += 1;
+            let line = self.buffer.get(start..).unwrap_or_default();
+            let ends = line.iter().take_while(|&&byte| byte == b'\r').count();
+            self.buffer.drain(start..start + ends);
+            while self.buffer.len() > start && self.buffer.last() == Some(&b'\r') {
                 self.buffer.pop();
+                // Where the input ends after it, the line has ended all the same.
+                self.terminated = true;
             }
         }
         Ok(any)
     }
 
-    /// The bytes of the line last read.
-    pub(crate) fn raw(&self) -> &[u8] {
-        &self.buffer
+    fn first_decoded(&mut self) {
+        let text = self.decoded.as_deref().unwrap_or_default();
+        self.line = 0..memchr(b'\n', text.as_bytes()).unwrap_or(text.len());
     }
 
-    /// The line last read, its text being the lossy form of [`Self::raw`].
-    pub(crate) fn line<'a>(&self, text: &'a str, prefix: &Prefix) -> Text<'a> {
+    /// Goes on to the next logical line of those read.
+    fn next_decoded(&mut self) -> bool {
+        let Some(rest) = self.decoded.as_deref().and_then(|text| text.get(self.line.end + 1..)) else {
+            return false;
+        };
+        let start = self.line.end + 1;
+        let length = memchr(b'\n', rest.as_bytes()).unwrap_or(rest.len());
+        self.line = start..start + length;
+        self.count += 1;
+        self.number = self.count;
+        true
+    }
+
+    /// The line last read.
+    pub(crate) fn line(&self, prefix: &Prefix) -> Text<'_> {
+        let whole = match &self.decoded {
+            Some(text) => text,
+            // What is no ASCII was decoded.
+            None => std::str::from_utf8(&self.buffer).unwrap_or_default(),
+        };
+        let last = self.line.end == whole.len();
+        let text = whole.get(self.line.clone()).unwrap_or_default();
         let (start, prefixed) = prefix.skip(text.as_bytes());
-        let (number, terminated, truncated) = (self.number, self.terminated, self.truncated);
-        Text { number, text, terminated, truncated, start, prefixed }
-    }
-}
-
-/// Finds where a message begins in a line of a log.
-///
-/// A log reaches us through dmesg, journalctl, a serial console, a mail: each puts something before the
-/// message, so everything that may stand there is skipped rather than one grammar expected.
-pub(crate) struct Prefix {
-    kernel: memmem::Finder<'static>,
-    svm: memmem::Finder<'static>,
-    kvm_amd: memmem::Finder<'static>,
-    xen: memmem::Finder<'static>,
-}
-
-/// What Xen puts before each line of its log.
-const XEN: &str = "(XEN)";
-
-/// Prefixes of the module that prints the dump, old and new.
-const MODULES: [&[u8]; 2] = [b"kvm_amd:", b"SVM:"];
-/// Nothing that is put before a message is longer.
-const MAX_PREFIX: usize = 256;
-
-impl Prefix {
-    pub(crate) fn new() -> Self {
-        Self {
-            kernel: memmem::Finder::new("kernel: "),
-            svm: memmem::Finder::new(" SVM: "),
-            kvm_amd: memmem::Finder::new(" kvm_amd: "),
-            xen: memmem::Finder::new(XEN),
+        Text {
+            number: self.number,
+            last: self.count,
+            text,
+            terminated: self.terminated || !last,
+            truncated: self.truncated && last,
+            start,
+            prefixed,
         }
     }
-
-    /// Where the message begins, and whether the module's prefix stood before it.
-    fn skip(&self, line: &[u8]) -> (usize, bool) {
-        let mut at = 0;
-        for _ in 0..2 {
-            at = skip_marks(line, at);
-            if let Some(after) = skip_module(line, at) {
-                return (after, true);
-            }
-            let head = head(line, at);
-            // Without a colon there is no `kernel:` and no module's name either.
-            if memchr(b':', head).is_none() {
-                return (at, false);
-            }
-            match self.kernel.find(head) {
-                Some(found) => at += found + "kernel: ".len(),
-                None => break,
-            }
-        }
-        let head = head(line, at);
-        let module = self.svm.find(head).map(|found| found + " SVM: ".len());
-        let module = module.or_else(|| self.kvm_amd.find(head).map(|found| found + " kvm_amd: ".len()));
-        match module {
-            Some(after) => (skip_marks(line, at + after), true),
-            // A serial console or a journal puts its own words before it.
-            None => match self.xen.find(head) {
-                Some(found) => (skip_marks(line, at + found), false),
-                None => (at, false),
-            },
-        }
-    }
-}
-
-/// Whether a word says that something is left out here.
-pub(crate) fn is_cut_mark(text: &[u8]) -> bool {
-    ["...", "\u{2026}", "snip"].iter().any(|mark| memmem::find(text, mark.as_bytes()).is_some())
-}
-
-fn head(line: &[u8], at: usize) -> &[u8] {
-    let end = line.len().min(at.saturating_add(MAX_PREFIX));
-    line.get(at..end).unwrap_or_default()
-}
-
-fn skip_module(line: &[u8], at: usize) -> Option<usize> {
-    let rest = line.get(at..)?;
-    let module = MODULES.iter().find(|module| rest.starts_with(module))?;
-    Some(skip_marks(line, at + module.len()))
 }
 
 pub(crate) fn skip_spaces(line: &[u8], mut at: usize) -> usize {
@@ -186,36 +312,4 @@ pub(crate) fn skip_spaces(line: &[u8], mut at: usize) -> usize {
         at += 1;
     }
     at
-}
-
-/// Skips spaces, quote marks of mails, `[time]` and `[caller]`, `<level>`, colours, Xen's name and that of a
-/// domain.
-fn skip_marks(line: &[u8], mut at: usize) -> usize {
-    loop {
-        at = skip_spaces(line, at);
-        let rest = line.get(at..).unwrap_or_default();
-        at += match rest {
-            [b'>' | b'|', ..] => 1,
-            [0xEF, 0xBB, 0xBF, ..] => 3,
-            [0x1B, b'[', tail @ ..] => match tail.iter().take(16).position(|&byte| byte == b'm') {
-                Some(end) => end + 3,
-                None => return at,
-            },
-            [b'[', tail @ ..] => match memchr(b']', tail.get(..64.min(tail.len())).unwrap_or_default()) {
-                Some(end) => end + 2,
-                None => return at,
-            },
-            [b'<', tail @ ..] => match tail.iter().take(4).position(|&byte| byte == b'>') {
-                Some(end) if end > 0 && tail.iter().take(end).all(u8::is_ascii_digit) => end + 2,
-                _ => return at,
-            },
-            [b'(', b'X', b'E', b'N', b')', ..] => 5,
-            [b'(', b'd', b'0'..=b'9', tail @ ..] => match tail.iter().take(10).position(|&byte| byte == b')')
-            {
-                Some(end) => end + 4,
-                None => return at,
-            },
-            _ => return at,
-        };
-    }
 }

@@ -76,7 +76,9 @@ impl Format for QemuLog {
             self.close(out);
             let address = match number::hex(rest.trim_ascii_end(), "vmrun", 16) {
                 Ok(address) => Some(address),
-                Err(_) => number::hex(rest.trim_ascii_end(), "vmrun", 8).ok().filter(|_| line.terminated),
+                Err(_) => number::hex(rest.trim_ascii_end(), "vmrun", 8)
+                    .ok()
+                    .filter(|_| !line.maybe_cut(line.text.trim_ascii_end().len())),
             };
             self.several |= self.running.is_some();
             self.running = address;

@@ -288,7 +288,7 @@ impl QemuRegisters {
             let at = at + self.failure.needle().len();
             let code = text.get(at..).unwrap_or_default();
             let length = code.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
-            let cut = at + length == text.len() && (!line.terminated || line.truncated);
+            let cut = line.maybe_cut(at + length);
             let head = self.touch_head(line);
             match Failure::read(code.get(..length).unwrap_or_default()) {
                 Some(Failure::Svm(code)) if !cut => {

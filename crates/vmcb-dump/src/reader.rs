@@ -8,8 +8,9 @@ use crate::kind::Kind;
 use crate::kvm_dump::KvmDump;
 use crate::kvm_nested_state::{self, Header};
 use crate::kvm_trace::KvmTrace;
-use crate::lines::{Lines, Prefix};
+use crate::lines::{Lines, has_cut, is_cut};
 use crate::page;
+use crate::prefix::Prefix;
 use crate::qemu_log::QemuLog;
 use crate::qemu_registers::QemuRegisters;
 use crate::xen_checks::XenChecks;
@@ -267,8 +268,17 @@ impl<R: BufRead> TextReader<R> {
     }
 
     fn line(&mut self, out: &mut Out) {
-        let text = String::from_utf8_lossy(self.lines.raw());
-        let line = self.lines.line(&text, &self.prefix);
+        let line = self.lines.line(&self.prefix);
+        let whole = is_cut(line.text);
+        if whole || has_cut(line.text.as_bytes().get(..line.start).unwrap_or_default()) {
+            for format in &mut self.formats {
+                format.cut();
+            }
+            // What stands behind the mark may be the rest of anything, but for a whole message of the module.
+            if whole || !line.prefixed {
+                return;
+            }
+        }
         for index in 0..self.formats.len() {
             let Some(format) = self.formats.get_mut(index) else {
                 return;
@@ -305,7 +315,7 @@ impl<R: BufRead> TextReader<R> {
         if found {
             return State::Done;
         }
-        State::Failed(Error::NothingFound { lines: self.lines.number, bytes: self.lines.bytes })
+        State::Failed(Error::NothingFound { lines: self.lines.count, bytes: self.lines.bytes })
     }
 }
 

@@ -6,11 +6,11 @@
 
 use crate::found::{Found, Notes, Place, RemarkKind, Seen};
 use crate::kind::Kind;
-use crate::lines::{Text, is_cut_mark, skip_spaces};
+use crate::lines::{Text, begins_with_cut, has_cut, skip_spaces, without_remark};
 use crate::number;
 use crate::xen_labels::{
-    Form, Index, LAST, Label, NP_LINE, NP_WORDS, NP_WORDS_ALWAYS, PARTS, SHADOW, SYNCS, Shows, Slot, TAILS,
-    VMSAVE,
+    Form, Index, LAST, Label, Mark, NP_LINE, NP_WORDS, NP_WORDS_ALWAYS, PARTS, SHADOW, SYNCS, Shows, Slot,
+    TAILS, VMSAVE,
 };
 use crate::{Format, Out, Taken};
 use vmcb::layout::{PAGE_SIZE, Page, SAVE_AREA, vmcb_field as f};
@@ -22,8 +22,6 @@ const MAX_IDLE: u64 = 1000;
 const MAX_BEFORE: u64 = 8;
 /// Values after which no more are taken: real dumps have about 90.
 const MAX_VALUES: usize = 512;
-/// A line of no more bytes may be nothing but a mark that says that something is left out.
-const MAX_CUT_MARK: usize = 16;
 /// Words that say of a bit what it is, of which real dumps have about 10.
 const MAX_CHECKS: usize = 64;
 
@@ -41,6 +39,8 @@ pub(crate) struct XenDump {
     /// The last line that was looked at, and how it ended.
     line: u64,
     end: End,
+    /// Something was cut out behind it.
+    cut: bool,
 }
 
 /// What a line before the dump said of it.
@@ -143,7 +143,7 @@ enum Pending {
 
 impl XenDump {
     pub(crate) fn new() -> Self {
-        Self { index: Index::new(), open: None, before: None, line: 0, end: End::Whole }
+        Self { index: Index::new(), open: None, before: None, line: 0, end: End::Whole, cut: false }
     }
 
     fn begin(&mut self, line: &Text<'_>, asked: Asked, out: &mut Out) -> &mut Dump {
@@ -199,7 +199,7 @@ impl XenDump {
         let vmx = message.starts_with(b"*** ") || message.starts_with(b"CR0: actual=");
         if number.is_some() || domain.is_some() || vmx || message.starts_with(b"***********") {
             self.finish(out);
-            let vcpu = number.filter(|_| line.terminated && !line.truncated);
+            let vcpu = number.filter(|_| !line.maybe_cut(line.text.len()));
             self.before = Some(Before { line: line.number, vcpu, invalid: false });
             return Some(if number.is_some() { Taken::Yes } else { Taken::No });
         }
@@ -224,7 +224,11 @@ fn whole_decimal(text: &[u8]) -> Option<u32> {
 
 impl Format for XenDump {
     fn offer(&mut self, line: &Text<'_>, out: &mut Out) -> Taken {
-        let before = if line.number == self.line + 1 { self.end } else { End::Whole };
+        let before = match std::mem::take(&mut self.cut) {
+            true => End::Cut,
+            false if line.number == self.line + 1 => self.end,
+            false => End::Whole,
+        };
         self.line = line.number;
         self.end = end_of(line);
         let message = line.message();
@@ -239,12 +243,11 @@ impl Format for XenDump {
             dump.vmsa = true;
             return Taken::Yes;
         }
-        // A mark before the message, or a word broken by a mail, makes its first word the end of another one.
-        let prefix = line.text.as_bytes().get(..line.start).unwrap_or_default();
+        // A word broken by a mail makes the first word the end of another one.
         let broken = before == End::Word && !line.text.starts_with([' ', '\t']);
-        let cut = before == End::Cut || is_cut_mark(prefix);
+        let cut = before == End::Cut;
         let mut start = line.start;
-        if broken || is_cut_mark(prefix) {
+        if broken {
             start += message.iter().position(u8::is_ascii_whitespace).unwrap_or(message.len());
             start = skip_spaces(line.text.as_bytes(), start);
         }
@@ -274,8 +277,7 @@ impl Format for XenDump {
             dump.settle();
             // What follows a number that ended its line may be the rest of it, or say that the rest is left out.
             let rest = next && !(dump.xen && xen) && is_rest(message);
-            if rest || next && (is_cut_mark(prefix) || self.end == End::Cut && message.len() <= MAX_CUT_MARK)
-            {
+            if rest || next && begins_with_cut(message) {
                 dump.void_last();
             }
             if rest {
@@ -311,6 +313,17 @@ impl Format for XenDump {
         taken
     }
 
+    fn cut(&mut self) {
+        self.cut = true;
+        if let Some(dump) = &mut self.open {
+            // The mark may have stood behind the last number, before a mail program broke the line.
+            if dump.values.last().is_some_and(|value| value.ends.is_some()) {
+                dump.void_last();
+            }
+            dump.settle();
+        }
+    }
+
     fn finish(&mut self, out: &mut Out) {
         if let Some(found) = self.open.take().and_then(Dump::into_found) {
             out.push_back(found);
@@ -320,7 +333,7 @@ impl Format for XenDump {
 
 fn end_of(line: &Text<'_>) -> End {
     match line.text.as_bytes() {
-        text if is_cut_mark(text) => End::Cut,
+        text if has_cut(without_remark(text).trim_ascii_end()) => End::Cut,
         [.., last, b'='] if !last.is_ascii_whitespace() => End::Word,
         _ => End::Whole,
     }
@@ -378,7 +391,6 @@ impl Dump {
     fn scan(&mut self, index: &Index, line: &Text<'_>, start: usize, mut cut: bool) {
         let text = line.text.as_bytes();
         let place = |from: usize, to: usize| Place::Text { line: line.number, columns: from..to };
-        let maybe_cut = |end: usize| end == text.len() && (!line.terminated || line.truncated);
         self.length = text.len();
         let mut at = start;
         // The line of the dump that this one shows, and a label that may be the end of another one.
@@ -401,7 +413,7 @@ impl Dump {
                 at += length;
                 continue;
             }
-            if is_cut_mark(word) {
+            if has_cut(word) {
                 self.void_last();
                 self.pending = Pending::Nothing;
                 cut = true;
@@ -444,7 +456,7 @@ impl Dump {
                     self.note_wrap(&place, &name);
                     let lone = bare.len() == word.len();
                     let before = self.values.len();
-                    self.take(label, bare, place, maybe_cut(end) && lone);
+                    self.take(label, bare, place, line.maybe_cut(end) && lone);
                     if label.text == "np_ctrl" && word.ends_with(b":") {
                         self.pending = Pending::Words { seen: Vec::new() };
                     }
@@ -588,6 +600,13 @@ impl Dump {
 
     fn take(&mut self, label: &'static Label, word: &[u8], place: Place, maybe_cut: bool) {
         match label.shows {
+            // QEMU prints some of these names too, but never `0x` behind them.
+            Shows::One(slot)
+                if slot.form == Form::Fixed && label.mark == Mark::Equals && !word.starts_with(b"0x") =>
+            {
+                let text = number::shorten(word);
+                self.notes.remark(RemarkKind::NotANumber { name: slot.name, text }, place);
+            }
             Shows::One(slot) => match read(word, slot, maybe_cut) {
                 Ok(number) => {
                     self.padded |= number.padded;

@@ -244,11 +244,12 @@ fn eight_and_eight_with_a_colon() {
 }
 
 #[test]
-fn an_unknown_byte_order_is_remarked() {
+fn an_unknown_byte_order_leaves_bytes_unknown() {
     let rows: String =
         (0..256).map(|row| format!("{:08x}: 80000001 00000000 00000000 00000000\n", row * 16)).collect();
     let found = one(rows);
-    assert_eq!(remarks(&found), [&RemarkKind::ByteOrderAssumed]);
+    assert_eq!(remarks(&found), [&RemarkKind::ByteOrderUnknown]);
+    assert_eq!(value(&found, f::intercept_cr).1, 0x00FF_FF00, "the bytes that are the same in both orders");
 }
 
 #[test]

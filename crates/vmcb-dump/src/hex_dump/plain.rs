@@ -25,7 +25,8 @@ pub(crate) struct PlainHex {
 struct Plain {
     rows: Vec<Row>,
     bytes: usize,
-    last_line: u64,
+    /// The line with which it goes on.
+    next_line: u64,
     /// A shorter row has come, which is the last, or more than is held.
     ended: bool,
 }
@@ -49,6 +50,12 @@ impl Format for PlainHex {
         let before = plain.bytes;
         plain.push(row);
         if before < PAGE_SIZE && plain.bytes >= PAGE_SIZE { Taken::Began } else { Taken::Yes }
+    }
+
+    fn cut(&mut self) {
+        if let Some(plain) = &mut self.open {
+            plain.ended = true;
+        }
     }
 
     fn finish(&mut self, out: &mut Out) {
@@ -76,7 +83,7 @@ impl Format for PlainHex {
 
 impl Plain {
     fn new(line: u64) -> Self {
-        Self { rows: Vec::new(), bytes: 0, last_line: line, ended: false }
+        Self { rows: Vec::new(), bytes: 0, next_line: line, ended: false }
     }
 
     fn accepts(&self, row: &Row) -> bool {
@@ -84,11 +91,11 @@ impl Plain {
             let piece = first.style.colon && row.style.colon;
             (piece || first.style == row.style) && row.printed.len() <= first.printed.len()
         };
-        !self.ended && row.line == self.last_line + 1 && self.rows.first().is_some_and(same)
+        !self.ended && row.line() == self.next_line && self.rows.first().is_some_and(same)
     }
 
     fn push(&mut self, row: Row) {
-        self.last_line = row.line;
+        self.next_line = row.rest_line.unwrap_or(u64::MAX);
         self.bytes += row.printed.len();
         self.ended = self.rows.first().is_some_and(|first| row.printed.len() < first.printed.len());
         if self.bytes > MAX_PAGES * PAGE_SIZE {
@@ -122,7 +129,7 @@ impl Row {
                 if word.len() != digits {
                     return None;
                 }
-                columns.push(at);
+                columns.push((line.number, at));
             }
             at += word.len() + 1;
         }

@@ -4,8 +4,12 @@
 //! a file of its own beside this one.
 #![allow(dead_code, reason = "each user takes a part")]
 
+pub(crate) mod check;
+pub(crate) mod damage;
+pub(crate) mod hex_dump;
 pub(crate) mod kvm_dump;
 pub(crate) mod kvm_trace;
+pub(crate) mod prefix;
 pub(crate) mod qemu_log;
 pub(crate) mod qemu_registers;
 pub(crate) mod xen_checks;
@@ -17,6 +21,15 @@ use vmcb::layout::Page;
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
+    /// The inputs of one round; neighbouring seeds have nothing in common.
+    pub(crate) fn seeded(seed: u64) -> Self {
+        let mut random = Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        for _ in 0..4 {
+            random.next();
+        }
+        random
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -33,9 +46,12 @@ impl Random {
         self.below(times) == 0
     }
 
+    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+
     /// A value of `size` bytes as fields have them: often zero, few bits, all ones, small, or any.
     pub(crate) fn value(&mut self, size: u16) -> u64 {
-        let mask = if size >= 8 { u64::MAX } else { (1 << (size * 8)) - 1 };
         let value = match self.below(6) {
             0 => 0,
             1 => 1 << self.below(64),
@@ -44,8 +60,13 @@ impl Random {
             4 => self.next() & 0xFFFF_FFFF,
             _ => self.next(),
         };
-        value & mask
+        value & mask(size)
     }
+}
+
+/// The bits of a field of `size` bytes.
+pub(crate) fn mask(size: u16) -> u64 {
+    if size >= 8 { u64::MAX } else { (1 << (size * 8)) - 1 }
 }
 
 /// A field that a dump shows.
@@ -56,7 +77,7 @@ pub(crate) struct Shown {
     /// In bytes, 1 to 8.
     pub(crate) size: u16,
     pub(crate) value: u64,
-    /// The bits that the dump tells.
+    /// The bits that the dump tells. The others of `value` are true and need not be read.
     pub(crate) mask: u64,
 }
 
@@ -74,6 +95,7 @@ pub(crate) type Writer = fn(&mut Random) -> Written;
 /// The formats by name.
 pub(crate) const WRITERS: &[(&str, Writer)] = &[
     ("kvm-dump", kvm_dump::write),
+    ("hex-dump", hex_dump::write),
     ("qemu-registers", qemu_registers::write),
     ("qemu-log", qemu_log::write),
     ("xen-dump", xen_dump::write),
