@@ -262,9 +262,7 @@ impl Nested {
         }
         for part in PARTS {
             let bytes = from.bytes(part.len())?;
-            if let Some(place) = self.vmcb12.bytes_mut().get_mut(part) {
-                place.copy_from_slice(bytes);
-            }
+            copy(self.vmcb12.bytes_mut().get_mut(part), bytes);
         }
         let environment = Loading::INPUTS.iter().fold(Environment::unknown(), Environment::take_over);
         admit::<Loading>(self.vmcb12.bytes(), &self.limits, &environment).map_err(LoadError::Refused)?;
@@ -277,6 +275,13 @@ impl Nested {
 const REGISTERS: usize = 1 + 3 * 8 + 4 * 8;
 /// Whose event, the address of VMCB12, RIP, nRIP, the displaced event.
 const RUNNING: usize = 1 + 4 * 8;
+
+/// Copies bytes to a place of their length; written so that the compiler sees no panic.
+fn copy(place: Option<&mut [u8]>, bytes: &[u8]) {
+    for (to, from) in place.unwrap_or_default().iter_mut().zip(bytes) {
+        *to = *from;
+    }
+}
 
 struct Reader<'a> {
     rest: &'a [u8],
@@ -308,9 +313,9 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// Appends; `SAVED_MAX` leaves room for all there can be.
     fn bytes(&mut self, bytes: &[u8]) {
-        let end = self.length + bytes.len();
-        if let Some(place) = self.buffer.get_mut(self.length..end) {
-            place.copy_from_slice(bytes);
+        let end = self.length.saturating_add(bytes.len());
+        if end <= self.buffer.len() {
+            copy(self.buffer.get_mut(self.length..end), bytes);
             self.length = end;
         }
     }

@@ -132,16 +132,17 @@ fn fill(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: Enabled, row: 
     }
     let mut value = if row.template == 0 { 0 } else { vmcb01.get(field) & row.template };
     let mut index = 0;
-    while index < 3 {
-        if let Some(part) = row.parts.get(index)
-            && enabled.holds(part.when)
-        {
-            let wanted = vmcb12.get(field) & part.bits;
-            value = match part.how {
-                How::Take => value & !part.bits | wanted,
-                How::Or => value | wanted,
-                How::Add => value.wrapping_add(wanted),
-            };
+    while index < row.parts.len() {
+        match row.parts.get(index) {
+            Some(part) if enabled.holds(part.when) => {
+                let wanted = vmcb12.get(field) & part.bits;
+                value = match part.how {
+                    How::Take => value & !part.bits | wanted,
+                    How::Or => value | wanted,
+                    How::Add => value.wrapping_add(wanted),
+                };
+            }
+            _ => {}
         }
         index += 1;
     }

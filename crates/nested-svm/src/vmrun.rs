@@ -73,12 +73,13 @@ impl Nested {
         if !self.plain {
             let _ = world.memory.load(address, &mut self.vmcb12, &REST);
         }
-        let environment = self.environment(world.vmcb01, address);
-        let environment = match self.pdptes(world.memory) {
-            Ok(None) => environment,
-            Ok(Some(entries)) => environment.with_pdptes(entries),
-            Err(at) => return self.refuse(world, address, next_rip, Refusal::NoPdptes(at)),
-        };
+        let mut environment = self.environment(world.vmcb01, address);
+        if self.needs_pdptes() {
+            match self.read_pdptes(world.memory) {
+                Ok(entries) => environment = environment.with_pdptes(entries),
+                Err(at) => return self.refuse(world, address, next_rip, Refusal::NoPdptes(at)),
+            }
+        }
         if let Err(verdict) = vmcb::admit::<Engine>(self.vmcb12.bytes(), &self.limits, &environment) {
             return self.refuse(world, address, next_rip, Refusal::Rules(verdict));
         }
@@ -113,8 +114,8 @@ impl Nested {
             let verdict = before_reading(&self.limits, &environment);
             return Err(fault_of(&verdict).unwrap_or(Fault::GeneralProtection));
         }
-        let environment = match self.pdptes(memory) {
-            Ok(Some(entries)) => environment.with_pdptes(entries),
+        let environment = match self.read_pdptes(memory) {
+            Ok(entries) if self.needs_pdptes() => environment.with_pdptes(entries),
             _ => environment,
         };
         let verdict = vmcb::check(self.vmcb12.bytes(), &self.limits, &environment);
@@ -202,20 +203,20 @@ impl Nested {
         FIXED.with(Facts::from_bits(facts), Answer::Yes).with_vmcb_address(address)
     }
 
-    /// The page directory pointers of an L2 that uses PAE paging without nested paging.
+    /// Whether L2 uses PAE paging without nested paging.
+    #[inline(always)]
+    fn needs_pdptes(&self) -> bool {
+        let vmcb12 = self.vmcb12.vmcb();
+        vmcb12.cr0().contains(Cr0::PG)
+            & vmcb12.cr4().contains(Cr4::PAE)
+            & !vmcb12.efer().contains(Efer::LME)
+            & !Enabled::new(self.offers, &self.vmcb12).nested_paging
+    }
+
+    /// The page directory pointers of an L2 that uses PAE paging.
     ///
     /// # Errors
     /// Their address, where L1 has no memory.
-    #[inline(always)]
-    fn pdptes<M: Memory>(&self, memory: &M) -> Result<Option<[u64; 4]>, u64> {
-        let vmcb12 = self.vmcb12.vmcb();
-        let legacy_pae = vmcb12.cr0().contains(Cr0::PG)
-            & vmcb12.cr4().contains(Cr4::PAE)
-            & !vmcb12.efer().contains(Efer::LME)
-            & !Enabled::new(self.offers, &self.vmcb12).nested_paging;
-        if legacy_pae { self.read_pdptes(memory).map(Some) } else { Ok(None) }
-    }
-
     #[cold]
     fn read_pdptes<M: Memory>(&self, memory: &M) -> Result<[u64; 4], u64> {
         const TABLE: u64 = 0xFFFF_FFE0;
