@@ -6,10 +6,10 @@ use crate::follow::{Record, What};
 use crate::judge::{Entry, Judge, SHOWN, learn};
 use crate::report::{Report, Source, Standing, VcpuKey};
 use aho_corasick::packed::Searcher;
-use memchr::{memchr, memchr_iter, memmem, memrchr};
+use memchr::{memchr, memchr_iter, memchr2, memmem, memrchr};
 use std::ops::Range;
 use vmcb::{EventType, ExitCode};
-use vmcb_dump::trace::{Arguments, Event, Line, Slot, condition, lost_events};
+use vmcb_dump::trace::{Arguments, Event, Layouts, Line, Slot, condition, lost_events};
 
 /// What the lines have that matter: trace lines and dumps, dumps, Xen's lines, marks of lost events.
 const NEEDLES: [&str; 6] = ["kvm_", "SVM:", "VMCB", "(XEN)", " EVENTS]", "EVENTS DROPPED]"];
@@ -29,6 +29,7 @@ pub(crate) struct Part {
 pub(crate) struct Worker {
     searcher: Option<Searcher>,
     kvm: memmem::Finder<'static>,
+    layouts: Layouts,
     judge: Judge,
     events: bool,
     limit: usize,
@@ -48,6 +49,7 @@ impl Worker {
         Self {
             searcher: Searcher::new(NEEDLES),
             kvm: memmem::Finder::new("kvm_"),
+            layouts: Layouts::new(),
             judge: Judge::new(options),
             events: options.events,
             limit: options.lines,
@@ -82,15 +84,24 @@ impl Worker {
         let mut counts = [0_u64; Event::Other as usize + 1];
         let mut at = 0;
         let mut lines = 0;
-        while let Some(hit) = self.find(bytes, at) {
-            let between = bytes.get(at..hit).unwrap_or_default();
-            let start = match memrchr(b'\n', between) {
-                Some(end) => {
-                    lines += memchr_iter(b'\n', between).count() as u64;
-                    at + end + 1
+        // Where the last line's name stood: most often that of the next stands there too.
+        let mut column = 0;
+        loop {
+            let (start, hit) = match same_column(bytes, at, column) {
+                Some(hit) => (at, hit),
+                None => {
+                    let Some(hit) = self.find(bytes, at) else { break };
+                    let between = bytes.get(at..hit).unwrap_or_default();
+                    match memrchr(b'\n', between) {
+                        Some(end) => {
+                            lines += memchr_iter(b'\n', between).count() as u64;
+                            (at + end + 1, hit)
+                        }
+                        None => (at, hit),
+                    }
                 }
-                None => at,
             };
+            column = hit - start;
             let rest = bytes.get(start..).unwrap_or_default();
             let end = memchr(b'\n', rest);
             lines += 1;
@@ -143,13 +154,13 @@ impl Worker {
         if event == Event::Other {
             return;
         }
-        let arguments = line.arguments();
+        let arguments = self.layouts.arguments(&line);
         if arguments.is_vmx() {
             part.report.vmx(number);
             return;
         }
         let number_of = arguments.get(Slot::Vcpu).map(|number| number as u32);
-        let key = key(&line, number_of);
+        let key = key(self.layouts.ids(&line), number_of);
         match part.report.vcpu(key) {
             Some(vcpu) => {
                 vcpu.lines += 1;
@@ -317,12 +328,12 @@ impl Worker {
             let whole = rest.get(..end).unwrap_or_default();
             at = start + end + 1;
             let Some(line) = Line::parse(readable(whole, true)) else { continue };
-            let key = key(&line, None);
+            let key = key(line.ids(), None);
             match line.event() {
                 Event::Intercepts => self.intercepts(key, &line.arguments(), start + end, bytes, part),
                 Event::Other => {}
                 _ => self.settle(
-                    self::key(&line, line.arguments().get(Slot::Vcpu).map(|n| n as u32)),
+                    self::key(line.ids(), line.arguments().get(Slot::Vcpu).map(|n| n as u32)),
                     bytes,
                     part,
                 ),
@@ -357,6 +368,16 @@ fn is_valid(word: u32) -> bool {
     vmcb::Event::from_bits(word.into()).valid()
 }
 
+/// The first `kvm_` of the line that begins at `start`, if it stands in this column.
+#[inline]
+fn same_column(bytes: &[u8], start: usize, column: usize) -> Option<usize> {
+    let rest = bytes.get(start..)?;
+    // Before it is no other, nor the line's end.
+    let first =
+        rest.get(column..)?.starts_with(b"kvm_") && memchr2(b'_', b'\n', rest.get(..column)?).is_none();
+    first.then_some(start + column)
+}
+
 /// What counts of a line: the last word of one that is cut may be half a word.
 #[inline]
 fn readable(line: &[u8], terminated: bool) -> &[u8] {
@@ -370,8 +391,8 @@ fn readable(line: &[u8], terminated: bool) -> &[u8] {
 
 /// What tells a line's virtual CPU.
 #[inline]
-fn key(line: &Line<'_>, number: Option<u32>) -> VcpuKey {
-    match (line.ids(), number) {
+fn key(ids: (Option<u32>, Option<u32>), number: Option<u32>) -> VcpuKey {
+    match (ids, number) {
         ((Some(pid), _), _) => VcpuKey::Thread(pid),
         ((_, Some(cpu)), _) => VcpuKey::Cpu(cpu),
         (_, Some(number)) => VcpuKey::Number(number),
