@@ -97,13 +97,12 @@ impl Layout {
         }
     }
 
-    /// Reads a line that has this layout. `None` if it has another.
+    /// Reads a line that has this layout into `found`. `None` if it has another, and `found` is then of no use.
     #[inline]
-    fn follow(&self, line: &Line<'_>) -> Option<Arguments> {
+    fn follow(&self, line: &Line<'_>, found: &mut Arguments) -> Option<()> {
         if !self.known {
             return None;
         }
-        let mut found = Arguments::NONE;
         let mut rest = line.text().get(line.start()..)?;
         for step in self.steps.get(..self.length)? {
             rest = step.before.skip(rest)?;
@@ -141,15 +140,15 @@ impl Layout {
             found.learn(step.slot, value);
             rest = rest.get(used..)?;
         }
-        self.tail.skip(rest)?.is_empty().then_some(found)
+        (rest.is_empty() && self.tail.length == 0 || self.tail.skip(rest)?.is_empty()).then_some(())
     }
 }
 
 impl Line<'_> {
     /// Reads the arguments word by word. What they look like goes to `layout`.
     #[inline(never)]
-    pub(crate) fn walk(&self, layout: &mut Layout) -> Arguments {
-        let mut found = Arguments::NONE;
+    pub(crate) fn walk(&self, found: &mut Arguments, layout: &mut Layout) {
+        found.clear();
         let text = self.text();
         let mut scanner = Scanner::new(self.event());
         let (mut at, mut end) = (self.start(), self.start());
@@ -231,8 +230,21 @@ impl Line<'_> {
             None => layout.known = false,
         }
         layout.known &= !found.vmx;
-        found
     }
+}
+
+/// Whether both are the same: at once where they are as short as most beginnings of lines.
+#[inline]
+fn equal(one: &[u8], other: &[u8]) -> bool {
+    let ends = |text: &[u8]| {
+        let (first, last) = (text.first_chunk()?, text.last_chunk()?);
+        (text.len() <= 32).then(|| (u128::from_le_bytes(*first), u128::from_le_bytes(*last)))
+    };
+    one.len() == other.len()
+        && match (ends(one), ends(other)) {
+            (Some(one), Some(other)) => one == other,
+            _ => one == other,
+        }
 }
 
 impl Default for Layouts {
@@ -249,17 +261,18 @@ impl Layouts {
         Self { events: [Layout::NONE; Event::Other as usize + 1], heads: Box::new([head; HEADS]) }
     }
 
-    /// What [`Line::arguments`] gives.
+    /// What [`Line::arguments`] gives, into `found`, which a caller makes once for many lines.
     #[inline]
-    pub fn arguments(&mut self, line: &Line<'_>) -> Arguments {
+    pub fn read(&mut self, line: &Line<'_>, found: &mut Arguments) {
+        found.clear();
         let event = line.event();
-        if event.arguments().is_empty() {
-            return line.arguments();
-        }
-        let Some(layout) = self.events.get_mut(event as usize) else { return line.arguments() };
-        match layout.follow(line) {
-            Some(found) => found,
-            None => line.walk(layout),
+        match self.events.get_mut(event as usize) {
+            Some(layout) if !event.arguments().is_empty() => {
+                if layout.follow(line, found).is_none() {
+                    line.walk(found, layout);
+                }
+            }
+            _ => line.read(found),
         }
     }
 
@@ -273,7 +286,7 @@ impl Layouts {
         let bits = u128::from_le_bytes(*last);
         let hash = ((bits >> 64) as u64 ^ bits as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58;
         let Some(known) = self.heads.get_mut(hash as usize) else { return line.ids() };
-        if known.text.get(..known.length) == Some(head) {
+        if known.text.get(..known.length).is_some_and(|text| equal(text, head)) {
             return known.ids;
         }
         let ids = line.ids();

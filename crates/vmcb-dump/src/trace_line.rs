@@ -60,12 +60,15 @@ struct Name {
     text: &'static [u8],
     /// Its first bytes.
     start: Packed,
+    /// Its last bytes, where it has more than 16.
+    end: Packed,
     event: Event,
 }
 
 const fn named(name: &'static str, event: Event) -> Name {
     let text = name.as_bytes();
-    Name { text, start: Packed::new(text), event }
+    let (_, end) = text.split_at(text.len().saturating_sub(16));
+    Name { text, start: Packed::new(text), end: Packed::new(end), event }
 }
 
 impl Event {
@@ -598,9 +601,14 @@ impl<'a> Line<'a> {
     #[inline]
     pub fn parse_at(text: &'a [u8], name: usize) -> Option<Self> {
         let rest = text.get(name + "kvm_".len()..)?;
-        let head = rest.first_chunk().map(|head| u128::from_le_bytes(*head));
+        let word = |at: usize| rest.get(at..)?.first_chunk().map(|bytes| u128::from_le_bytes(*bytes));
+        let head = word(0);
         let known = EVENTS.iter().find(|known| match head {
-            Some(head) => known.start.is_in(head) && (known.text.len() <= 16 || rest.starts_with(known.text)),
+            Some(head) => {
+                let length = known.text.len();
+                known.start.is_in(head)
+                    && (length <= 16 || word(length - 16).is_some_and(|last| known.end.is_in(last)))
+            }
             None => rest.starts_with(known.text),
         });
         let (event, length) = match known {
@@ -692,19 +700,25 @@ impl<'a> Line<'a> {
     #[must_use]
     #[inline]
     pub fn arguments(&self) -> Arguments {
+        let mut found = Arguments::NONE;
+        self.read(&mut found);
+        found
+    }
+
+    /// The same into `found`, which holds nothing yet.
+    pub(crate) fn read(&self, found: &mut Arguments) {
         match self.event {
-            Event::InjectInterrupt | Event::InjectException => self.injected(),
-            event if event.arguments().is_empty() => Arguments::NONE,
+            Event::InjectInterrupt | Event::InjectException => self.injected(found),
+            event if event.arguments().is_empty() => {}
             _ => {
                 let mut layout = Layout::NONE;
-                self.walk(&mut layout)
+                self.walk(found, &mut layout);
             }
         }
     }
 
     /// `irq 54`, `IRQ 0x36 [reinjected]`, `Soft/INTn 0x80`; `#GP (0x18)`, `#UD [reinjected]`, `0x1f (0x0)`.
-    fn injected(&self) -> Arguments {
-        let mut found = Arguments::NONE;
+    fn injected(&self, found: &mut Arguments) {
         let mut words = self.condition().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         let first = words.next().unwrap_or_default();
         let prefixed = |word: &[u8]| {
@@ -733,7 +747,6 @@ impl<'a> Line<'a> {
                 found.learn(Slot::ErrorCode, code);
             }
         }
-        found
     }
 }
 
@@ -777,6 +790,17 @@ pub struct Arguments {
 impl Arguments {
     pub(crate) const NONE: Self =
         Self { values: [0; SLOTS], known: 0, doubtful: 0, vmx: false, soft: false, reinjected: false };
+
+    /// Nothing is shown.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self::NONE
+    }
+
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        *self = Self::NONE;
+    }
 
     /// A value, if the line shows it.
     #[must_use]

@@ -135,7 +135,7 @@ impl Worker {
         part: &mut Part,
         counts: &mut [u64],
     ) {
-        let direct = text.get(hit..).is_some_and(|rest| rest.starts_with(b"kvm_"));
+        let direct = text.get(hit..).and_then(<[u8]>::first_chunk) == Some(b"kvm_");
         let line = direct.then(|| Line::parse_at(text, hit)).flatten();
         let line = line.or_else(|| self.kvm.find_iter(text).find_map(|name| Line::parse_at(text, name)));
         let Some(line) = line else {
@@ -154,7 +154,8 @@ impl Worker {
         if event == Event::Other {
             return;
         }
-        let arguments = self.layouts.arguments(&line);
+        let mut arguments = Arguments::none();
+        self.layouts.read(&line, &mut arguments);
         if arguments.is_vmx() {
             part.report.vmx(number);
             return;
