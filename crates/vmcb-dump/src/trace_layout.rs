@@ -297,3 +297,69 @@ impl Layouts {
         ids
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether `second` is read by the layout of `first`, and then as word by word.
+    fn follows(first: &str, second: &str) -> bool {
+        let [first, second] = [first, second].map(|text| Line::parse(text.as_bytes()).expect("a trace line"));
+        let (mut layout, mut found) = (Layout::NONE, Arguments::NONE);
+        first.walk(&mut found, &mut layout);
+        found.clear();
+        let follows = layout.follow(&second, &mut found).is_some();
+        assert!(!follows || found == second.arguments());
+        follows
+    }
+
+    #[test]
+    fn other_values_of_the_same_form_follow() {
+        for (first, second) in [
+            (
+                "kvm_exit: vcpu 0 reason npf rip 0x1 info1 0x0000000000000001 error_code 0x00000000",
+                "kvm_exit: vcpu 12 reason GP excp rip 0x7f00123 info1 0x00000000FFFFabcd error_code 0x00000010",
+            ),
+            (
+                "kvm_exit: reason read_rt rip 0x1 info 1f 0",
+                "kvm_exit: reason 0xffffffff rip 0x1000 info 0 abc",
+            ),
+            (
+                "kvm_nested_vmenter: event_inj: 0x80000b0e nested_npt=y nested_cr3: 0x0000000000000000",
+                "kvm_nested_vmenter: event_inj: 0x00000000 nested_npt=n nested_cr3: 0x0000000000001000",
+            ),
+            (
+                "kvm_nested_intercepts: cr_read: 0010 excp: 00060042 intercepts: bc4c8027 00006e7f 00000000",
+                "kvm_nested_intercepts: cr_read: ffff excp: 00000000 intercepts: 00000000 00000000 00000001",
+            ),
+            ("kvm_entry: vcpu 1, rip 0x1[immediate exit]", "kvm_entry: vcpu 1, rip 0x2[immediate exit]"),
+        ] {
+            assert!(follows(first, second) && follows(second, first), "{second}");
+        }
+    }
+
+    #[test]
+    fn what_looks_different_does_not() {
+        let line = "kvm_entry: vcpu 1, rip 0xfff0 intr_info 0x80000b0e error_code 0x00000002";
+        assert!(follows(line, line));
+        for (from, to) in [
+            ("intr_info", "intr_inf0"),
+            ("0x80000b0e", "0x80000b0"),
+            ("0x80000b0e", "0x80000b0e0"),
+            ("0x80000b0e", "80000b0e"),
+            ("0xfff0", "0xfff0fff0fff0fff0f"),
+            ("0xfff0", "0x"),
+            ("0xfff0", "0xfffg"),
+            ("vcpu 1,", "vcpu ,"),
+            ("vcpu 1,", "vcpu 1"),
+            ("00000002", "00000002 "),
+            ("00000002", "0000000"),
+            (" error_code 0x00000002", ""),
+        ] {
+            assert!(!follows(line, &line.replace(from, to)), "{from} {to}");
+            // Nothing is learned of a line of which something is unknown.
+            let unknown = line.replace("0x80000b0e", "0x80000b0");
+            assert!(!follows(&unknown, &unknown));
+        }
+    }
+}
