@@ -21,6 +21,7 @@ mod qemu_log;
 mod qemu_registers;
 mod reader;
 mod refusal;
+mod trace_layout;
 mod trace_line;
 mod xen_checks;
 mod xen_dump;
@@ -33,6 +34,7 @@ pub use reader::{Reader, read_all};
 
 /// Single trace lines of KVM, for those who read many of them.
 pub mod trace {
+    pub use crate::trace_layout::Layouts;
     pub use crate::trace_line::{Arguments, Columns, Event, Line, Slot, lost_events};
 
     /// The conditions that KVM prints in `kvm_nested_vmenter_failed`.

@@ -6,6 +6,7 @@
 
 use crate::exit_reason;
 use crate::number::digit;
+use crate::trace_layout::Layout;
 use memchr::{memchr, memmem, memrchr};
 use std::fmt;
 use std::ops::Range;
@@ -39,20 +40,36 @@ pub enum Event {
     Other,
 }
 
-/// The events by name, `kvm_` left out.
-const EVENTS: [(&[u8], Event); 11] = [
-    (b"exit", Event::Exit),
-    (b"entry", Event::Entry),
-    (b"nested_vmexit", Event::NestedExit),
-    (b"nested_vmenter", Event::Enter),
-    (b"nested_intercepts", Event::Intercepts),
-    (b"nested_vmexit_inject", Event::NestedExitInject),
-    (b"inj_virq", Event::InjectInterrupt),
-    (b"inj_exception", Event::InjectException),
-    (b"nested_vmrun", Event::Enter),
-    (b"nested_intr_vmexit", Event::NestedIntrExit),
-    (b"nested_vmenter_failed", Event::EnterFailed),
+/// The events by name, `kvm_` left out, the more frequent first.
+static EVENTS: [Name; 11] = [
+    named("exit:", Event::Exit),
+    named("entry:", Event::Entry),
+    named("nested_vmexit:", Event::NestedExit),
+    named("nested_vmenter:", Event::Enter),
+    named("nested_intercepts:", Event::Intercepts),
+    named("nested_vmexit_inject:", Event::NestedExitInject),
+    named("inj_virq:", Event::InjectInterrupt),
+    named("inj_exception:", Event::InjectException),
+    named("nested_vmrun:", Event::Enter),
+    named("nested_intr_vmexit:", Event::NestedIntrExit),
+    named("nested_vmenter_failed:", Event::EnterFailed),
 ];
+
+/// An event's name with the colon after it.
+struct Name {
+    text: &'static [u8],
+    /// Its first bytes.
+    start: Packed,
+    /// Its last bytes, where it has more than 16.
+    end: Packed,
+    event: Event,
+}
+
+const fn named(name: &'static str, event: Event) -> Name {
+    let text = name.as_bytes();
+    let (_, end) = text.split_at(text.len().saturating_sub(16));
+    Name { text, start: Packed::new(text), end: Packed::new(end), event }
+}
 
 impl Event {
     /// The event's name in current kernels; `kvm_*` for [`Self::Other`].
@@ -175,12 +192,43 @@ pub(crate) enum Form {
     Prefix,
 }
 
+/// The first 16 bytes of a text, which are compared at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packed {
+    key: u128,
+    mask: u128,
+}
+
+impl Packed {
+    pub(crate) const NONE: Self = Self::new(b"");
+
+    pub(crate) const fn new(text: &[u8]) -> Self {
+        let (mut key, mut mask, mut index) = (0, 0, 0);
+        while index < text.len() && index < 16 {
+            key |= (text[index] as u128) << (index * 8);
+            mask |= 0xFF << (index * 8);
+            index += 1;
+        }
+        Self { key, mask }
+    }
+
+    /// Whether the bytes of `head` begin with them.
+    #[inline]
+    pub(crate) const fn is_in(self, head: u128) -> bool {
+        head & self.mask == self.key
+    }
+
+    /// The bytes.
+    pub(crate) const fn bytes(self) -> [u8; 16] {
+        self.key.to_le_bytes()
+    }
+}
+
 /// An argument of an event.
 #[derive(Debug)]
 pub(crate) struct Arg {
     name: &'static [u8],
-    key: u128,
-    mask: u128,
+    start: Packed,
     /// The name ends in a mark of its own, so that the value may follow at once.
     marked: bool,
     /// What the field is called in remarks.
@@ -194,14 +242,8 @@ pub(crate) struct Arg {
 const fn arg(name: &'static str, label: &'static str, slot: Slot, form: Form) -> Arg {
     let bytes = name.as_bytes();
     assert!(bytes.len() <= 16);
-    let (mut key, mut mask, mut index) = (0, 0, 0);
-    while index < bytes.len() {
-        key |= (bytes[index] as u128) << (index * 8);
-        mask |= 0xFF << (index * 8);
-        index += 1;
-    }
     let marked = matches!(bytes[bytes.len() - 1], b':' | b'=');
-    Arg { name: bytes, key, mask, marked, label, slot, form, then: None }
+    Arg { name: bytes, start: Packed::new(bytes), marked, label, slot, form, then: None }
 }
 
 const fn twice(first: Arg, then: &'static Arg) -> Arg {
@@ -289,7 +331,7 @@ impl Arg {
     #[inline]
     fn begins(&self, rest: &[u8], head: Option<u128>) -> bool {
         let same = match head {
-            Some(head) => head & self.mask == self.key,
+            Some(head) => self.start.is_in(head),
             None => rest.starts_with(self.name),
         };
         same && (self.marked || rest.get(self.name.len()).is_none_or(|&byte| byte <= b' '))
@@ -452,7 +494,7 @@ pub(crate) fn reason(text: &[u8], at: usize) -> (Reason, usize) {
 
 /// The number that `text` begins with, and its digits; more than 16 make no number.
 #[inline]
-fn hex(text: &[u8]) -> (u64, usize) {
+pub(crate) fn hex(text: &[u8]) -> (u64, usize) {
     let (mut value, mut used) = (0, 0);
     while used < 16
         && let Some(number) = text.get(used..).and_then(<[u8]>::first_chunk).and_then(|eight| digits(*eight))
@@ -471,16 +513,16 @@ fn hex(text: &[u8]) -> (u64, usize) {
 
 /// The value of eight hexadecimal digits, all at once.
 #[inline]
-fn digits(bytes: [u8; 8]) -> Option<u32> {
+pub(crate) fn digits(bytes: [u8; 8]) -> Option<u32> {
     const EACH: u64 = 0x0101_0101_0101_0101;
     let text = u64::from_be_bytes(bytes);
-    let values = (text & (EACH * 0x0F)) + (text >> 6 & EACH) * 9;
-    let letters = ((values + EACH * 6) >> 4) & EACH;
-    // Written again they are what was read, in small letters; control characters differ from digits in one bit.
+    // Letters have bit 6.
+    let above = text >> 6 & EACH;
+    let values = (text & (EACH * 0x0F)) + above * 9;
+    let letters = (values + EACH * 6) >> 4 & EACH;
+    // Written again they are what was read, in small letters; the letters after f would be more than 15.
     let again = values + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'9' - 1);
-    let printable = (text | text >> 1) & (EACH * 0x20) == EACH * 0x20;
-    let small = text & (EACH * 0x80) == 0 && values & (EACH * 0xF0) == 0;
-    if !small || !printable || again != text | (EACH * 0x20) {
+    if (again ^ (text | above << 5)) | (values & (EACH * 0xF0)) != 0 {
         return None;
     }
     let pairs = (values | values >> 4) & 0x00FF_00FF_00FF_00FF;
@@ -490,7 +532,7 @@ fn digits(bytes: [u8; 8]) -> Option<u32> {
 
 /// A decimal number of at most 32 bits; an empty one is 0.
 #[inline]
-fn decimal(digits: &[u8]) -> Option<u32> {
+pub(crate) fn decimal(digits: &[u8]) -> Option<u32> {
     if digits.len() > 9 {
         return long_decimal(digits);
     }
@@ -559,15 +601,21 @@ impl<'a> Line<'a> {
     #[inline]
     pub fn parse_at(text: &'a [u8], name: usize) -> Option<Self> {
         let rest = text.get(name + "kvm_".len()..)?;
-        let length = memchr(b':', rest.get(..rest.len().min(48))?)?;
-        let word = rest.get(..length)?;
-        // `kvm_amd:` and its like begin messages of the kernel log.
-        let event = match EVENTS.iter().find(|(known, _)| *known == word) {
-            Some(&(_, event)) => event,
-            None if is_other(word) => Event::Other,
-            None => return None,
+        let word = |at: usize| rest.get(at..)?.first_chunk().map(|bytes| u128::from_le_bytes(*bytes));
+        let head = word(0);
+        let known = EVENTS.iter().find(|known| match head {
+            Some(head) => {
+                let length = known.text.len();
+                known.start.is_in(head)
+                    && (length <= 16 || word(length - 16).is_some_and(|last| known.end.is_in(last)))
+            }
+            None => rest.starts_with(known.text),
+        });
+        let (event, length) = match known {
+            Some(known) => (known.event, known.text.len()),
+            None => (Event::Other, other(rest)?),
         };
-        Some(Self { event, text, name, arguments: name + "kvm_".len() + length + 1 })
+        Some(Self { event, text, name, arguments: name + "kvm_".len() + length })
     }
 
     /// The event.
@@ -580,6 +628,11 @@ impl<'a> Line<'a> {
     #[must_use]
     pub fn name(&self) -> Range<usize> {
         self.name..self.arguments.saturating_sub(1)
+    }
+
+    /// The whole line.
+    pub(crate) const fn text(&self) -> &'a [u8] {
+        self.text
     }
 
     /// Where the arguments begin.
@@ -648,72 +701,20 @@ impl<'a> Line<'a> {
     #[inline]
     pub fn arguments(&self) -> Arguments {
         let mut found = Arguments::NONE;
-        match self.event {
-            Event::InjectInterrupt | Event::InjectException => self.injected(&mut found),
-            _ => self.scan(&mut found),
-        }
+        self.read(&mut found);
         found
     }
 
-    #[inline]
-    fn scan(&self, found: &mut Arguments) {
-        let mut scanner = Scanner::new(self.event);
-        let mut at = self.arguments;
-        while let Some(arg) = scanner.next(self.text, &mut at) {
-            let rest = self.text.get(at..).unwrap_or_default();
-            let value = match arg.form {
-                Form::Hex(digits) => number(rest, |used, _| used == usize::from(digits)),
-                Form::Free(digits) => number(rest, |used, _| (1..=usize::from(digits)).contains(&used)),
-                Form::HexOrFree(digits) => number(rest, |used, marked| {
-                    used == usize::from(digits) || !marked && (1..usize::from(digits)).contains(&used)
-                }),
-                Form::Words => {
-                    let (value, used) = hex(rest);
-                    let whole = rest.get(used).is_none_or(|&byte| byte <= b' ');
-                    match used {
-                        16 if whole => {
-                            found.learn(Slot::Misc2, value >> 32);
-                            found.learn(Slot::Misc1, value & u64::from(u32::MAX));
-                            at += used;
-                            continue;
-                        }
-                        // Half of 16 digits would be the wrong half.
-                        8 if whole && used < rest.len() => Some((value, used)),
-                        _ => None,
-                    }
-                }
-                Form::Decimal => {
-                    let used = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-                    let ends = rest.get(used).is_none_or(|&byte| byte <= b' ' || byte == b',');
-                    let digits = rest.get(..used).filter(|digits| ends && !digits.is_empty());
-                    digits.and_then(decimal).map(|value| (value.into(), used))
-                }
-                Form::Switch => {
-                    let end = word_end(rest, 0);
-                    switch(rest.get(..end).unwrap_or_default()).map(|value| (value, end))
-                }
-                Form::Reason => {
-                    let (reason, end) = reason(self.text, at);
-                    match reason {
-                        Reason::Code(code) => found.learn(Slot::ExitCode, code.into()),
-                        Reason::Vmx => found.vmx = true,
-                        Reason::Unknown => {}
-                    }
-                    at = end;
-                    continue;
-                }
-                Form::Vmx | Form::Prefix => None,
-            };
-            match value {
-                Some((value, used)) => {
-                    found.learn(arg.slot, value);
-                    at += used;
-                    scanner.pending = arg.then;
-                }
-                None => at = word_end(self.text, at),
+    /// The same into `found`, which holds nothing yet.
+    pub(crate) fn read(&self, found: &mut Arguments) {
+        match self.event {
+            Event::InjectInterrupt | Event::InjectException => self.injected(found),
+            event if event.arguments().is_empty() => {}
+            _ => {
+                let mut layout = Layout::NONE;
+                self.walk(found, &mut layout);
             }
         }
-        found.vmx |= scanner.vmx;
     }
 
     /// `irq 54`, `IRQ 0x36 [reinjected]`, `Soft/INTn 0x80`; `#GP (0x18)`, `#UD [reinjected]`, `0x1f (0x0)`.
@@ -749,16 +750,20 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Whether it is the name of an event, and none of a module.
-fn is_other(word: &[u8]) -> bool {
-    !matches!(word, b"amd" | b"intel")
+/// The length of the name of another event that `rest` begins with, and of the colon after it.
+fn other(rest: &[u8]) -> Option<usize> {
+    let length = memchr(b':', rest.get(..rest.len().min(48))?)?;
+    let word = rest.get(..length)?;
+    // `kvm_amd:` and its like begin messages of the kernel log.
+    let named = !matches!(word, b"amd" | b"intel")
         && !word.is_empty()
-        && word.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'_')
+        && word.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'_');
+    named.then_some(length + 1)
 }
 
 /// A hexadecimal number with or without `0x`, if `fits` takes its digits, and its length.
 #[inline]
-fn number(rest: &[u8], fits: impl Fn(usize, bool) -> bool) -> Option<(u64, usize)> {
+pub(crate) fn number(rest: &[u8], fits: impl Fn(usize, bool) -> bool) -> Option<(u64, usize)> {
     let digits = rest.strip_prefix(b"0x");
     let (value, used) = hex(digits.unwrap_or(rest));
     let length = used + if digits.is_some() { 2 } else { 0 };
@@ -777,14 +782,25 @@ pub struct Arguments {
     /// Shown with different values.
     doubtful: u32,
     /// The line is one of VMX.
-    vmx: bool,
+    pub(crate) vmx: bool,
     soft: bool,
     reinjected: bool,
 }
 
 impl Arguments {
-    const NONE: Self =
+    pub(crate) const NONE: Self =
         Self { values: [0; SLOTS], known: 0, doubtful: 0, vmx: false, soft: false, reinjected: false };
+
+    /// Nothing is shown.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self::NONE
+    }
+
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        *self = Self::NONE;
+    }
 
     /// A value, if the line shows it.
     #[must_use]
@@ -820,7 +836,7 @@ impl Arguments {
     }
 
     #[inline]
-    fn learn(&mut self, slot: Slot, value: u64) {
+    pub(crate) fn learn(&mut self, slot: Slot, value: u64) {
         let bit = 1 << slot as u8;
         let Some(place) = self.values.get_mut(slot as usize) else { return };
         if self.known & bit == 0 {

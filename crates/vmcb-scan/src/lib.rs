@@ -44,7 +44,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { cpu: Cpu::ANY, policy: Policy::VirtualCpu, events: false, lines: 20, jobs, block: 1 << 18 }
+        Self { cpu: Cpu::ANY, policy: Policy::VirtualCpu, events: false, lines: 20, jobs, block: 1 << 19 }
     }
 }
 

@@ -11,6 +11,8 @@ use vmcb_dump::trace::Event;
 pub const MOST_VCPUS: usize = 4096;
 /// Conditions of KVM that are told apart; more are counted together.
 pub const MOST_CONDITIONS: usize = 256;
+/// Virtual CPUs that are found without a search.
+const RECENT: usize = 16;
 /// Bytes of a line that are kept.
 const MOST_TEXT: usize = 512;
 
@@ -95,6 +97,16 @@ pub enum VcpuKey {
     Unnamed,
 }
 
+impl VcpuKey {
+    /// The number in it.
+    const fn number(self) -> u32 {
+        match self {
+            Self::Thread(number) | Self::Cpu(number) | Self::Number(number) => number,
+            Self::Unnamed => 0,
+        }
+    }
+}
+
 /// Lines of one virtual CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Vcpu {
@@ -167,7 +179,8 @@ pub struct Report {
     pub events: Option<Followed>,
     limit: usize,
     index: HashMap<VcpuKey, usize, BuildHasherDefault<KeyHasher>>,
-    last: Option<(VcpuKey, usize)>,
+    /// Virtual CPUs of the last lines and their places in `vcpus`, by the low bits of their numbers.
+    recent: [Option<(VcpuKey, usize)>; RECENT],
     host_undecided: u64,
     refused: bool,
 }
@@ -224,7 +237,7 @@ impl Report {
             events: None,
             limit,
             index: HashMap::default(),
-            last: None,
+            recent: [None; RECENT],
             host_undecided: 0,
             refused: false,
         }
@@ -246,21 +259,32 @@ impl Report {
     }
 
     /// The counts of a virtual CPU; `None` where no more are told apart.
+    #[inline]
     pub(crate) fn vcpu(&mut self, key: VcpuKey) -> Option<&mut Vcpu> {
-        let index = match self.last {
-            Some((last, index)) if last == key => index,
-            _ => match self.index.get(&key) {
-                Some(&index) => index,
-                None if self.vcpus.len() < MOST_VCPUS => {
-                    self.index.insert(key, self.vcpus.len());
-                    self.vcpus.push((key, Vcpu::default()));
-                    self.vcpus.len() - 1
-                }
-                None => return None,
-            },
+        let place = key.number() as usize % RECENT;
+        let index = match self.recent.get(place) {
+            Some(&Some((recent, index))) if recent == key => index,
+            _ => self.index_of(key)?,
         };
-        self.last = Some((key, index));
+        if let Some(recent) = self.recent.get_mut(place) {
+            *recent = Some((key, index));
+        }
         self.vcpus.get_mut(index).map(|(_, vcpu)| vcpu)
+    }
+
+    /// The place of a virtual CPU, which may be a new one.
+    #[inline(never)]
+    fn index_of(&mut self, key: VcpuKey) -> Option<usize> {
+        let next = self.vcpus.len();
+        match self.index.get(&key) {
+            Some(&index) => Some(index),
+            None if next < MOST_VCPUS => {
+                self.index.insert(key, next);
+                self.vcpus.push((key, Vcpu::default()));
+                Some(next)
+            }
+            None => None,
+        }
     }
 
     pub(crate) fn finding(&mut self, standing: Standing, rule: Option<Rule>, line: u64, text: &[u8]) {
@@ -352,7 +376,11 @@ impl Report {
         text: &[u8],
     ) {
         let new = Injected { count: 1, decision, line };
-        self.injected.entry((source, word as u16 & 0x7FF)).and_modify(|old| old.add(new)).or_insert(new);
+        let event = (source, word as u16 & 0x7FF);
+        match self.injected.get_mut(&event) {
+            Some(old) => old.add(new),
+            None => _ = self.injected.insert(event, new),
+        }
         let host = source != Source::Vmcb12;
         if decision == Decision::Undecided {
             *(if host { &mut self.host_undecided } else { &mut self.undecided }) += 1;

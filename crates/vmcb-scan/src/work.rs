@@ -5,14 +5,23 @@ use crate::blocks::{AHEAD, Block, MAX_LINE};
 use crate::follow::{Record, What};
 use crate::judge::{Entry, Judge, SHOWN, learn};
 use crate::report::{Report, Source, Standing, VcpuKey};
-use aho_corasick::packed::Searcher;
-use memchr::{memchr, memchr_iter, memmem, memrchr};
+use aho_corasick::{Span, packed::Searcher};
+use memchr::{memchr, memchr_iter, memchr2, memmem, memrchr};
 use std::ops::Range;
 use vmcb::{EventType, ExitCode};
-use vmcb_dump::trace::{Arguments, Event, Line, Slot, condition, lost_events};
+use vmcb_dump::trace::{Arguments, Event, Layouts, Line, Slot, condition, lost_events};
 
-/// What the lines have that matter: trace lines and dumps, dumps, Xen's lines, marks of lost events.
-const NEEDLES: [&str; 6] = ["kvm_", "SVM:", "VMCB", "(XEN)", " EVENTS]", "EVENTS DROPPED]"];
+/// What the lines have that matter: trace lines and dumps, dumps, Xen's lines, marks of lost events. Searched are two
+/// bytes of each, those from the place in the second column on, which are the rarest in logs: a search for four bytes
+/// of each at once takes twice as long.
+const NEEDLES: [(&[u8], usize); 6] =
+    [(b"kvm_", 0), (b"SVM:", 0), (b"VMCB", 1), (b"(XEN)", 0), (b" EVENTS]", 6), (b"EVENTS DROPPED]", 10)];
+const STEM: usize = 2;
+/// No needle is longer.
+const MOST_NEEDLE: usize = 16;
+
+/// Bytes that are searched before their lines are counted: they are still in the cache then.
+const STRETCH: usize = 8 << 10;
 
 /// Nested VMRUNs of one block that may wait for their intercepts at a time.
 const MOST_OPEN: usize = 64;
@@ -29,6 +38,7 @@ pub(crate) struct Part {
 pub(crate) struct Worker {
     searcher: Option<Searcher>,
     kvm: memmem::Finder<'static>,
+    layouts: Layouts,
     judge: Judge,
     events: bool,
     limit: usize,
@@ -46,8 +56,9 @@ struct Open {
 impl Worker {
     pub(crate) fn new(options: &Options) -> Self {
         Self {
-            searcher: Searcher::new(NEEDLES),
+            searcher: Searcher::new(NEEDLES.iter().filter_map(|(text, at)| text.get(*at..at + STEM))),
             kvm: memmem::Finder::new("kvm_"),
+            layouts: Layouts::new(),
             judge: Judge::new(options),
             events: options.events,
             limit: options.lines,
@@ -55,23 +66,46 @@ impl Worker {
         }
     }
 
-    /// The first line from `from` on that matters: where a needle stands.
+    /// The first line in `range` that matters: where a needle, or its two bytes, stand.
     #[inline]
-    fn find(&self, bytes: &[u8], from: usize) -> Option<usize> {
-        match &self.searcher {
-            Some(searcher) => {
-                let span = aho_corasick::Span { start: from, end: bytes.len() };
-                searcher.find_in(bytes, span).map(|found| found.start())
-            }
+    fn find(&self, bytes: &[u8], range: Range<usize>) -> Option<usize> {
+        let Range { mut start, end } = range;
+        let Some(searcher) = &self.searcher else {
             // Where the machine has no such instructions.
-            None => {
-                let rest = bytes.get(from..)?;
-                NEEDLES
-                    .iter()
-                    .filter_map(|needle| memmem::find(rest, needle.as_bytes()))
-                    .min()
-                    .map(|at| from + at)
+            let rest = bytes.get(start..end)?;
+            return NEEDLES
+                .iter()
+                .filter_map(|(text, _)| memmem::find(rest, text))
+                .min()
+                .map(|at| start + at);
+        };
+        loop {
+            let hit = searcher.find_in(bytes, Span { start, end })?.start();
+            let stands = |&(text, at): &(&[u8], usize)| {
+                hit.checked_sub(at)
+                    .and_then(|begin| bytes.get(begin..))
+                    .is_some_and(|rest| rest.starts_with(text))
+            };
+            if NEEDLES.iter().any(stands) {
+                return Some(hit);
             }
+            start = hit + 1;
+        }
+    }
+
+    /// The first needle from `at` on, and how many lines end before it.
+    fn next_hit(&self, bytes: &[u8], mut at: usize) -> (Option<usize>, u64) {
+        let mut lines = 0;
+        loop {
+            let end = bytes.len().min(at + STRETCH);
+            // A needle may stand across the end.
+            let hit = self.find(bytes, at..bytes.len().min(end + MOST_NEEDLE));
+            let stretch = bytes.get(at..hit.unwrap_or(end)).unwrap_or_default();
+            lines += memchr_iter(b'\n', stretch).count() as u64;
+            if hit.is_some() || end == bytes.len() {
+                return (hit, lines);
+            }
+            at = end;
         }
     }
 
@@ -82,15 +116,20 @@ impl Worker {
         let mut counts = [0_u64; Event::Other as usize + 1];
         let mut at = 0;
         let mut lines = 0;
-        while let Some(hit) = self.find(bytes, at) {
-            let between = bytes.get(at..hit).unwrap_or_default();
-            let start = match memrchr(b'\n', between) {
-                Some(end) => {
-                    lines += memchr_iter(b'\n', between).count() as u64;
-                    at + end + 1
+        // Where the last line's name stood: most often that of the next stands there too.
+        let mut column = 0;
+        loop {
+            let (start, hit) = match same_column(bytes, at, column) {
+                Some(hit) => (at, hit),
+                None => {
+                    let (hit, counted) = self.next_hit(bytes, at);
+                    lines += counted;
+                    let Some(hit) = hit else { break };
+                    let head = bytes.get(at..hit).unwrap_or_default();
+                    (memrchr(b'\n', head).map_or(at, |end| at + end + 1), hit)
                 }
-                None => at,
             };
+            column = hit - start;
             let rest = bytes.get(start..).unwrap_or_default();
             let end = memchr(b'\n', rest);
             lines += 1;
@@ -99,9 +138,8 @@ impl Worker {
             self.line(text, whole, start, hit - start, lines, bytes, &mut part, &mut counts);
             at = (start + whole.len() + 1).min(bytes.len());
         }
-        let tail = bytes.get(at..).unwrap_or_default();
-        part.report.lines = lines + memchr_iter(b'\n', tail).count() as u64;
-        part.report.lines += u64::from(tail.last().is_some_and(|&last| last != b'\n'));
+        let unfinished = bytes.get(at..).and_then(<[u8]>::last).is_some_and(|&last| last != b'\n');
+        part.report.lines = lines + u64::from(unfinished);
         self.drain(block, &mut part);
         for (index, count) in counts.into_iter().enumerate().filter(|&(_, count)| count > 0) {
             if let Some(&event) = EVENTS.get(index) {
@@ -124,7 +162,7 @@ impl Worker {
         part: &mut Part,
         counts: &mut [u64],
     ) {
-        let direct = text.get(hit..).is_some_and(|rest| rest.starts_with(b"kvm_"));
+        let direct = text.get(hit..).and_then(<[u8]>::first_chunk) == Some(b"kvm_");
         let line = direct.then(|| Line::parse_at(text, hit)).flatten();
         let line = line.or_else(|| self.kvm.find_iter(text).find_map(|name| Line::parse_at(text, name)));
         let Some(line) = line else {
@@ -143,13 +181,14 @@ impl Worker {
         if event == Event::Other {
             return;
         }
-        let arguments = line.arguments();
+        let mut arguments = Arguments::none();
+        self.layouts.read(&line, &mut arguments);
         if arguments.is_vmx() {
             part.report.vmx(number);
             return;
         }
         let number_of = arguments.get(Slot::Vcpu).map(|number| number as u32);
-        let key = key(&line, number_of);
+        let key = key(self.layouts.ids(&line), number_of);
         match part.report.vcpu(key) {
             Some(vcpu) => {
                 vcpu.lines += 1;
@@ -317,12 +356,12 @@ impl Worker {
             let whole = rest.get(..end).unwrap_or_default();
             at = start + end + 1;
             let Some(line) = Line::parse(readable(whole, true)) else { continue };
-            let key = key(&line, None);
+            let key = key(line.ids(), None);
             match line.event() {
                 Event::Intercepts => self.intercepts(key, &line.arguments(), start + end, bytes, part),
                 Event::Other => {}
                 _ => self.settle(
-                    self::key(&line, line.arguments().get(Slot::Vcpu).map(|n| n as u32)),
+                    self::key(line.ids(), line.arguments().get(Slot::Vcpu).map(|n| n as u32)),
                     bytes,
                     part,
                 ),
@@ -357,6 +396,16 @@ fn is_valid(word: u32) -> bool {
     vmcb::Event::from_bits(word.into()).valid()
 }
 
+/// The first `kvm_` of the line that begins at `start`, if it stands in this column.
+#[inline]
+fn same_column(bytes: &[u8], start: usize, column: usize) -> Option<usize> {
+    let rest = bytes.get(start..)?;
+    // Before it is no other, nor the line's end.
+    let first =
+        rest.get(column..)?.starts_with(b"kvm_") && memchr2(b'_', b'\n', rest.get(..column)?).is_none();
+    first.then_some(start + column)
+}
+
 /// What counts of a line: the last word of one that is cut may be half a word.
 #[inline]
 fn readable(line: &[u8], terminated: bool) -> &[u8] {
@@ -370,8 +419,8 @@ fn readable(line: &[u8], terminated: bool) -> &[u8] {
 
 /// What tells a line's virtual CPU.
 #[inline]
-fn key(line: &Line<'_>, number: Option<u32>) -> VcpuKey {
-    match (line.ids(), number) {
+fn key(ids: (Option<u32>, Option<u32>), number: Option<u32>) -> VcpuKey {
+    match (ids, number) {
         ((Some(pid), _), _) => VcpuKey::Thread(pid),
         ((_, Some(cpu)), _) => VcpuKey::Cpu(cpu),
         (_, Some(number)) => VcpuKey::Number(number),

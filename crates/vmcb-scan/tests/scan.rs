@@ -223,6 +223,33 @@ fn dumps_in_a_log_are_judged() {
     assert_eq!((report.dumps, report.rules[0].count, report.trace.len()), (2, 2, 1));
 }
 
+/// What is searched at a time ends somewhere, and its bytes stand in other words too.
+#[test]
+fn needles_are_found_wherever_they_stand() {
+    let other = "kvfree SVG MCE (X86) KVM: [ACCESS] SUPPORTED EVENTS Kvm_x\n";
+    let dump = sample("kvm-6.1-dmesg-refused-cs-l-d.txt");
+    for before in [4096_usize, 8192, 16_384, 65_536] {
+        for shift in 0..48 {
+            let lines = other.repeat((before - 24) / other.len());
+            let pad = "x".repeat(before - 24 - lines.len() + shift);
+            let line = other.len() as u64;
+            let count = lines.len() as u64 / line;
+            let report = all(format!("{lines}{pad}kvm_nested_vmenter: event_inj: 0x8000031f\n{other}"));
+            assert_eq!((report.rules.len(), report.rules[0].line), (1, count + 1), "{before} {shift}");
+            assert_eq!((report.lines, report.dumps), (count + 2, 0));
+            for mark in ["[LOST 3 EVENTS]", "[3 EVENTS DROPPED]"] {
+                assert_eq!(
+                    all(format!("{lines}{pad}CPU:0 {mark}\n{other}")).lost,
+                    1,
+                    "{before} {shift} {mark}"
+                );
+            }
+        }
+    }
+    let noisy = [other.repeat(500).as_bytes(), &dump, other.repeat(500).as_bytes()].concat();
+    assert_eq!(all(noisy).dumps, 1);
+}
+
 #[test]
 fn lists_are_bounded_and_the_rest_counted() {
     let mut text = String::new();
