@@ -73,15 +73,14 @@ impl Nested {
         if !self.plain {
             let _ = world.memory.load(address, &mut self.vmcb12, &REST);
         }
-        let mut environment = self.environment(world.vmcb01, address);
-        if self.needs_pdptes() {
-            match self.read_pdptes(world.memory) {
-                Ok(entries) => environment = environment.with_pdptes(entries),
-                Err(at) => return self.refuse(world, address, next_rip, Refusal::NoPdptes(at)),
-            }
-        }
-        if let Err(verdict) = vmcb::admit::<Engine>(self.vmcb12.bytes(), &self.limits, &environment) {
-            return self.refuse(world, address, next_rip, Refusal::Rules(verdict));
+        let environment = self.executing(world.vmcb01, address);
+        let admitted = if self.needs_pdptes() {
+            self.admit_with_pdptes(world.memory, &environment)
+        } else {
+            self.admit(&environment)
+        };
+        if let Err(reason) = admitted {
+            return self.refuse(world, address, next_rip, reason);
         }
         if let Err(at) = self.maps(world.memory) {
             return self.refuse(world, address, next_rip, Refusal::NoMap(at));
@@ -181,25 +180,50 @@ impl Nested {
         self.guest = Guest::L2;
     }
 
-    /// What VMRUN's checks read of the executing CPU: L1's registers, and MSRs as the virtual CPU has them.
+    /// Only a checked copy enters.
+    ///
+    /// # Errors
+    /// The rules that are broken or undecided.
     #[inline(always)]
+    fn admit(&self, environment: &Environment<'_>) -> Result<(), Refusal> {
+        match vmcb::admit::<Engine>(self.vmcb12.bytes(), &self.limits, environment) {
+            Ok(_) => Ok(()),
+            Err(verdict) => Err(Refusal::Rules(verdict)),
+        }
+    }
+
+    /// The same with the page directory pointers of L2.
+    #[cold]
+    #[inline(never)]
+    fn admit_with_pdptes<M: Memory>(&self, memory: &M, environment: &Environment<'_>) -> Result<(), Refusal> {
+        let entries = self.read_pdptes(memory).map_err(Refusal::NoPdptes)?;
+        self.admit(&environment.with_pdptes(entries))
+    }
+
+    /// What VMRUN's checks read of the executing CPU: L1's registers, and MSRs as the virtual CPU has them.
     fn environment(&self, vmcb01: &Page, address: u64) -> Environment<'static> {
         let view = vmcb01.vmcb();
         let (cr0, rflags, cpl) = (view.cr0().bits(), view.rflags().bits(), vmcb01.get(f::cpl));
-        let bit = |fact: Facts, holds: bool| if holds { fact.bits() } else { 0 };
-        let facts = bit(Facts::SVME, self.svme)
-            | bit(Facts::PE, cr0 & Cr0::PE.bits() != 0)
-            | bit(Facts::VM, rflags & Rflags::VM.bits() != 0)
-            | bit(Facts::CPL0, cpl & 1 != 0)
-            | bit(Facts::CPL1, cpl & 2 != 0)
-            | bit(Facts::PG, cr0 & Cr0::PG.bits() != 0)
-            | bit(Facts::LONG64, in_64_bit_mode(vmcb01))
-            | bit(Facts::HSAVE_PA_ZERO, self.hsave_pa == 0);
-        const FIXED: Environment<'static> = Environment::unknown()
-            .with(KNOWN, Answer::No)
-            .take_over(Input::Vmsa)
-            .take_over(Input::Rmp)
-            .take_over(Input::SiblingThread);
+        let facts = fact(Facts::SVME, self.svme)
+            | fact(Facts::PE, cr0 & Cr0::PE.bits() != 0)
+            | fact(Facts::VM, rflags & Rflags::VM.bits() != 0)
+            | fact(Facts::CPL0, cpl & 1 != 0)
+            | fact(Facts::CPL1, cpl & 2 != 0);
+        self.with_mode(vmcb01, facts, address)
+    }
+
+    /// The same of a CPU that [`Self::may_execute`] found able to execute it: SVM on, protected mode, CPL 0.
+    #[inline(always)]
+    fn executing(&self, vmcb01: &Page, address: u64) -> Environment<'static> {
+        self.with_mode(vmcb01, Facts::SVME.union(Facts::PE).bits(), address)
+    }
+
+    #[inline(always)]
+    fn with_mode(&self, vmcb01: &Page, facts: u64, address: u64) -> Environment<'static> {
+        let facts = facts
+            | fact(Facts::PG, vmcb01.vmcb().cr0().contains(Cr0::PG))
+            | fact(Facts::LONG64, in_64_bit_mode(vmcb01))
+            | fact(Facts::HSAVE_PA_ZERO, self.hsave_pa == 0);
         FIXED.with(Facts::from_bits(facts), Answer::Yes).with_vmcb_address(address)
     }
 
@@ -300,6 +324,18 @@ pub(crate) fn vmcb_address(vmcb01: &Page) -> u64 {
 fn in_64_bit_mode(vmcb01: &Page) -> bool {
     let view = vmcb01.vmcb();
     view.efer().contains(Efer::LMA) & view.segment(f::cs).attributes.long()
+}
+
+/// What holds of the executing CPU unless something else is stated, and what the engine answers for itself.
+const FIXED: Environment<'static> = Environment::unknown()
+    .with(KNOWN, Answer::No)
+    .take_over(Input::Vmsa)
+    .take_over(Input::Rmp)
+    .take_over(Input::SiblingThread);
+
+#[inline(always)]
+const fn fact(fact: Facts, holds: bool) -> u64 {
+    if holds { fact.bits() } else { 0 }
 }
 
 /// Facts of the host that are known; those that are not named in `environment` do not hold in a virtual CPU without
