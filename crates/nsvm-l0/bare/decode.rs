@@ -50,12 +50,11 @@ impl Code {
         let wide = in_64_bit_mode(vmcb);
         let linear = if wide { rip } else { vmcb.vmcb().segment(f::cs).base.wrapping_add(rip) & 0xFFFF_FFFF };
         let (page, offset) = (linear & !0xFFF, linear & 0xFFF);
-        let mut bytes = [0; 3];
         let found = self.slot(linear);
         // The common case: no prefix, on a page that was found lately.
         if page == found.linear
-            && offset <= 0xFFD
-            && ram.read(found.physical | offset, &mut bytes).is_ok()
+            && offset <= 0xFFC
+            && let Ok(bytes) = ram.read_u32(found.physical | offset)
             && let Some(length) = plain(code, bytes)
         {
             return Some(after(rip, length, wide));
@@ -92,12 +91,13 @@ impl Code {
 }
 
 #[inline(always)]
-fn plain(code: u64, bytes: [u8; 3]) -> Option<u64> {
+fn plain(code: u64, bytes: u32) -> Option<u64> {
     // 0F 01 D8 to DE, in the order of the exit codes.
-    if bytes == [0x0F, 0x01, (code as u8).wrapping_add(0x58)] && matches!(code, 0x80..=0x86) {
+    const FIRST: u64 = 0x00D8_010F;
+    if u64::from(bytes & 0xFF_FFFF) == FIRST.wrapping_add(code.wrapping_sub(0x80) << 16) {
         return Some(3);
     }
-    let [first, second, _] = bytes;
+    let [first, second, ..] = bytes.to_le_bytes();
     opcodes(code).iter().any(|opcode| **opcode == [first, second]).then_some(2)
 }
 
