@@ -290,10 +290,10 @@ pub(crate) mod tests {
                     judge(&Case::arbitrary_take_rest(arbitrary::Unstructured::new(&bytes)).expect("a case"));
                 }
                 Some("readers") => readers(&bytes),
-                Some("vmrun") => nested::vmrun(
-                    &nested::Attack::arbitrary_take_rest(arbitrary::Unstructured::new(&bytes))
-                        .expect("a case"),
-                ),
+                Some("vmrun") => {
+                    let case = nested::Attack::arbitrary_take_rest(arbitrary::Unstructured::new(&bytes));
+                    nested::vmrun(&case.expect("a case"));
+                }
                 Some("state") => nested::load(
                     &nested::Stored::arbitrary_take_rest(arbitrary::Unstructured::new(&bytes))
                         .expect("a case"),

@@ -1,6 +1,6 @@
 //! The bodies of the fuzz targets of the nested engine.
 
-use arbitrary::Arbitrary;
+use arbitrary::{Arbitrary, Unstructured};
 use nested_svm::model::{Access, HOST, L1_TABLES, Machine, RAM, SHADOW_ON_HOST, Step, VMCB12, limits};
 use nested_svm::{Exit, Guest, Memory, Msr, Nested, Page};
 use vmcb::layout::{Field, VMCB, vmcb_field as f};
@@ -22,8 +22,19 @@ pub struct Attack {
     /// L1 has nested tables, at one of the pages that `memory` fills.
     nested_paging: bool,
     /// Words of L1's memory: page, index, a value.
+    #[arbitrary(with = |input: &mut Unstructured<'_>| many(input, 8))]
     memory: Vec<(u8, u16, u64)>,
+    #[arbitrary(with = |input: &mut Unstructured<'_>| many(input, 64))]
     actions: Vec<Action>,
+}
+
+/// As many as the bytes give, up to a number: a list of its own mind would mostly be short.
+fn many<'a, T: Arbitrary<'a>>(input: &mut Unstructured<'a>, most: usize) -> arbitrary::Result<Vec<T>> {
+    let mut all = Vec::new();
+    while all.len() < most && !input.is_empty() {
+        all.push(input.arbitrary()?);
+    }
+    Ok(all)
 }
 
 /// What L1, L2 or L0 does.
@@ -35,8 +46,8 @@ enum Action {
     Flip(u16),
     /// Makes VMCB12 legal again.
     Mend,
-    /// VMRUN at this page, or anywhere.
-    Run(Option<u64>),
+    /// VMRUN at VMCB12, or anywhere; of a legal page, or as it is.
+    Run(u8, u64),
     /// L2 exits: code, EXITINFO1 and 2, what was interrupted, ECX.
     Exit(u16, u64, u64, Option<u64>, u32),
     /// L2 accesses memory.
@@ -75,11 +86,11 @@ fn machine(cpu: u8, mode: u8) -> Machine {
 }
 
 /// Whatever L1 writes: each VMRUN and each exit has an outcome that is defined, hardware takes every VMCB02, and L2
-/// reaches only L1's memory.
+/// reaches only L1's memory. Returns how many VMRUNs entered L2.
 ///
 /// # Panics
 /// When it is not so: that is the finding.
-pub fn vmrun(case: &Attack) {
+pub fn vmrun(case: &Attack) -> usize {
     let fields = fields();
     let mut machine = machine(case.cpu, case.mode);
     if case.nested_paging {
@@ -93,9 +104,11 @@ pub fn vmrun(case: &Attack) {
         machine.ram.write(at, &value.to_le_bytes()).expect("there is memory");
     }
     let legal = machine.vmcb12();
+    let _ = machine.vmrun();
     for action in case.actions.iter().take(64) {
         act(&mut machine, action, &fields, &legal);
     }
+    machine.log.0.iter().filter(|line| line.starts_with("entered")).count()
 }
 
 fn act(machine: &mut Machine, action: &Action, fields: &[Field], legal: &Page) {
@@ -107,9 +120,12 @@ fn act(machine: &mut Machine, action: &Action, fields: &[Field], legal: &Page) {
             machine.ram.put(VMCB12, &page);
         }
         Action::Mend => machine.ram.put(VMCB12, legal),
-        Action::Run(address) => {
+        Action::Run(how, address) => {
             if machine.nested.guest() == Guest::L1 {
-                machine.vmcb01.set(f::rax, address.unwrap_or(VMCB12));
+                if how & 1 == 0 {
+                    machine.ram.put(VMCB12, legal);
+                }
+                machine.vmcb01.set(f::rax, if how & 0xE == 0 { address } else { VMCB12 });
                 let before = machine.vmcb01.clone();
                 match machine.vmrun() {
                     Ok(Guest::L2) => sound(machine),
@@ -302,10 +318,13 @@ mod tests {
 
     #[test]
     fn the_engine_holds_on_random_attacks() {
+        let mut entered = 0;
         for seed in 0..3_000 {
             let bytes = bytes(seed, 2_000);
-            vmrun(&Attack::arbitrary(&mut arbitrary::Unstructured::new(&bytes)).expect("enough bytes"));
+            entered +=
+                vmrun(&Attack::arbitrary(&mut arbitrary::Unstructured::new(&bytes)).expect("enough bytes"));
         }
+        assert!(entered > 1_000, "{entered} VMRUNs entered L2");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! `tests/assembly.rs` reads the machine code of these functions, `benches/instructions.rs` counts what
 //! they execute, `tests/invariants.rs` holds what ARCHITECTURE.md says of the tree.
 
+pub mod nested;
+
 use vmcb::{
     Cpu, Environment, Event, GuestMode, Input, KnownPage, Limits, Policy, Verdict,
     layout::{Field, vmcb_field as field},

@@ -95,11 +95,34 @@ fn the_test_sees_loops_and_calls() {
 fn the_library_has_no_panic_path() {
     let assembly = assembly("vmcb");
     assert!(assembly.contains("4vmcb"), "this is the library's assembly");
-    let panics: Vec<_> = assembly
-        .lines()
-        .filter(|line| {
-            ["panicking", "_fail@", "unwrap_failed", "expect_failed"].iter().any(|mark| line.contains(mark))
-        })
-        .collect();
-    assert_eq!(panics, [""; 0]);
+    assert_eq!(assembly.lines().filter(|line| panics(line)).collect::<Vec<_>>(), [""; 0]);
+}
+
+/// Whether a line of assembly leads to a panic.
+fn panics(line: &str) -> bool {
+    ["panicking", "_fail@", "unwrap_failed", "expect_failed"].iter().any(|mark| line.contains(mark))
+}
+
+/// Nor can the nested engine: what is generic in it is compiled for the memory and tables of an L0, so it is looked at
+/// where one uses it.
+#[test]
+fn the_nested_engine_has_no_panic_path() {
+    let assembly = assembly("nested-svm");
+    assert!(assembly.contains("10nested_svm"), "this is the library's assembly");
+    assert_eq!(assembly.lines().filter(|line| panics(line)).collect::<Vec<_>>(), [""; 0]);
+
+    let assembly = self::assembly("nsvm-house");
+    let mut functions = 0;
+    let mut name = "";
+    for line in assembly.lines() {
+        if let Some(symbol) = line.strip_suffix(':').filter(|symbol| symbol.starts_with("_ZN")) {
+            name = symbol;
+            functions += u32::from(symbol.contains("10nested_svm"));
+        }
+        assert!(!(name.contains("10nested_svm") && panics(line)), "{name}: {line}");
+    }
+    for part in ["5vmrun", "4exit", "6shadow"] {
+        assert!(assembly.contains("10nested_svm") && assembly.contains(part), "{part} is compiled here");
+    }
+    assert!(functions > 5, "{functions} functions of the engine");
 }

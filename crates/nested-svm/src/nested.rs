@@ -110,6 +110,8 @@ impl<M: Memory, T: Tables, L: Trace> World<'_, M, T, L> {
 pub struct Nested {
     pub(crate) limits: Limits,
     pub(crate) offers: Offers,
+    /// The virtual CPU has neither AVIC nor SEV for certain, so that no rule reads their fields.
+    pub(crate) plain: bool,
     pub(crate) host: Host,
     pub(crate) guest: Guest,
     /// The private copy of VMCB12 as the last VMRUN read it: it alone decides about the exits of L2.
@@ -183,6 +185,10 @@ const NOT_GIVEN: [Feature; 8] = [
     Feature::SvmLock,
 ];
 
+/// Features whose rules read more of VMCB12 than a plain guest has.
+const READ_FOR: [Feature; 6] =
+    [Feature::Avic, Feature::X2avic, Feature::X2avicExt, Feature::Sev, Feature::SevEs, Feature::SevSnp];
+
 impl Nested {
     /// The state after RESET: L1 runs, SVM is off, GIF set.
     ///
@@ -201,7 +207,9 @@ impl Nested {
     pub fn for_verdicts(limits: Limits, host: Host) -> Self {
         let offers = Offers::new(&limits);
         let vmcb12 = Page::zeroed();
+        let plain = READ_FOR.iter().all(|&feature| limits.cpu().has(feature) == Some(false));
         Self {
+            plain,
             limits,
             offers,
             host,

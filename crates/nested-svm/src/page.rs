@@ -39,7 +39,13 @@ impl Page {
     #[must_use]
     #[inline(always)]
     pub fn get(&self, field: Field) -> u64 {
-        self.vmcb().read(field)
+        let at = usize::from(field.offset);
+        match field.size {
+            1 => u8::from_le_bytes(self.take(at)).into(),
+            2 => u16::from_le_bytes(self.take(at)).into(),
+            4 => u32::from_le_bytes(self.take(at)).into(),
+            _ => u64::from_le_bytes(self.take(at)),
+        }
     }
 
     /// Writes a field of 1, 2, 4 or 8 bytes; of a larger one the first 8 bytes. Higher bits of `value` are dropped.
@@ -69,6 +75,11 @@ impl Page {
             let rest = Field { offset: field.offset + field.size - 8, size: 8, ..field };
             self.set(rest, from.get(rest));
         }
+    }
+
+    #[inline(always)]
+    fn take<const N: usize>(&self, at: usize) -> [u8; N] {
+        self.0.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
     }
 
     #[inline(always)]

@@ -11,6 +11,7 @@
 use crate::memory::Memory;
 use crate::nested::Flush;
 use crate::page::Page;
+use vmcb::layout::vmcb_field as f;
 use vmcb::{Cr4, Efer, Limits};
 
 /// The pages that L0 gives for shadow tables, and what L1's physical addresses are on the host.
@@ -51,17 +52,6 @@ enum Mode {
 }
 
 impl Mode {
-    #[inline(always)]
-    fn of(l1: &Page) -> Self {
-        let (cr4, efer) = (l1.vmcb().cr4(), l1.vmcb().efer());
-        match (efer.contains(Efer::LMA), cr4.contains(Cr4::PAE)) {
-            (true, _) if cr4.contains(Cr4::LA57) => Self::Long5,
-            (true, _) => Self::Long,
-            (false, true) => Self::Pae,
-            (false, false) => Self::Legacy,
-        }
-    }
-
     const fn levels(self) -> u8 {
         match self {
             Self::Legacy => 2,
@@ -140,14 +130,63 @@ const ROOTS: usize = 8;
 struct Root {
     n_cr3: u64,
     asid: u32,
-    mode: Mode,
-    /// EFER.NXE: bit 63 means no-execute.
-    nx: bool,
-    /// CR4.PSE: large pages without PAE.
-    pse: bool,
-    /// CR4.SMEP: fetches are told apart even without NXE.
-    smep: bool,
+    paging: Paging,
     page: u16,
+}
+
+impl Root {
+    /// Whether it is the same address space; where its shadow stands is another matter.
+    #[inline(always)]
+    fn is(&self, other: &Self) -> bool {
+        (self.n_cr3 ^ other.n_cr3)
+            | u64::from(self.asid ^ other.asid)
+            | u64::from(self.paging.0 ^ other.paging.0)
+            == 0
+    }
+}
+
+/// What of L1's registers decides about its nested tables, at its VMRUN: the bits of CR4 and EFER.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Paging(u32);
+
+impl Paging {
+    const CR4: u64 = Cr4::PSE.union(Cr4::PAE).union(Cr4::LA57).union(Cr4::SMEP).bits();
+    const EFER: u64 = Efer::LMA.union(Efer::NXE).bits();
+
+    #[inline(always)]
+    fn of(l1: &Page) -> Self {
+        // Bits of CR4 and of EFER that do not meet.
+        const _: () = assert!(Paging::CR4 & Paging::EFER == 0);
+        Self((l1.get(f::cr4) & Self::CR4 | l1.get(f::efer) & Self::EFER) as u32)
+    }
+
+    const fn has(self, bit: u64) -> bool {
+        self.0 as u64 & bit != 0
+    }
+
+    fn mode(self) -> Mode {
+        match (self.has(Efer::LMA.bits()), self.has(Cr4::PAE.bits())) {
+            (true, _) if self.has(Cr4::LA57.bits()) => Mode::Long5,
+            (true, _) => Mode::Long,
+            (false, true) => Mode::Pae,
+            (false, false) => Mode::Legacy,
+        }
+    }
+
+    /// EFER.NXE: bit 63 means no-execute.
+    fn nx(self) -> bool {
+        self.mode() != Mode::Legacy && self.has(Efer::NXE.bits())
+    }
+
+    /// CR4.PSE: large pages without PAE.
+    const fn pse(self) -> bool {
+        self.has(Cr4::PSE.bits())
+    }
+
+    /// CR4.SMEP: fetches are told apart even without NXE.
+    const fn smep(self) -> bool {
+        self.has(Cr4::SMEP.bits())
+    }
 }
 
 /// The shadow of the nested tables of one virtual CPU's L1.
@@ -176,13 +215,9 @@ impl<T: Tables> Shadow<T> {
     /// VMRUN with nested paging.
     #[inline(always)]
     pub(crate) fn enter(&mut self, l1: &Page, n_cr3: u64, asid: u32, flush: Flush) -> Entered {
-        let mode = Mode::of(l1);
-        let (cr4, efer) = (l1.vmcb().cr4(), l1.vmcb().efer());
-        let nx = mode != Mode::Legacy && efer.contains(Efer::NXE);
-        let (pse, smep) = (cr4.contains(Cr4::PSE), cr4.contains(Cr4::SMEP));
-        let wanted = Root { n_cr3, asid, mode, nx, pse, smep, page: 0 };
-        match self.current {
-            Some(root) if (Root { page: 0, ..root }) == wanted && flush == Flush::Nothing => {
+        let wanted = Root { n_cr3, asid, paging: Paging::of(l1), page: 0 };
+        match &self.current {
+            Some(root) if root.is(&wanted) && flush == Flush::Nothing => {
                 Entered { root: self.address(root.page), flush: false }
             }
             _ => self.switch(wanted, flush),
@@ -202,7 +237,7 @@ impl<T: Tables> Shadow<T> {
             Flush::Asid => self.forget(wanted.asid),
             Flush::All => self.forget_all(),
         }
-        let known = self.roots.iter().flatten().find(|root| Root { page: 0, ..**root } == wanted).copied();
+        let known = self.roots.iter().flatten().find(|root| root.is(&wanted)).copied();
         let root = known.unwrap_or_else(|| self.add(wanted));
         self.current = Some(root);
         Entered { root: self.address(root.page), flush: true }
@@ -274,7 +309,8 @@ impl<T: Tables> Shadow<T> {
             // L2 has a root whenever it runs; without one nothing can be said of its address.
             return Resolved::NotMemory(fault.address);
         };
-        let walk = Walk { memory, root, reserved: reserved_address(limits), fault };
+        let (mode, nx) = (root.paging.mode(), root.paging.nx());
+        let walk = Walk { memory, root, mode, nx, reserved: reserved_address(limits), fault };
         match walk.translate() {
             Ok(found) => self.map(root, fault.address, found),
             Err(stop) => stop,
@@ -368,6 +404,8 @@ struct Leaf {
 struct Walk<'a, M> {
     memory: &'a mut M,
     root: Root,
+    mode: Mode,
+    nx: bool,
     /// Address bits that the virtual CPU does not have.
     reserved: u64,
     fault: NestedFault,
@@ -376,9 +414,9 @@ struct Walk<'a, M> {
 impl<M: Memory> Walk<'_, M> {
     /// The translation, with accessed and dirty bits set in L1's tables; else what the fault comes to.
     fn translate(self) -> Result<Translation, Resolved> {
-        let (mode, address) = (self.root.mode, self.fault.address);
+        let (mode, address) = (self.mode, self.fault.address);
         let write = self.fault.info & FAULT_WRITE != 0;
-        let fetch = self.fault.info & FAULT_FETCH != 0 && self.root.nx;
+        let fetch = self.fault.info & FAULT_FETCH != 0 && self.nx;
         if address >> mode.width() != 0 {
             return Err(self.fails(0));
         }
@@ -426,8 +464,8 @@ impl<M: Memory> Walk<'_, M> {
 
     /// Whether PS makes an entry of this level map a page.
     fn may_be_large(&self, level: u8) -> bool {
-        match self.root.mode {
-            Mode::Legacy => level == 2 && self.root.pse,
+        match self.mode {
+            Mode::Legacy => level == 2 && self.root.paging.pse(),
             Mode::Pae => level == 2,
             Mode::Long | Mode::Long5 => matches!(level, 2 | 3),
         }
@@ -436,7 +474,7 @@ impl<M: Memory> Walk<'_, M> {
     /// The entry that maps it was reached: marks the entries, and says what the shadow holds.
     fn found(self, leaf: Leaf, write: bool, steps: &[(u64, u64)]) -> Result<Translation, Resolved> {
         let Leaf { entry, shift, level, writable, forbidden } = leaf;
-        let legacy = self.root.mode == Mode::Legacy;
+        let legacy = self.mode == Mode::Legacy;
         let last = steps.len().saturating_sub(1);
         for (index, &(at, entry)) in steps.iter().enumerate() {
             let wanted = entry | A | if write && index == last { D } else { 0 };
@@ -454,17 +492,17 @@ impl<M: Memory> Walk<'_, M> {
         } else {
             entry & ADDRESS
         };
-        Ok(Translation { base, bits: shift, flags: rw | if self.root.nx { forbidden } else { 0 } })
+        Ok(Translation { base, bits: shift, flags: rw | if self.nx { forbidden } else { 0 } })
     }
 
     fn read(&self, table: u64, level: u8, shift: u8, address: u64) -> Result<(u64, u64), Resolved> {
-        let indices = match (self.root.mode, level) {
+        let indices = match (self.mode, level) {
             (Mode::Legacy, _) => 0x3FF,
             (Mode::Pae, 3) => 3,
             _ => 0x1FF,
         };
         let index = address >> shift & indices;
-        let legacy = self.root.mode == Mode::Legacy;
+        let legacy = self.mode == Mode::Legacy;
         let at = table + index * if legacy { 4 } else { 8 };
         let mut bytes = [0; 8];
         let read = if legacy {
@@ -482,16 +520,16 @@ impl<M: Memory> Walk<'_, M> {
     /// # Source
     /// Manual volume 2, 5.2 (32-bit, PAE), 5.3 (long mode): what is marked MBZ.
     fn is_reserved(&self, entry: u64, level: u8, leaf: bool, pointer: bool) -> bool {
-        if self.root.mode == Mode::Legacy {
+        if self.mode == Mode::Legacy {
             const BIT_21: u64 = 1 << 21;
             let high = (entry & 0x001F_E000) << 19 & self.reserved;
             return leaf && level == 2 && (entry & BIT_21 != 0 || high != 0);
         }
         let mut reserved = self.reserved;
-        if self.root.mode == Mode::Pae {
+        if self.mode == Mode::Pae {
             reserved |= 0x7FF0_0000_0000_0000;
         }
-        if !self.root.nx || pointer {
+        if !self.nx || pointer {
             reserved |= NX;
         }
         if pointer {
@@ -503,14 +541,14 @@ impl<M: Memory> Walk<'_, M> {
         }
         if leaf && level > 1 {
             // Address bits below the page's size; bit 12 is PAT.
-            reserved |= ((1 << self.root.mode.shift(level)) - 1) & ADDRESS & !(1 << 12);
+            reserved |= ((1 << self.mode.shift(level)) - 1) & ADDRESS & !(1 << 12);
         }
         entry & reserved != 0
     }
 
     /// EXITINFO1: the access as the hardware reported it, with what the walk found.
-    const fn fails(&self, found: u64) -> Resolved {
-        let told_apart = self.root.nx || self.root.smep;
+    fn fails(&self, found: u64) -> Resolved {
+        let told_apart = self.nx || self.root.paging.smep();
         let hidden = FAULT_PRESENT | FAULT_RESERVED | if told_apart { 0 } else { FAULT_FETCH };
         Resolved::Fault(self.fault.info & !hidden | found)
     }

@@ -29,7 +29,21 @@ const CHECKSUM: usize = 4;
 const SHARED: [Field; 8] =
     [f::g_pat, f::dbgctl, f::br_from, f::br_to, f::last_excp_from, f::last_excp_to, f::spec_ctrl, f::nrip];
 
-const IMAGE: usize = READ[0].end - READ[0].start + READ[1].end - READ[1].start;
+/// The parts of VMCB12 that VMRUN reads, with L2's state in them, and the registers that only VMLOAD loads.
+const PARTS: [core::ops::Range<usize>; READ.len() + 4] = {
+    let [a, b, c, d, e, g, h, i, j, k] = READ;
+    [a, b, c, d, e, g, h, i, j, k, 0x440..0x460, 0x470..0x480, 0x490..0x4A0, 0x600..0x640]
+};
+
+const IMAGE: usize = {
+    let mut size = 0;
+    let mut index = 0;
+    while index < PARTS.len() {
+        size += PARTS[index].end - PARTS[index].start;
+        index += 1;
+    }
+    size
+};
 
 /// What the caller of a load answers for: L1 executed VMRUN long ago, so only what stands in VMCBs is judged again.
 enum Loading {}
@@ -156,7 +170,7 @@ impl Nested {
             vmcb02::store(&mut image, vmcb02, self.enabled);
             vmcb02::copy_unloaded(&mut image, vmcb02);
             image.copy(vmcb02, f::eventinj);
-            for part in READ {
+            for part in PARTS {
                 out.bytes(image.bytes().get(part).unwrap_or_default());
             }
         }
@@ -246,11 +260,9 @@ impl Nested {
         if !self.limits.accepts_pat(shared[0]) {
             return Err(LoadError::Corrupt("an MSR has a value that it cannot have"));
         }
-        for part in READ {
+        for part in PARTS {
             let bytes = from.bytes(part.len())?;
-            if let Some(place) = self.vmcb12.bytes_mut().get_mut(part) {
-                place.copy_from_slice(bytes);
-            }
+            copy(self.vmcb12.bytes_mut().get_mut(part), bytes);
         }
         let environment = Loading::INPUTS.iter().fold(Environment::unknown(), Environment::take_over);
         admit::<Loading>(self.vmcb12.bytes(), &self.limits, &environment).map_err(LoadError::Refused)?;
@@ -263,6 +275,13 @@ impl Nested {
 const REGISTERS: usize = 1 + 3 * 8 + 4 * 8;
 /// Whose event, the address of VMCB12, RIP, nRIP, the displaced event.
 const RUNNING: usize = 1 + 4 * 8;
+
+/// Copies bytes to a place of their length; written so that the compiler sees no panic.
+fn copy(place: Option<&mut [u8]>, bytes: &[u8]) {
+    for (to, from) in place.unwrap_or_default().iter_mut().zip(bytes) {
+        *to = *from;
+    }
+}
 
 struct Reader<'a> {
     rest: &'a [u8],
@@ -294,9 +313,9 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// Appends; `SAVED_MAX` leaves room for all there can be.
     fn bytes(&mut self, bytes: &[u8]) {
-        let end = self.length + bytes.len();
-        if let Some(place) = self.buffer.get_mut(self.length..end) {
-            place.copy_from_slice(bytes);
+        let end = self.length.saturating_add(bytes.len());
+        if end <= self.buffer.len() {
+            copy(self.buffer.get_mut(self.length..end), bytes);
             self.length = end;
         }
     }

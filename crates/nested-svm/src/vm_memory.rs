@@ -65,9 +65,9 @@ mod tests {
         let mut page = Page::zeroed();
         memory.load(0x4000, &mut page, &[0..8, 0xFF8..0x1000]).unwrap();
         assert_eq!((page.bytes()[7], page.bytes()[8], page.bytes()[0xFFF]), (7, 0, 7));
-        assert_eq!(memory.load(0x3000, &mut page, &[0..8]), Err(NoMemory));
+        assert_eq!(memory.load(0x3000, &mut page, &[0..8, 8..16]), Err(NoMemory));
         page.bytes_mut().fill(9);
-        memory.store(0x4000, &page, &[8..16]).unwrap();
+        memory.store(0x4000, &page, &[8..16, 24..32]).unwrap();
         assert_eq!(memory.read_u64(0x4008), Ok(0x0909_0909_0909_0909));
     }
 

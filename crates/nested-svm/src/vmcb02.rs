@@ -132,16 +132,17 @@ fn fill(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: Enabled, row: 
     }
     let mut value = if row.template == 0 { 0 } else { vmcb01.get(field) & row.template };
     let mut index = 0;
-    while index < 3 {
-        if let Some(part) = row.parts.get(index)
-            && enabled.holds(part.when)
-        {
-            let wanted = vmcb12.get(field) & part.bits;
-            value = match part.how {
-                How::Take => value & !part.bits | wanted,
-                How::Or => value | wanted,
-                How::Add => value.wrapping_add(wanted),
-            };
+    while index < row.parts.len() {
+        match row.parts.get(index) {
+            Some(part) if enabled.holds(part.when) => {
+                let wanted = vmcb12.get(field) & part.bits;
+                value = match part.how {
+                    How::Take => value & !part.bits | wanted,
+                    How::Or => value | wanted,
+                    How::Add => value.wrapping_add(wanted),
+                };
+            }
+            _ => {}
         }
         index += 1;
     }
@@ -276,7 +277,7 @@ fn with_lma(efer: Efer, cr0: Cr0) -> u64 {
 }
 
 /// The parts of VMCB12 that #VMEXIT writes; a field between two stored ones that it does not write keeps what VMRUN read.
-pub(crate) const WRITTEN: [core::ops::Range<usize>; 11] = [
+pub(crate) const WRITTEN: [core::ops::Range<usize>; 12] = [
     0x060..0x064,
     0x068..0x090,
     0x0A8..0x0B0,
@@ -287,7 +288,8 @@ pub(crate) const WRITTEN: [core::ops::Range<usize>; 11] = [
     0x4CB..0x4D8,
     0x548..0x580,
     0x5D8..0x600,
-    0x640..0x698,
+    0x640..0x648,
+    0x668..0x698,
 ];
 
 /// Bytes of the instruction, where the virtual CPU has decode assists.

@@ -8,7 +8,7 @@ use crate::page::Page;
 use crate::shadow::Tables;
 use crate::trace::{Refusal, Trace, Traced};
 use crate::vmcb02::{self, Enabled, Own};
-use vmcb::layout::{PAGE_SIZE, vmcb_field as f};
+use vmcb::layout::vmcb_field as f;
 use vmcb::{
     Answer, Cr0, Cr4, Efer, Environment, ExitCode, Host as Facts, Input, Inputs, InterceptMisc1, KnownPage,
     Outcome, Phase, Rflags, TakesOver, Verdict, View,
@@ -22,8 +22,34 @@ impl TakesOver for Engine {
     const INPUTS: Inputs = Inputs::NONE.with(Input::Vmsa).with(Input::Rmp).with(Input::SiblingThread);
 }
 
-/// The bytes of VMCB12 that are read, each once: the control area's fields, and the save area's up to SPEC_CTRL.
-pub(crate) const READ: [core::ops::Range<usize>; 2] = [0x000..0x170, 0x400..0x6E8];
+/// The bytes of VMCB12 that are read, each once: what VMRUN of a plain guest loads, and what the rules ask of it.
+pub(crate) const READ: [core::ops::Range<usize>; 10] = [
+    0x000..0x018,
+    0x038..0x0D0,
+    0x400..0x440,
+    0x460..0x470,
+    0x480..0x490,
+    0x4C8..0x4D8,
+    0x548..0x580,
+    0x5D8..0x600,
+    0x640..0x648,
+    0x668..0x698,
+];
+
+/// The rest, up to SPEC_CTRL: the fields of AVIC and SEV, and what only whoever looks at a refusal wants to see.
+const REST: [core::ops::Range<usize>; 11] = [
+    0x018..0x038,
+    0x0D0..0x170,
+    0x440..0x460,
+    0x470..0x480,
+    0x490..0x4C8,
+    0x4D8..0x548,
+    0x580..0x5D8,
+    0x600..0x640,
+    0x648..0x668,
+    0x698..0x6E8,
+    0x3E0..0x400,
+];
 
 impl Nested {
     /// L1 executed VMRUN: rAX of VMCB01 is the address, and `next_rip` that of the instruction after it.
@@ -41,17 +67,20 @@ impl Nested {
         let address = vmcb_address(world.vmcb01);
         // Faults come before the page is read; which one, the rules say.
         let readable = self.may_execute(world.vmcb01).is_ok() && self.limits.accepts_page_address(address);
-        if !readable || read(world.memory, address, &mut self.vmcb12).is_err() {
+        if !readable || world.memory.load(address, &mut self.vmcb12, &READ).is_err() {
             return Err(self.fault(world, address));
         }
-        let environment = self.environment(world.vmcb01, address);
-        let environment = match self.pdptes(world.memory) {
-            Ok(None) => environment,
-            Ok(Some(entries)) => environment.with_pdptes(entries),
-            Err(at) => return self.refuse(world, address, next_rip, Refusal::NoPdptes(at)),
+        if !self.plain {
+            let _ = world.memory.load(address, &mut self.vmcb12, &REST);
+        }
+        let environment = self.executing(world.vmcb01, address);
+        let admitted = if self.needs_pdptes() {
+            self.admit_with_pdptes(world.memory, &environment)
+        } else {
+            self.admit(&environment)
         };
-        if let Err(verdict) = vmcb::admit::<Engine>(self.vmcb12.bytes(), &self.limits, &environment) {
-            return self.refuse(world, address, next_rip, Refusal::Rules(verdict));
+        if let Err(reason) = admitted {
+            return self.refuse(world, address, next_rip, reason);
         }
         if let Err(at) = self.maps(world.memory) {
             return self.refuse(world, address, next_rip, Refusal::NoMap(at));
@@ -76,12 +105,16 @@ impl Nested {
         let address = vmcb_address(vmcb01);
         let environment = self.environment(vmcb01, address);
         let readable = self.limits.accepts_page_address(address);
-        if !readable || read(memory, address, &mut self.vmcb12).is_err() {
+        let vmcb12 = &mut self.vmcb12;
+        let readable = readable
+            && memory.load(address, vmcb12, &READ).is_ok()
+            && memory.load(address, vmcb12, &REST).is_ok();
+        if !readable {
             let verdict = before_reading(&self.limits, &environment);
             return Err(fault_of(&verdict).unwrap_or(Fault::GeneralProtection));
         }
-        let environment = match self.pdptes(memory) {
-            Ok(Some(entries)) => environment.with_pdptes(entries),
+        let environment = match self.read_pdptes(memory) {
+            Ok(entries) if self.needs_pdptes() => environment.with_pdptes(entries),
             _ => environment,
         };
         let verdict = vmcb::check(self.vmcb12.bytes(), &self.limits, &environment);
@@ -91,7 +124,8 @@ impl Nested {
         }
     }
 
-    /// The private copy of VMCB12 that was judged last.
+    /// The private copy of VMCB12 that was judged last: all of it after a refusal and after [`Self::judge`], and else what
+    /// VMRUN of a plain guest reads.
     #[must_use]
     pub const fn vmcb12(&self) -> &Page {
         &self.vmcb12
@@ -146,43 +180,67 @@ impl Nested {
         self.guest = Guest::L2;
     }
 
-    /// What VMRUN's checks read of the executing CPU: L1's registers, and MSRs as the virtual CPU has them.
+    /// Only a checked copy enters.
+    ///
+    /// # Errors
+    /// The rules that are broken or undecided.
     #[inline(always)]
+    fn admit(&self, environment: &Environment<'_>) -> Result<(), Refusal> {
+        match vmcb::admit::<Engine>(self.vmcb12.bytes(), &self.limits, environment) {
+            Ok(_) => Ok(()),
+            Err(verdict) => Err(Refusal::Rules(verdict)),
+        }
+    }
+
+    /// The same with the page directory pointers of L2.
+    #[cold]
+    #[inline(never)]
+    fn admit_with_pdptes<M: Memory>(&self, memory: &M, environment: &Environment<'_>) -> Result<(), Refusal> {
+        let entries = self.read_pdptes(memory).map_err(Refusal::NoPdptes)?;
+        self.admit(&environment.with_pdptes(entries))
+    }
+
+    /// What VMRUN's checks read of the executing CPU: L1's registers, and MSRs as the virtual CPU has them.
     fn environment(&self, vmcb01: &Page, address: u64) -> Environment<'static> {
         let view = vmcb01.vmcb();
         let (cr0, rflags, cpl) = (view.cr0().bits(), view.rflags().bits(), vmcb01.get(f::cpl));
-        let bit = |fact: Facts, holds: bool| if holds { fact.bits() } else { 0 };
-        let facts = bit(Facts::SVME, self.svme)
-            | bit(Facts::PE, cr0 & Cr0::PE.bits() != 0)
-            | bit(Facts::VM, rflags & Rflags::VM.bits() != 0)
-            | bit(Facts::CPL0, cpl & 1 != 0)
-            | bit(Facts::CPL1, cpl & 2 != 0)
-            | bit(Facts::PG, cr0 & Cr0::PG.bits() != 0)
-            | bit(Facts::LONG64, in_64_bit_mode(vmcb01))
-            | bit(Facts::HSAVE_PA_ZERO, self.hsave_pa == 0);
-        Environment::unknown()
-            .with(KNOWN, Answer::No)
-            .with(Facts::from_bits(facts), Answer::Yes)
-            .with_vmcb_address(address)
-            .take_over(Input::Vmsa)
-            .take_over(Input::Rmp)
-            .take_over(Input::SiblingThread)
+        let facts = fact(Facts::SVME, self.svme)
+            | fact(Facts::PE, cr0 & Cr0::PE.bits() != 0)
+            | fact(Facts::VM, rflags & Rflags::VM.bits() != 0)
+            | fact(Facts::CPL0, cpl & 1 != 0)
+            | fact(Facts::CPL1, cpl & 2 != 0);
+        self.with_mode(vmcb01, facts, address)
     }
 
-    /// The page directory pointers of an L2 that uses PAE paging without nested paging.
+    /// The same of a CPU that [`Self::may_execute`] found able to execute it: SVM on, protected mode, CPL 0.
+    #[inline(always)]
+    fn executing(&self, vmcb01: &Page, address: u64) -> Environment<'static> {
+        self.with_mode(vmcb01, Facts::SVME.union(Facts::PE).bits(), address)
+    }
+
+    #[inline(always)]
+    fn with_mode(&self, vmcb01: &Page, facts: u64, address: u64) -> Environment<'static> {
+        let facts = facts
+            | fact(Facts::PG, vmcb01.vmcb().cr0().contains(Cr0::PG))
+            | fact(Facts::LONG64, in_64_bit_mode(vmcb01))
+            | fact(Facts::HSAVE_PA_ZERO, self.hsave_pa == 0);
+        FIXED.with(Facts::from_bits(facts), Answer::Yes).with_vmcb_address(address)
+    }
+
+    /// Whether L2 uses PAE paging without nested paging.
+    #[inline(always)]
+    fn needs_pdptes(&self) -> bool {
+        let vmcb12 = self.vmcb12.vmcb();
+        vmcb12.cr0().contains(Cr0::PG)
+            & vmcb12.cr4().contains(Cr4::PAE)
+            & !vmcb12.efer().contains(Efer::LME)
+            & !Enabled::new(self.offers, &self.vmcb12).nested_paging
+    }
+
+    /// The page directory pointers of an L2 that uses PAE paging.
     ///
     /// # Errors
     /// Their address, where L1 has no memory.
-    #[inline(always)]
-    fn pdptes<M: Memory>(&self, memory: &M) -> Result<Option<[u64; 4]>, u64> {
-        let vmcb12 = self.vmcb12.vmcb();
-        let legacy_pae = vmcb12.cr0().contains(Cr0::PG)
-            & vmcb12.cr4().contains(Cr4::PAE)
-            & !vmcb12.efer().contains(Efer::LME)
-            & !Enabled::new(self.offers, &self.vmcb12).nested_paging;
-        if legacy_pae { self.read_pdptes(memory).map(Some) } else { Ok(None) }
-    }
-
     #[cold]
     fn read_pdptes<M: Memory>(&self, memory: &M) -> Result<[u64; 4], u64> {
         const TABLE: u64 = 0xFFFF_FFE0;
@@ -228,6 +286,10 @@ impl Nested {
         next_rip: u64,
         reason: Refusal,
     ) -> Result<Guest, Fault> {
+        if self.plain {
+            // For whoever looks at it; the page was there a moment ago.
+            let _ = world.memory.load(address, &mut self.vmcb12, &REST);
+        }
         world.trace.trace(Traced::Refused { address, reason, vmcb12: &self.vmcb12 });
         let code = match reason {
             Refusal::Rules(verdict) => match fault_of(&verdict) {
@@ -264,15 +326,21 @@ fn in_64_bit_mode(vmcb01: &Page) -> bool {
     view.efer().contains(Efer::LMA) & view.segment(f::cs).attributes.long()
 }
 
+/// What holds of the executing CPU unless something else is stated, and what the engine answers for itself.
+const FIXED: Environment<'static> = Environment::unknown()
+    .with(KNOWN, Answer::No)
+    .take_over(Input::Vmsa)
+    .take_over(Input::Rmp)
+    .take_over(Input::SiblingThread);
+
+#[inline(always)]
+const fn fact(fact: Facts, holds: bool) -> u64 {
+    if holds { fact.bits() } else { 0 }
+}
+
 /// Facts of the host that are known; those that are not named in `environment` do not hold in a virtual CPU without
 /// SMM, memory encryption and IBS.
 const KNOWN: Facts = Facts::from_bits(Input::HostMode.facts().bits() | Input::HostMsrs.facts().bits());
-
-/// Reads VMCB12 into the private copy.
-#[inline(always)]
-fn read<M: Memory>(memory: &M, address: u64, vmcb12: &mut Page) -> Result<(), crate::memory::NoMemory> {
-    memory.load(address, vmcb12, &READ)
-}
 
 /// The verdict on what VMRUN checks before it reads the VMCB.
 fn before_reading(limits: &vmcb::Limits, environment: &Environment<'_>) -> Verdict {
@@ -301,8 +369,6 @@ fn code_of(verdict: &Verdict) -> ExitCode {
         _ => ExitCode::INVALID,
     }
 }
-
-const _: () = assert!(READ[1].end <= PAGE_SIZE);
 
 #[cfg(test)]
 mod tests {

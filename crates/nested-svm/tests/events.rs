@@ -48,7 +48,7 @@ fn interrupted_injections_come_again() {
             if bits == INT3 || bits == INTN {
                 assert_eq!(machine.vmcb02.get(f::nrip), 0x8002, "the exit overwrote it");
             }
-            assert_eq!(delivered(&machine), []);
+            assert_eq!(delivered(&machine), [0_u64; 0]);
             let (nested, mut world) = machine.split();
             assert_eq!(nested.before_entry(&mut world), Guest::L2);
         }
@@ -118,7 +118,7 @@ fn interrupted_by_an_exit_of_l1() {
     let after = machine.vmcb12();
     assert_eq!((after.get(f::exitcode), after.get(f::exitintinfo)), (0x400, GP));
     assert_eq!((after.get(f::exitinfo1), after.get(f::exitinfo2)), (0x2_0000_0006, 0x9000));
-    assert_eq!(delivered(&machine), []);
+    assert_eq!(delivered(&machine), [0_u64; 0]);
     assert!(!machine.nested.waits());
 }
 

@@ -32,12 +32,14 @@ macro_rules! view {
 
             /// The first 8 bytes of any field, as a little-endian number.
             #[must_use]
+            #[inline]
             pub fn read(self, field: Field) -> u64 {
                 read_le(self.0, field.offset, field.size)
             }
 
             /// A segment register: one of the 16-byte fields.
             #[must_use]
+            #[inline]
             pub fn segment(self, field: Field) -> Segment {
                 let at = field.offset;
                 Segment {
@@ -51,6 +53,7 @@ macro_rules! view {
             $(
                 $(#[$field_doc])*
                 #[must_use]
+                #[inline]
                 pub fn $get(self) -> $type {
                     let make: fn(u64) -> $type = $make;
                     make(self.read($module::$field))
