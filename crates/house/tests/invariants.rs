@@ -100,6 +100,7 @@ fn no_rule_is_written_outside_vmcb() {
         "crates/vmcb-scan/src",
         "crates/nsvm/src",
         "crates/nsvm-lab/src",
+        "crates/nested-svm/src",
         "crates/nsvm-l0/src",
         "crates/nsvm-l0/bare",
         "crates/nested-svm/src",
