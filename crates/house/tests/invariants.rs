@@ -103,7 +103,6 @@ fn no_rule_is_written_outside_vmcb() {
         "crates/nested-svm/src",
         "crates/nsvm-l0/src",
         "crates/nsvm-l0/bare",
-        "crates/nested-svm/src",
     ];
     for below in elsewhere {
         let files: Vec<_> =
