@@ -59,7 +59,7 @@ fn qemu() -> Option<Command> {
 
 /// What came of a run.
 struct Ran {
-    /// The value that was written to the debug exit.
+    /// The value that was written to the debug exit; -1 where a signal ended the emulator.
     code: i32,
     /// L1's serial port.
     output: String,
@@ -92,7 +92,7 @@ fn run(test: &str, setup: Option<&Setup>, more: &[&str]) -> Option<Ran> {
     }
     let status = command.stdin(Stdio::null()).status().expect("it starts");
     let read = |kind| String::from_utf8_lossy(&std::fs::read(file(kind)).unwrap_or_default()).into_owned();
-    let ran = Ran { code: status.code().unwrap_or(-1) / 2, output: read("out"), log: read("log") };
+    let ran = Ran { code: status.code().map_or(-1, |code| code / 2), output: read("out"), log: read("log") };
     println!("{test}: {}\n{}{}", ran.code, ran.output, ran.log);
     Some(ran)
 }
