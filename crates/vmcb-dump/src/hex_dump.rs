@@ -539,8 +539,13 @@ impl Row {
                     _ => return false,
                 }
             }
-            !fenced && rest.first().is_none_or(u8::is_ascii_whitespace)
-                || fenced && matches!(rest.trim_ascii_start(), [b'|' | b'<', ..])
+            if fenced {
+                let Some((b'|' | b'<', after)) = rest.trim_ascii_start().split_first() else {
+                    return false;
+                };
+                rest = after;
+            }
+            rest.first().is_none_or(u8::is_ascii_whitespace)
         };
         follow(&self.printed) || follow(&self.turned)
     }

@@ -568,8 +568,10 @@ impl Dump {
         // Kernels that name the kind of guest print the VMSA or nothing; those before them print the
         // save area of the VMCB, which such a guest does not use.
         let newer = self.vm_type.map_or_else(|| self.saw("sev_features"), VmType::has_vmsa);
-        let shows_vmsa = newer && save_shown;
-        let drop_save = !newer && sev_es;
+        // Of dumps that were mixed, what tells whether it is a VMSA may be another's, but for the heading.
+        let mixed = self.vm_type.is_none() && self.own_rows() != usize::MAX;
+        let shows_vmsa = newer && save_shown && !mixed;
+        let drop_save = !newer && sev_es || mixed;
         if let Some(name) = self.first.filter(|&row| row > 0).and_then(label_text) {
             self.notes.remark(RemarkKind::BeginsAt { name }, place.clone());
         }
@@ -578,6 +580,9 @@ impl Dump {
         }
         if shows_vmsa {
             self.notes.remark(RemarkKind::VmsaShown, place.clone());
+        } else if mixed && save_shown {
+            let count = self.values.iter().filter(|value| in_save_area(&value.slot)).count() as u64;
+            self.notes.remark(RemarkKind::DumpsMixed { count }, place.clone());
         } else if drop_save && save_shown {
             self.notes.remark(RemarkKind::SaveAreaMeaningless, place.clone());
         }
@@ -646,7 +651,12 @@ impl Dump {
                         *good = false;
                         self.notes.remark(RemarkKind::Contradiction { name, first, second: value }, place);
                     } else if !copy {
-                        *sure |= twice;
+                        if !*sure && twice {
+                            // Of two dumps, only the bits that both show.
+                            *sure = true;
+                            seen.mask &= mask;
+                            seen.value &= seen.mask;
+                        }
                         self.notes.remark(RemarkKind::Duplicate { name }, place);
                     }
                 }

@@ -227,9 +227,9 @@ fn pairs<'a, 'b>(words: &'b [Word<'a>]) -> Vec<Pair<'a, 'b>> {
     pairs
 }
 
-/// Reads exactly `digits` hexadecimal digits, as QEMU prints them: in small letters.
+/// Reads exactly `digits` hexadecimal digits, as QEMU prints them: in small letters and, other than Xen, without `0x`.
 fn digits(word: &[u8], name: &'static str, digits: usize) -> Result<u64, RemarkKind> {
-    if word.iter().any(u8::is_ascii_uppercase) {
+    if word.iter().any(u8::is_ascii_uppercase) || word.starts_with(b"0x") {
         return Err(RemarkKind::NotANumber { name, text: number::shorten(word) });
     }
     number::hex(word, name, digits)

@@ -269,15 +269,14 @@ impl<R: BufRead> TextReader<R> {
 
     fn line(&mut self, out: &mut Out) {
         let line = self.lines.line(&self.prefix);
-        let whole = is_cut(line.text);
-        if whole || has_cut(line.text.as_bytes().get(..line.start).unwrap_or_default()) {
+        let before = line.text.get(..line.start).unwrap_or_default();
+        // A mark behind a dot is four dots, which stand in no time stamp.
+        if is_cut(line.text) || has_cut(before.as_bytes()) || before.contains("....") {
             for format in &mut self.formats {
                 format.cut();
             }
-            // What stands behind the mark may be the rest of anything, but for a whole message of the module.
-            if whole || !line.prefixed {
-                return;
-            }
+            // What stands behind the mark may be the rest of anything.
+            return;
         }
         for index in 0..self.formats.len() {
             let Some(format) = self.formats.get_mut(index) else {

@@ -460,7 +460,7 @@ impl Dump {
                     if label.text == "np_ctrl" && word.ends_with(b":") {
                         self.pending = Pending::Words { seen: Vec::new() };
                     }
-                    if lone && end == text.len() {
+                    if lone && end == text.trim_ascii_end().len() {
                         match self.values.get_mut(before) {
                             Some(value) => value.ends = Some(text.len()),
                             None if matches!(label.shows, Shows::One(_)) => self.clip(text.len()),

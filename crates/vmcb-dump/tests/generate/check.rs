@@ -146,6 +146,12 @@ fn interleaved(written: &[Written; 2], random: &mut Random) -> String {
         for _ in 0..1 + random.below(longest) {
             match lines[which].next() {
                 Some(line) if !random.one_in(loses) => {
+                    // See the list in `damage`.
+                    let end =
+                        line.rsplit(' ').next().is_some_and(|word| u64::from_str_radix(word, 16).is_ok());
+                    if end && text.lines().next_back().is_some_and(|last| last.contains("intercepts:")) {
+                        text.push_str("something else\n");
+                    }
                     text.push_str(line);
                     text.push('\n');
                 }

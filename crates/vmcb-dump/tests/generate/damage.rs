@@ -15,6 +15,10 @@
 //!   another one in the same form;
 //! - rows that vanish without a mark where a dump with offsets of 7 digits begins, so that what is left continues
 //!   in octal as well as in hexadecimal;
+//! - three dots for what was cut out over several lines of a hex dump with a `*`, among the dots of its characters
+//!   or behind a word, where a sentence ends like that;
+//! - the offset with which a hex dump ends, alone on a line right behind two words of intercepts, of which kernels
+//!   print three and a mail program may have put the third there;
 //! - two dumps of which each lost exactly the lines that the other one shows.
 
 use super::{Random, Written};
@@ -272,7 +276,12 @@ fn cut_over_lines(mut text: String, random: &mut Random) -> String {
     let from = place(&text, random);
     let length = place(&text[from..], random);
     let to = from + length;
-    text.replace_range(from..to, random.pick(&INNER));
+    let mark = random.pick(&INNER);
+    let seen = |c: char| c == '.' || c.is_alphabetic();
+    let hides = text[..from].ends_with(seen) || text[to..].starts_with('.');
+    // See the list above.
+    let mark = if mark == "..." && hides && text.contains("*\n") { "[...]" } else { mark };
+    text.replace_range(from..to, mark);
     text
 }
 
