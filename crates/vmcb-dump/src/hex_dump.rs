@@ -194,6 +194,9 @@ impl Format for HexDump {
                     return Taken::Yes;
                 }
             }
+            if self.open.as_ref().is_some_and(|block| block.is_doubted_by(&row)) {
+                self.open = None;
+            }
             if !row.may_begin() {
                 // A row of which something was cut out.
                 self.cut();
@@ -236,6 +239,19 @@ impl Format for HexDump {
             block.cut();
         }
         self.pass(out)
+    }
+
+    fn claims(&mut self, line: &Text<'_>) -> bool {
+        // A page may hold text that looks like a dump: the characters of a row are no line of one.
+        let Some(block) = &mut self.open else {
+            return false;
+        };
+        let width = block.width;
+        let rest = line.text.trim_start_matches(['>', '|', ' ', '\t']);
+        let start = line.text.len() - rest.len();
+        block.pending.as_mut().is_some_and(|row| {
+            (row.shows_as(rest) || row.lacks_group(rest, width)) && row.take_rest_from(line, start, width)
+        })
     }
 
     fn finish(&mut self, out: &mut Out) {
@@ -415,14 +431,20 @@ impl Row {
 
     /// Takes a line as the rest of this row, if it can be that.
     fn take_rest(&mut self, line: &Text<'_>, width: Option<usize>) -> bool {
+        line.is_rest() && self.take_rest_from(line, line.start, width)
+    }
+
+    /// Takes what begins at `start` of a line as the rest of this row, if it can be that.
+    fn take_rest_from(&mut self, line: &Text<'_>, start: usize, width: Option<usize>) -> bool {
+        let message = line.text.as_bytes().get(start..).unwrap_or_default();
         let limit = width.unwrap_or(MAX_ROW);
         // All characters were there, or a `*` that stands for rows.
-        let ended = self.orders() != (false, false) || line.message().trim_ascii() == b"*";
-        if self.rest_line != Some(line.number) || !line.is_rest() || ended {
+        let ended = self.orders() != (false, false) || message.trim_ascii() == b"*";
+        if self.rest_line != Some(line.number) || ended {
             return false;
         }
         let text = line.text.as_bytes();
-        let mut at = line.start;
+        let mut at = start;
         let before = self.columns.len();
         let mut cut = false;
         while self.printed.len() < limit && !self.has_characters {
@@ -432,16 +454,18 @@ impl Row {
             let group = rest.get(..length).unwrap_or_default();
             let is_group = length == self.style.digits && group.iter().all(u8::is_ascii_hexdigit);
             if !is_group || self.take_group(text, (line.number, at)).is_none() {
-                cut = has_cut(group);
+                // A part of a group is what a cut left of it.
+                let part = length < self.style.digits && group.iter().all(u8::is_ascii_hexdigit);
+                cut = has_cut(rest) || part && !group.is_empty();
                 break;
             }
             at += length;
         }
-        if self.columns.len() == before && !self.take_characters(line.message()) {
+        if self.columns.len() == before && !self.take_characters(message) {
             return false;
         }
         match self.columns.len() == before {
-            true => self.tail.extend_from_slice(line.message()),
+            true => self.tail.extend_from_slice(message),
             false => self.tail.clear(),
         }
         self.lines.push((line.number, line.text.to_owned()));
@@ -558,6 +582,27 @@ impl Row {
     /// Bytes of the lines that it was read from.
     fn text(&self) -> usize {
         self.lines.iter().map(|(_, text)| text.len()).sum()
+    }
+
+    /// Whether a line, without quote marks, is exactly the characters of this row or the last of them, and they are not
+    /// all dots.
+    fn shows_as(&self, text: &str) -> bool {
+        let text = text.trim_end().as_bytes();
+        let is = |bytes: &[u8]| {
+            let characters: Vec<u8> = trim_spaces(bytes).iter().map(shown).collect();
+            characters.ends_with(text)
+        };
+        self.printed.len() >= 8
+            && text.iter().any(|&byte| byte != b'.')
+            && (is(&self.printed) || is(&self.turned))
+    }
+
+    /// Whether this row has fewer groups than others, and a line begins with one.
+    fn lacks_group(&self, text: &str, width: Option<usize>) -> bool {
+        let group = text.split_ascii_whitespace().next().unwrap_or_default();
+        group.len() == self.style.digits
+            && group.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && width.is_some_and(|width| self.printed.len() < width)
     }
 
     /// Takes a line as the characters of this row or the last of them.
@@ -704,6 +749,21 @@ impl Block {
             return true;
         }
         false
+    }
+
+    /// Whether a row that does not go on with this dump would do so if the offsets were of another base: rows were lost,
+    /// and where the ones before it stand cannot be told.
+    fn is_doubted_by(&self, row: &Row) -> bool {
+        let Some((base, last)) = self.base.zip(self.pending.as_ref().or(self.last.as_ref())) else {
+            return false;
+        };
+        let goes_on = |other: usize| {
+            let (from, to) = (last.offsets.get(other).copied()??, row.offsets.get(other).copied()??);
+            Some(to >= from.saturating_add(last.printed.len() as u64))
+        };
+        row.style == self.style
+            && row.offset_digits == self.offset_digits
+            && (0..BASES.len()).any(|other| other != base && goes_on(other) == Some(true))
     }
 
     fn accepts_end(&mut self, offsets: &[Option<u64>; 3]) -> bool {

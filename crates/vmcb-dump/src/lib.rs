@@ -73,6 +73,11 @@ trait Format {
     /// Offers a line; VMCBs that it completes go to `out`.
     fn offer(&mut self, line: &lines::Text<'_>, out: &mut Out) -> Taken;
 
+    /// Takes a line that is the rest of what is open, whatever else it looks like; `false` if it is not.
+    fn claims(&mut self, _line: &lines::Text<'_>) -> bool {
+        false
+    }
+
     /// No further line belongs to what is open.
     fn finish(&mut self, out: &mut Out);
 

@@ -278,6 +278,9 @@ impl<R: BufRead> TextReader<R> {
             // What stands behind the mark may be the rest of anything.
             return;
         }
+        if self.formats.iter_mut().any(|format| format.claims(&line)) {
+            return;
+        }
         for index in 0..self.formats.len() {
             let Some(format) = self.formats.get_mut(index) else {
                 return;
