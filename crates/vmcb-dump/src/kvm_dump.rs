@@ -59,6 +59,8 @@ struct Dump {
     last: Option<usize>,
     /// The label before the one at hand, if nothing was cut out since.
     before: Option<usize>,
+    /// The line within which something was cut out, until a label comes.
+    cut_in: Option<u64>,
     labels: usize,
     /// The label whose value comes next.
     pending: Pending,
@@ -360,9 +362,19 @@ impl Dump {
             if has_cut(word) {
                 // What follows may be the rest of any label.
                 self.cut();
+                self.cut_in = Some(line.last);
                 return;
             }
             if let Some((row, length)) = index.find(rest) {
+                let behind_cut =
+                    self.cut_in.take().is_some_and(|cut| line.number == cut + 1 && line.is_rest());
+                if behind_cut && ends_another(row) {
+                    // Its beginning may have been cut off: `star:` is what is left of `lstar:`.
+                    self.settle();
+                    self.pending = Pending::Skip;
+                    at += length;
+                    continue;
+                }
                 self.label(row, index.first(row), place(at..at + length));
                 at += length;
                 continue;
@@ -693,6 +705,12 @@ fn in_save_area(slot: &Slot) -> bool {
 
 fn label_text(row: usize) -> Option<&'static str> {
     LABELS.get(row).map(|label| label.text)
+}
+
+/// Whether a label is the end of another one.
+fn ends_another(row: usize) -> bool {
+    let text = label_text(row).unwrap_or_default();
+    LABELS.iter().any(|label| label.text.len() > text.len() && label.text.ends_with(text))
 }
 
 /// Which part of a segment begins here.
