@@ -134,6 +134,8 @@ struct Block {
     repeats: bool,
     page: Option<PageBytes>,
     rows: usize,
+    /// The offset of the end stood behind the rows.
+    ended: bool,
     /// Rows whose characters are those of the first order alone, and those of the second alone.
     votes: (u64, u64),
     offset_digits: usize,
@@ -678,6 +680,7 @@ impl Block {
             repeats: false,
             page: None,
             rows: 0,
+            ended: false,
             votes: (0, 0),
             offset_digits: row.offset_digits,
             idle: 0,
@@ -808,11 +811,12 @@ impl Block {
 
     fn item(&mut self, item: Item, out: &mut Out) {
         self.idle = 0;
+        let ends = matches!(item, Item::End(..));
+        self.ended |= ends;
         if self.base.is_some() {
             self.place(item, out);
             return;
         }
-        let ends = matches!(item, Item::End(..));
         self.held.push_back(item);
         let rows = self.held.iter().filter(|item| matches!(item, Item::Row(..))).count();
         let left = self.candidates.iter().filter(|&&candidate| candidate).count();
@@ -960,8 +964,11 @@ impl Block {
         let Some(mut page) = self.page.take() else {
             return;
         };
+        // Two rows of hexadecimal offsets, with a row lost between them, pass for rows of octal ones.
+        let doubtful =
+            self.base != Some(0) && !self.style.octal && !self.plain && self.rows < 4 && !self.ended;
         // One row alone may be anything.
-        if self.rows < 2 || page.count < MIN_BYTES {
+        if self.rows < 2 || doubtful || page.count < MIN_BYTES {
             return;
         }
         if page.text < SPARSE {
