@@ -1,4 +1,4 @@
-//! Dumps that are none of a VMCB, or of one in a form not read yet: recognised to be named.
+//! What shows no VMCB, or one of another maker: recognised to be named.
 
 use crate::error::Error;
 use crate::lines::Text;
