@@ -4,7 +4,7 @@
 //!
 //! # The image
 //! L0 is position-independent and linked at 0. The host side loads it at [`LOAD`], with the bundle in the page behind
-//! it, and writes into its [head](head) where it is to live: at the top of memory, where firmware puts nothing that
+//! it, and writes into its [head] where it is to live: at the top of memory, where firmware puts nothing that
 //! lasts but where nothing may stand before firmware is done. L0 copies itself there. The entry is the first byte, in
 //! 32-bit protected mode with EBX as PVH has it.
 //!
