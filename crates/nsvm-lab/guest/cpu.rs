@@ -165,6 +165,7 @@ global_asm!(
 FAULT_VECTOR: .quad 0
 FAULT_ERROR:  .quad 0
 RECOVERY:     .quad 0
+L1_CR0:       .quad 0
 
 .section .text
 // 32 stubs of 16 bytes. Vectors 8, 10 to 14, 17, 21, 29 and 30 bring an error code, the others get a zero.
@@ -237,6 +238,8 @@ guarded_vmrun:
     jz 1f
     vmload rax
 1:
+    mov rbx, cr0
+    mov [L1_CR0], rbx
     xor ebx, ebx
     xor ecx, ecx
     xor edx, edx
@@ -244,11 +247,12 @@ guarded_vmrun:
     xor edi, edi
     xor ebp, ebp
     vmrun rax
-    // QEMU 7.2 leaves CR0.PG of L1 clear behind a guest with LME and neither PG nor PAE, and takes nested paging for
-    // off from then on. Writing CR0 once more mends it; elsewhere PG is set and nothing is done.
+    // QEMU keeps the guest's CR0 behind a guest with EFER.LME and neither paging nor CR4.PAE, and takes nested paging
+    // for off from then on. Writing L1's own mends it; elsewhere PG is set and nothing is done.
     mov rax, cr0
-    bts rax, 31
+    bt rax, 31
     jc 2f
+    mov rax, [L1_CR0]
     mov cr0, rax
 2:
     xor eax, eax

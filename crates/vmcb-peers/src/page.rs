@@ -32,7 +32,7 @@ const CORRECTED: &[(&str, &str)] = &[
     ),
     (
         "QEMU hangs on LME without LMA where paging is on",
-        "there L2 runs; it hangs or resets where EFER.LME is set without paging, in 7.2.22 to 11.1.3",
+        "there L2 runs; where EFER.LME is set without paging, #VMEXIT leaves L2's CR0 to L1, in 7.2.22 to 11.1.3, and an L1 that does not write its own again hangs or resets",
     ),
 ];
 
