@@ -1,4 +1,4 @@
-//! What the firmware's PVH entry hands over: the memory map.
+//! What the firmware's PVH entry hands over: the memory map, and where ACPI's tables begin.
 
 use crate::bundle::REGION;
 
@@ -18,6 +18,7 @@ const MOST: usize = 30;
 pub(crate) struct Map {
     ranges: [Range; MOST + 2],
     count: usize,
+    rsdp: u64,
 }
 
 impl Map {
@@ -37,7 +38,7 @@ impl Map {
         if table >> 32 != 0 || entries as usize > MOST {
             return Err("the firmware's memory map cannot be read");
         }
-        let mut map = Self { ranges: [Range::default(); MOST + 2], count: 0 };
+        let mut map = Self { ranges: [Range::default(); MOST + 2], count: 0, rsdp: quad(start_info + 32) };
         let mut found = false;
         for at in (0..u64::from(entries)).map(|index| table + 24 * index) {
             let range = Range { base: quad(at), size: quad(at + 8), kind: word(at + 16) };
@@ -68,6 +69,11 @@ impl Map {
     /// What L1 gets.
     pub(crate) fn ranges(&self) -> &[Range] {
         self.ranges.get(..self.count).unwrap_or(&[])
+    }
+
+    /// Physical address of ACPI's RSDP; 0 where the firmware names none.
+    pub(crate) const fn rsdp(&self) -> u64 {
+        self.rsdp
     }
 
     /// Where L0's region ends: what lies behind it are the firmware's tables, which L1 may read.

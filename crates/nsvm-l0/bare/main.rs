@@ -18,6 +18,7 @@ mod decode;
 mod exits;
 mod faults;
 mod firmware;
+mod linux;
 mod log;
 mod memory;
 mod multiboot;
@@ -33,7 +34,6 @@ use firmware::Map;
 use log::{Log, fail};
 use memory::{Identity, Pool, Ram, Table};
 use nested_svm::{Host, Nested, Page, Shadow, Unsupported};
-use vcpu::Registers;
 use vmcb::layout::vmcb_field as f;
 use vmcb::{Efer, Feature, Limits, NestedCtl, Policy};
 
@@ -121,7 +121,9 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
     ports::intercept(iopm);
     intercept_msrs(msrpm);
     identity.lay_out(region);
-    let info = multiboot::load(&mut ram, &bundle, at, &map).unwrap_or_else(|why| fail(format_args!("{why}")));
+    let is_linux = bundle.setup_header().size != 0;
+    let load = if is_linux { linux::load } else { multiboot::load };
+    let registers = load(&mut ram, &bundle, at, &map).unwrap_or_else(|why| fail(format_args!("{why}")));
     exits::intercept(vmcb01);
     for (field, value) in [
         (f::iopm_base_pa, address(iopm)),
@@ -134,9 +136,12 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         vmcb01.set(field, value);
     }
     multiboot::start(vmcb01, bundle.entry());
+    if is_linux {
+        linux::set_gdt(vmcb01, registers.rsi);
+    }
     cpu::prepare_vmrun(address(host_save));
     let mut l0 = L0 {
-        registers: Registers { rbx: info, ..Registers::new() },
+        registers,
         nested,
         shadow: Shadow::new(Pool::new(pool, region, identity.sink())),
         ram,

@@ -610,7 +610,7 @@ pub(crate) struct LabReport {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum L0 {
-    /// Boot L0 in QEMU's emulation, with a multiboot kernel as L1
+    /// Boot L0 in QEMU's emulation, with a multiboot or a Linux kernel as L1
     Run(L0Run),
 }
 
@@ -628,6 +628,7 @@ LOG:
 EXAMPLES:
   nsvm l0 run --l1 hypervisor.elf --append 'console=com1' --log l0.log
   nsvm check l0.log --cpu cpuid:l0.log --phase before
+  nsvm l0 run --l1 vmlinuz --initrd initrd.img --append console=ttyS0 --memory 512
   nsvm l0 run --l1 xen.gz.elf --module 'dom0.bin quiet' --memory 512
   nsvm l0 run --l1 hypervisor.elf --cpu EPYC-Genoa,+shstk,phys-bits=52 --verdict-only
 
@@ -635,7 +636,7 @@ EXIT STATUS:
   What L1 wrote to its debug exit, 0 to 127; 0 where it powered off or reset. 113 (71h) where it shut down.
   3 where L0 or QEMU could not go on, or bad usage: then there is a message that begins with `error`.")]
 pub(crate) struct L0Run {
-    /// L1: a multiboot (version 1) kernel, ELF or flat
+    /// L1: a multiboot (version 1) kernel, ELF or flat, or a Linux kernel (bzImage)
     #[arg(long, value_name = "IMAGE")]
     pub(crate) l1: std::path::PathBuf,
     /// L1's command line
@@ -644,6 +645,9 @@ pub(crate) struct L0Run {
     /// A module of L1: a file, and after a blank its command line; may be given several times
     #[arg(long = "module", value_name = "FILE")]
     pub(crate) modules: Vec<String>,
+    /// The initrd of a Linux kernel
+    #[arg(long, value_name = "FILE", conflicts_with = "modules")]
+    pub(crate) initrd: Option<std::path::PathBuf>,
     /// L1's virtual CPU, as for `nsvm check`; without it what QEMU's CPU has and the engine gives
     #[arg(long, value_name = "SPEC")]
     pub(crate) cpu: Option<String>,
