@@ -22,7 +22,7 @@ mod at {
     pub(super) const LAST: u64 = 0x290;
 }
 
-/// The header has what is read here since 2.10, and the kernel runs above 4 GiB of nothing since 2.12 (Linux 3.8).
+/// The header has what is read here since 2.10; older kernels than those of 2.12 (Linux 3.8) were never tried.
 const LEAST_VERSION: u16 = 0x020C;
 const LOADED_HIGH: u64 = 1;
 const SECTOR: u64 = 512;
@@ -55,7 +55,7 @@ pub(crate) fn parse(bytes: &Bytes<'_>) -> Result<L1, L1Error> {
         return Err(L1Error::Damaged("a Linux kernel of this age is loaded high, and its header says low"));
     }
     let end = at::MAGIC + bytes.number::<1>(at::JUMP)?;
-    if end < at::INIT_SIZE + 4 || end > at::LAST {
+    if !(at::INIT_SIZE + 4..=at::LAST).contains(&end) {
         return Err(L1Error::Damaged("the setup header of a Linux kernel does not end where one can"));
     }
     // No sectors are four, for the sake of old boot loaders.

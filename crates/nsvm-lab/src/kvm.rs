@@ -111,6 +111,19 @@ pub fn initramfs(init: &[u8], modules: &Path, image: &[u8]) -> Result<Vec<u8>, E
     archive.finish()
 }
 
+/// The kernel's command line. `limit` is the time that one case may take, in seconds, at least 1.
+#[must_use]
+pub fn command_line(limit: u32) -> String {
+    // A crash reboots, and a reboot ends QEMU. Mitigations and the kernel's tests of itself only cost time here.
+    format!(
+        "console=ttyS0 quiet panic=-1 oops=panic mitigations=off cryptomgr.notests nsvm.limit={}",
+        limit.max(1)
+    )
+}
+
+/// Memory of the machine that the kernel boots in, in MiB.
+pub const MEMORY: u32 = 1024;
+
 /// What `qemu-system-x86_64` is called with to boot `kernel` with `initramfs`.
 ///
 /// `limit` is the time that one case may take, in seconds, at least 1. `console` is where the lines go, as QEMU's
@@ -128,16 +141,13 @@ pub fn qemu_arguments(
 ) -> Vec<OsString> {
     let mut serial = OsString::from(if log.is_some() { "file:" } else { "none" });
     serial.push(log.unwrap_or(Path::new("")));
-    // A crash reboots, and a reboot ends QEMU. Mitigations and the kernel's tests of itself only cost time here.
-    let line = format!(
-        "console=ttyS0 quiet panic=-1 oops=panic mitigations=off cryptomgr.notests nsvm.limit={}",
-        limit.max(1)
-    );
+    let line = command_line(limit);
     let mut arguments: Vec<OsString> = Vec::new();
-    for word in ["-accel", "tcg", "-M", "pc", "-cpu", "max", "-m", "1024", "-nodefaults", "-no-reboot"] {
+    for word in ["-accel", "tcg", "-M", "pc", "-cpu", "max", "-nodefaults", "-no-reboot"] {
         arguments.push(word.into());
     }
     for (option, value) in [
+        ("-m", MEMORY.to_string().into()),
         ("-display", "none".into()),
         ("-monitor", "none".into()),
         ("-serial", serial),

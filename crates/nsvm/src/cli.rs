@@ -537,6 +537,7 @@ SUBJECTS:
   kvm@PACKAGE@SUITE           the same, by the name of its package: linux-image-6.1.0-56-amd64@bookworm
   kvm=VMLINUZ,MODULES         KVM of this kernel; MODULES is its folder lib/modules/VERSION
   kvm-host                    KVM of this machine
+  kvm-l0@bookworm             the same kernels as L1 of our L0, in three levels; kvm-l0@6.12 and so on as kvm
   l0, l0@trixie, l0=PATH      our L0 on nested-svm, in the QEMU that qemu, qemu@trixie, qemu=PATH are
   l0:CPU                      the same with this virtual CPU for L1, as --cpu of `nsvm check` takes it
   Without any: model qemu bochs kvm@bookworm kvm@sid, that is, KVM before and after it checked EVENTINJ.
@@ -563,7 +564,7 @@ pub(crate) struct LabRun {
     /// Only cases whose id, or family, matches; `*` is any text, patterns are separated by commas
     #[arg(long, value_name = "GLOB")]
     pub(crate) only: Option<String>,
-    /// Subjects that must not be missing, separated by commas: model, qemu, bochs, kvm, l0
+    /// Subjects that must not be missing, separated by commas: model, qemu, bochs, kvm, kvm-l0, l0
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) require: Vec<String>,
     /// Ask KVM of this machine too: the subject kvm-host
