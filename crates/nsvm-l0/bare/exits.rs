@@ -298,20 +298,38 @@ impl L0 {
         }
     }
 
+    /// RDMSR and WRMSR of what the engine answers for, and of all else by an L2 whose L1 intercepts some MSRs but not
+    /// this one: what the guest's VMCB holds, or else the machine's.
     fn msr(&mut self) -> Done {
+        const TSC: u32 = 0x10;
         let write = self.page().get(f::exitinfo1) & 1 != 0;
-        let Some(msr) = Msr::from_number(self.registers.rcx as u32) else {
-            return Done::Fault(Fault::GeneralProtection);
-        };
+        let number = self.registers.rcx as u32;
         let page = match self.nested.guest() {
             Guest::L1 => &mut *self.vmcb01,
             Guest::L2 => &mut *self.vmcb02,
         };
+        let answered = Msr::from_number(number);
         if write {
             let value = self.registers.rdx << 32 | page.get(f::rax) & 0xFFFF_FFFF;
-            return self.nested.write_msr(page, msr, value).into();
+            return match answered {
+                Some(msr) => self.nested.write_msr(page, msr, value).into(),
+                None => match self.nested.write_saved_msr(page, number, value) {
+                    Some(written) => written.into(),
+                    None if cpu::write_msr(number, value) => Done::Next,
+                    None => Done::Fault(Fault::GeneralProtection),
+                },
+            };
         }
-        match self.nested.read_msr(page, msr) {
+        let value = match answered {
+            Some(msr) => self.nested.read_msr(page, msr),
+            None => {
+                let saved = self.nested.read_saved_msr(page, number);
+                let offset = if number == TSC { page.get(f::tsc_offset) } else { 0 };
+                let value = saved.or_else(|| cpu::read_msr(number).map(|value| value.wrapping_add(offset)));
+                value.ok_or(Fault::GeneralProtection)
+            }
+        };
+        match value {
             Ok(value) => {
                 page.set(f::rax, value & 0xFFFF_FFFF);
                 self.registers.rdx = value >> 32;

@@ -11,7 +11,7 @@ mod cpu;
 mod symbols;
 
 use core::cell::UnsafeCell;
-use cpu::Code;
+use cpu::{Code, read_msr};
 
 /// A page that VMRUN and its kin are given.
 #[repr(C, align(4096))]
@@ -129,7 +129,7 @@ extern "C" fn main(magic: u32, info: u32) -> ! {
         cpu::end(1);
     }
     const EFER: u32 = 0xC000_0080;
-    cpu::write_msr(EFER, cpu::read_msr(EFER) | 1 << 12);
+    cpu::write_msr(EFER, read_msr(EFER) | 1 << 12);
     cpu::write_msr(0xC001_0117, HOST_SAVE.address());
     let text = text_at(word(info + 16));
     let mut words = text.split(' ').filter(|word| !word.is_empty() && !word.contains('/'));
@@ -141,6 +141,7 @@ extern "C" fn main(magic: u32, info: u32) -> ! {
         "icount" => icount(),
         "xmm" => xmm(number()),
         "interrupts" => interrupts(),
+        "msrs" => msrs(),
         "devices" => attack::devices(),
         "attack" => attack::run(number(), number()),
         _ => {
@@ -247,6 +248,45 @@ fn xmm(rounds: u64) -> bool {
     }
     say!("{rounds} rounds, two exits each");
     true
+}
+
+/// L2 writes and reads MSRs of which L1 intercepts one: those that VMCBs hold, one that they do not, and one that faults.
+fn msrs() -> bool {
+    const STAR: u32 = 0xC000_0081;
+    const LSTAR: u32 = 0xC000_0082;
+    const GS_BASE: u32 = 0xC000_0101;
+    const TSC_AUX: u32 = 0xC000_0103;
+    /// Rights of supervisor pages: the upper half is reserved, and any bit of it is a #GP in QEMU too.
+    const PKRS: u32 = 0x6E1;
+    const INTERCEPTED: u32 = GS_BASE;
+    const GENERAL_PROTECTION: u64 = 0x4D;
+    static MAP: [Page; 2] = [const { Page::new() }; 2];
+    lay_out(&VMCB, Code::Msr);
+    VMCB.write32(field::EXCEPTIONS, 1 << 13);
+    VMCB.write32(field::MISC1, 1 << 31 | 1 << 28);
+    VMCB.write(field::MSRPM, MAP[0].address());
+    let bit = (INTERCEPTED as usize & 0x1FFF) * 2;
+    MAP[0].write(0x800 + bit / 64 * 8, 3 << (bit % 64));
+    let mut passed = true;
+    for (msr, value, code) in [
+        (STAR, 0x0123_4567_89AB_CDEF, VMMCALL),
+        (LSTAR, 0xFFFF_8000_1234_5678, VMMCALL),
+        (TSC_AUX, 0x7654_3210, VMMCALL),
+        (PKRS, 1 << 32, GENERAL_PROTECTION),
+        (INTERCEPTED, 0, 0x7C),
+    ] {
+        VMCB.write(field::RIP, Code::Msr.address());
+        let before = read_msr(msr);
+        let seen = cpu::msr(VMCB.address(), msr, value);
+        let (after, found) = (read_msr(msr), VMCB.read(field::EXITCODE));
+        // VMRUN and #VMEXIT leave them all alone: L1 finds what L2 left.
+        let right = if code == VMMCALL { seen == value && after == value } else { after == before };
+        if found != code || !right {
+            say!("MSR {msr:#x}: EXITCODE {found:#x}, L2 reads {seen:#x}, L1 {after:#x}, {before:#x} before");
+            passed = false;
+        }
+    }
+    passed
 }
 
 /// Interrupts reach L1, wait while its GIF is clear, and end an L2 that spins.

@@ -178,6 +178,13 @@ fn interrupts_are_l1s() {
 }
 
 #[test]
+fn msrs_that_l1_leaves_alone_are_l2s() {
+    let Some(bare) = run("msrs", None, &[]) else { return };
+    assert_eq!(bare.code, 0, "the test itself holds on the bare emulator: {}", bare.output);
+    passes("msrs", &Setup::default());
+}
+
+#[test]
 fn devices_cannot_write_to_memory() {
     passes("devices", &Setup::default());
 }
