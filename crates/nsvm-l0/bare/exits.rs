@@ -2,10 +2,11 @@
 
 use crate::bundle::{ended, verdict};
 use crate::decode::Code;
+use crate::firmware::Map;
 use crate::log::{self, Log};
 use crate::memory::{Pool, Ram};
 use crate::vcpu::{self, Registers};
-use crate::{cpu, cpuid, ports};
+use crate::{bios, cpu, cpuid, ports};
 use nested_svm::{Exit, Fault, Guest, Memory as _, Msr, Nested, Page, Refusal, Shadow, World};
 use vmcb::layout::vmcb_field as f;
 use vmcb::{Decision, Dr6, Event, EventType, ExitCode, Rflags, Vector};
@@ -46,6 +47,7 @@ pub(crate) struct L0 {
     pub(crate) nested: Nested,
     pub(crate) shadow: Shadow<Pool>,
     pub(crate) ram: Ram,
+    pub(crate) map: Map,
     pub(crate) log: Log,
     pub(crate) code: Code,
     /// VMRUNs are judged only.
@@ -153,6 +155,10 @@ impl L0 {
         // The one whose time matters most comes first.
         if exit == code::VMRUN {
             return self.vmrun(next);
+        }
+        if exit == code::VMMCALL && bios::is_call(self.vmcb01.vmcb()) {
+            let next = bios::answer(self.vmcb01, &mut self.registers, &mut self.ram, &self.map);
+            return self.advance(next);
         }
         let done = self.shared(exit);
         self.finish(done, next);

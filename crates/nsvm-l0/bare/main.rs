@@ -7,6 +7,7 @@
 #![no_std]
 #![no_main]
 
+mod bios;
 mod boot;
 #[path = "../src/bundle.rs"]
 #[allow(dead_code, reason = "the host side uses the rest")]
@@ -33,7 +34,7 @@ use exits::L0;
 use firmware::Map;
 use log::{Log, fail};
 use memory::{Identity, Pool, Ram, Table};
-use nested_svm::{Host, Nested, Page, Shadow, Unsupported};
+use nested_svm::{Host, Nested, NoMemory, Page, Shadow, Unsupported};
 use vmcb::layout::vmcb_field as f;
 use vmcb::{Efer, Feature, Limits, NestedCtl, Policy};
 
@@ -124,6 +125,7 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
     let is_linux = bundle.setup_header().size != 0;
     let load = if is_linux { linux::load } else { multiboot::load };
     let registers = load(&mut ram, &bundle, at, &map).unwrap_or_else(|why| fail(format_args!("{why}")));
+    bios::hook(&mut ram).unwrap_or_else(|NoMemory| fail(format_args!("there is no memory below 1 MiB")));
     exits::intercept(vmcb01);
     for (field, value) in [
         (f::iopm_base_pa, address(iopm)),
@@ -145,6 +147,7 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         nested,
         shadow: Shadow::new(Pool::new(pool, region, identity.sink())),
         ram,
+        map,
         log: Log::new(bundle.flags(), bundle.dumps()),
         code: decode::Code::default(),
         verdict_only,

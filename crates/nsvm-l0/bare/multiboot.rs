@@ -1,5 +1,6 @@
 //! L1 as a multiboot (version 1) kernel: its segments, the boot information, the state of its CPU.
 
+use crate::bios::STUB;
 use crate::bundle_reader::{Bundle, Part};
 use crate::firmware::Map;
 use crate::memory::Ram;
@@ -85,7 +86,15 @@ fn write_info(ram: &mut Ram, bundle: &Bundle, at: u64, map: &Map, info: u64) -> 
     let upper = upper.map_or(0, |range| range.size / 1024);
     words(
         info,
-        &[FLAGS.into(), 640 - 1, upper, 0, at + u64::from(bundle.command_line().offset), modules, modules_at],
+        &[
+            FLAGS.into(),
+            STUB >> 10,
+            upper,
+            0,
+            at + u64::from(bundle.command_line().offset),
+            modules,
+            modules_at,
+        ],
     )?;
     words(info + 44, &[map_size, map_at, 0, 0, 0, name])?;
     ram.write(name, NAME)
