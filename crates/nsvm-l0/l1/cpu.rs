@@ -89,6 +89,16 @@ unsafe extern "C" {
     static l2_xmm: [u8; 1];
     static l2_spin: [u8; 1];
     static l2_msr: [u8; 1];
+    static l2_read: [u8; 1];
+    static l2_write: [u8; 1];
+    static l2_jump: [u8; 1];
+    #[link_name = "top"]
+    static TABLES: u8;
+}
+
+/// This program's own page tables, which map everything below 4 GiB to itself.
+pub(crate) fn top() -> *const u8 {
+    &raw const TABLES
 }
 
 /// Where L2 begins.
@@ -104,6 +114,12 @@ pub(crate) enum Code {
     Spin,
     /// Writes an MSR and reads it, VMMCALL.
     Msr,
+    /// Reads where rAX points, VMMCALL.
+    Read,
+    /// Writes there.
+    Write,
+    /// Goes on there.
+    Jump,
 }
 
 impl Code {
@@ -114,6 +130,9 @@ impl Code {
             Self::Xmm => (&raw const l2_xmm) as u64,
             Self::Spin => (&raw const l2_spin) as u64,
             Self::Msr => (&raw const l2_msr) as u64,
+            Self::Read => (&raw const l2_read) as u64,
+            Self::Write => (&raw const l2_write) as u64,
+            Self::Jump => (&raw const l2_jump) as u64,
         }
     }
 }
@@ -415,6 +434,18 @@ l2_msr:
     mov r14, rdx
     vmmcall
     jmp l2_msr
+
+.globl l2_read
+l2_read:
+    mov rcx, [rax]
+    vmmcall
+.globl l2_write
+l2_write:
+    mov [rax], rcx
+    vmmcall
+.globl l2_jump
+l2_jump:
+    jmp rax
 
 .globl l2_vmmcall
 l2_vmmcall:

@@ -6,6 +6,7 @@
 
 mod attack;
 mod boot;
+mod checks;
 mod cpu;
 #[path = "../bare/symbols.rs"]
 mod symbols;
@@ -74,7 +75,16 @@ pub(crate) mod field {
     pub(crate) const NESTED_CTL: usize = 0x090;
     pub(crate) const EVENTINJ: usize = 0x0A8;
     pub(crate) const N_CR3: usize = 0x0B0;
+    pub(crate) const CS: usize = 0x410;
+    pub(crate) const EFER: usize = 0x4D0;
+    pub(crate) const CR4: usize = 0x548;
+    pub(crate) const CR3: usize = 0x550;
+    pub(crate) const CR0: usize = 0x558;
+    pub(crate) const DR7: usize = 0x560;
+    pub(crate) const DR6: usize = 0x568;
     pub(crate) const RIP: usize = 0x578;
+    pub(crate) const RAX: usize = 0x5F8;
+    pub(crate) const G_PAT: usize = 0x668;
 }
 
 pub(crate) static VMCB: Page = Page::new();
@@ -84,11 +94,6 @@ static STACK: Page = Page::new();
 
 pub(crate) const VMMCALL: u64 = 0x81;
 pub(crate) const INTR: u64 = 0x60;
-
-unsafe extern "C" {
-    #[link_name = "top"]
-    static TABLES: u8;
-}
 
 /// A 64-bit L2 on this program's own page tables.
 pub(crate) fn lay_out(page: &Page, code: Code) {
@@ -105,7 +110,7 @@ pub(crate) fn lay_out(page: &Page, code: Code) {
     for (offset, value) in [
         (0x4D0, 0x1500),
         (0x548, 0x620),
-        (0x550, (&raw const TABLES) as u64),
+        (0x550, cpu::top() as u64),
         (0x558, 0x8001_0033),
         (0x560, 0x400),
         (0x568, 0xFFFF_0FF0),
@@ -142,6 +147,7 @@ extern "C" fn main(magic: u32, info: u32) -> ! {
         "xmm" => xmm(number()),
         "interrupts" => interrupts(),
         "msrs" => msrs(),
+        "checks" => checks::run(),
         "devices" => attack::devices(),
         "attack" => attack::run(number(), number()),
         _ => {
