@@ -100,12 +100,12 @@ fn nested_tables() {
     ROOT.write(0, POINTERS.address() | P | RW | US);
     POINTERS.write(0, DIRECTORY.address() | P | RW | US);
     for block in 0..512 {
-        DIRECTORY.write(8 * block, block as u64 * LARGE | P | RW | US | PS);
+        DIRECTORY.write(8 * block, (block as u64 * LARGE) | P | RW | US | PS);
     }
     let around = TARGET.address() / LARGE;
     DIRECTORY.write(8 * around as usize, TABLE.address() | P | RW | US);
     for page in 0..512 {
-        TABLE.write(8 * page, around * LARGE + page as u64 * 4096 | P | RW | US);
+        TABLE.write(8 * page, (around * LARGE + page as u64 * 4096) | P | RW | US);
     }
     VMCB.write(field::NESTED_CTL, 1);
     VMCB.write(field::N_CR3, ROOT.address());

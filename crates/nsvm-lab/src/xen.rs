@@ -23,7 +23,7 @@ pub const MEMORY: u32 = 1024;
 /// The modules by which domain 0's programs reach Xen.
 const MODULES: [&str; 5] = ["xen-privcmd", "xenfs", "xen-evtchn", "xen-gntdev", "xen-gntalloc"];
 
-const PROGRAMS: [&str; 4] = ["xl", "xenstored", "xenconsoled", "xen-init-dom0"];
+const PROGRAMS: [&str; 5] = ["xl", "xenstored", "xenconsoled", "xenconsole", "xen-init-dom0"];
 
 /// Libraries of theirs by how the names begin.
 const LIBRARIES: [&str; 10] = [
@@ -66,7 +66,7 @@ pub fn initramfs(xen: &Subject, kernel: &Path, modules: &Path) -> Result<Vec<u8>
     let mut guest = archive(&["proc"], &busybox, include_bytes!("../xen/guest"))?;
     guest.entry("dev/zero", 0o020_666, (1, 5), &[])?;
     let guest = guest.finish()?;
-    let folders = ["proc", "sys", "lib", "lib64", "run", "var", "etc", "etc/xen", "xen"];
+    let folders = ["proc", "sys", "lib", "lib64", "run", "var", "etc", "etc/xen", "usr", "usr/lib"];
     let mut dom0 = archive(&folders, &busybox, include_bytes!("../xen/dom0"))?;
     dom0.entry("etc/xen/xl.conf", 0o100_644, (0, 0), &[])?;
     dom0.entry("guest.cfg", 0o100_644, (0, 0), include_bytes!("../xen/guest.cfg"))?;
@@ -79,9 +79,14 @@ pub fn initramfs(xen: &Subject, kernel: &Path, modules: &Path) -> Result<Vec<u8>
         list.push_str(&format!("/{path}\n"));
     }
     dom0.entry("modules", 0o100_644, (0, 0), list.as_bytes())?;
-    let programs = programs(root)?;
+    // They start one another by these paths.
+    let version = version(root)?;
+    for folder in [version.clone(), format!("{version}/bin")] {
+        dom0.entry(&folder, 0o040_755, (0, 0), &[])?;
+    }
     for name in PROGRAMS {
-        dom0.entry(&format!("xen/{name}"), 0o100_755, (0, 0), &read(&programs.join(name))?)?;
+        let path = format!("{version}/bin/{name}");
+        dom0.entry(&path, 0o100_755, (0, 0), &read(&root.join(&path))?)?;
     }
     let libraries = root.join("usr/lib/x86_64-linux-gnu");
     let older = root.join("lib/x86_64-linux-gnu");
@@ -112,15 +117,16 @@ fn archive(folders: &[&str], busybox: &[u8], init: &[u8]) -> Result<Cpio, Error>
     Ok(archive)
 }
 
-/// Where Xen's programs are: `usr/lib/xen-4.17/bin`.
-fn programs(root: &Path) -> Result<PathBuf, Error> {
+/// Where Xen's programs are: `usr/lib/xen-4.17`, in which is `bin`.
+fn version(root: &Path) -> Result<String, Error> {
     let folder = root.join("usr/lib");
-    let found =
-        files(&folder)?.into_iter().map(|path| path.join("bin")).find(|path| path.join("xl").is_file());
-    found.ok_or_else(|| Error::Read {
+    let found = files(&folder)?.into_iter().find(|path| path.join("bin/xl").is_file());
+    let name = found.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let name = name.ok_or_else(|| Error::Read {
         path: folder.join("xen-*/bin/xl"),
         source: std::io::ErrorKind::NotFound.into(),
-    })
+    })?;
+    Ok(format!("usr/lib/{name}"))
 }
 
 /// What a folder holds, in order.

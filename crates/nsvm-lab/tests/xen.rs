@@ -44,7 +44,8 @@ fn run(kernel: &Path, setup: &[String], folder: &Path, name: &str) -> Ran {
 
 /// The guest did all of its work, and Xen went on to the end.
 fn assert_passed(ran: &Ran) {
-    for line in ["nsvm: the guest is up", SUM, "nsvm: the guest started 200 programs", "nsvm: the guest is gone"]
+    for line in
+        ["nsvm: the guest is up", SUM, "nsvm: the guest started 200 programs", "nsvm: the guest is gone"]
     {
         assert!(ran.output.contains(line), "`{line}` is missing:\n{}\n{}", ran.output, ran.log);
     }

@@ -430,12 +430,13 @@ pub(crate) enum Lab {
 EXAMPLES:
   nsvm lab fetch qemu@trixie bochs@sid kernel@bookworm-backports
   nsvm lab fetch kernel:linux-image-6.1.0-56-amd64@bookworm
+  nsvm lab fetch xen@bookworm                for the test of nsvm-lab that runs Xen under L0
   nsvm lab fetch --available kernel@trixie
 
 Suites: bookworm, bookworm-backports, trixie, trixie-backports, sid, experimental. The archive is the one
 in this machine's own sources. The cache is NSVM_LAB_CACHE, else nsvm-lab in XDG_CACHE_HOME or ~/.cache.")]
     Fetch {
-        /// KIND@SUITE or KIND:PACKAGE@SUITE; kinds are qemu, bochs and kernel
+        /// KIND@SUITE or KIND:PACKAGE@SUITE; kinds are qemu, bochs, kernel and xen
         #[arg(value_name = "WHAT", required = true)]
         what: Vec<String>,
         /// Only list what the suite has
