@@ -283,6 +283,22 @@ impl Nested {
         }
     }
 
+    /// EFER.SVME as L1 sees it.
+    #[must_use]
+    #[inline(always)]
+    pub const fn svme(&self) -> bool {
+        self.svme
+    }
+
+    /// GIF as L1 left it, where L0 let L1 execute STGI and CLGI on VMCB01's virtual GIF without an exit. Not while L2
+    /// runs: it has no part in it.
+    #[inline(always)]
+    pub fn set_gif_of_l1(&mut self, vmcb01: &mut Page, gif: bool) {
+        if self.guest == Guest::L1 {
+            self.set_gif(vmcb01, gif);
+        }
+    }
+
     /// Sets or clears GIF, and holds physical interrupts back while it is clear, on the page of the guest that runs.
     ///
     /// An L0 that intercepts them (VMCB01 has the intercept INTR) holds them back itself.

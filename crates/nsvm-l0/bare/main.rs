@@ -151,6 +151,8 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         log: Log::new(bundle.flags(), bundle.dumps()),
         code: decode::Code::default(),
         verdict_only,
+        virtual_gif: own.has(Feature::Vgif) == Some(true),
+        interrupted: false,
         vmcb01,
         vmcb02,
     };
