@@ -233,7 +233,7 @@ fn an_attacker_gets_nowhere() {
 }
 
 /// Instructions of a nested round trip in the steady state. The project's bars are 1,000, 500 and 300; of the first one
-/// 20 are missing: of the 1,020 some 850 are the engine's and its copy of VMCB12.
+/// 36 are missing: of the 1,036 some 850 are the engine's and its copy of VMCB12.
 #[test]
 fn round_trips_are_short() {
     let setup = Setup { quiet: true, ..Setup::default() };
