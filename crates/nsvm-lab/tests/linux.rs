@@ -12,6 +12,7 @@ use nsvm_lab::kvm::{Cpio, INIT};
 use nsvm_lab::machine::{Kvm, KvmOnL0};
 use nsvm_lab::run::Folder;
 use nsvm_lab::store::Store;
+use nsvm_lab::subject::KVM_ON_L0;
 use nsvm_lab::{sets, verdict};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -188,6 +189,7 @@ fn kvm_runs_the_payload_twice_the_same() {
         return passed_over("this build has no runner for KVM").unwrap_or(());
     }
     let count: usize = std::env::var("NSVM_L0_CASES").map_or(512, |text| text.parse().expect("a number"));
+    let release = modules.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let machine = KvmOnL0(Kvm { start: Box::new(|| Command::new(QEMU)), kernel, modules });
     let mut set = sets::set("commit").unwrap();
     let family = Globs::parse("eventinj.long64*").unwrap();
@@ -203,13 +205,20 @@ fn kvm_runs_the_payload_twice_the_same() {
     assert_eq!((outcomes.len(), *starts), (set.cases.len(), 1));
     assert_eq!(cpuid, &second.cpuid);
     let limits = verdict::limits(cpuid);
-    let mut refused = 0;
+    let (mut refused, mut changed) = (0, 0);
     for ((case, one), two) in set.cases.iter().zip(outcomes).zip(&second.outcomes) {
-        assert_eq!(one, two, "{}", case.id);
         let facts = CaseFacts::new(&set, case, &verdict::expected(&set, case, &limits));
-        assert!(!facts.differs(one), "{}: {one}, where the rulebook has {:?}", case.id, facts.broken);
         refused += usize::from(!facts.broken.is_empty());
+        let right = one == two && !facts.differs(one);
+        // KVM loses an event now and then, on the bare emulator too.
+        if !right && sets::unstable(KVM_ON_L0, &release, &case.id).is_some() {
+            changed += 1;
+            eprintln!("{}: {one}, then {two}", case.id);
+        } else {
+            assert!(right, "{}: {one}, then {two}; the rulebook has {:?}", case.id, facts.broken);
+        }
     }
+    assert!(changed <= set.cases.len() / 500, "{changed} cases lost their events");
     eprintln!("{} cases, twice the same; {refused} of them refused", set.cases.len());
     assert!(refused > 0 && refused < set.cases.len());
 }
