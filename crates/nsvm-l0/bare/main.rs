@@ -104,6 +104,8 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         msrpm: address(msrpm),
         every_port: address(ones),
         every_msr: address(ones),
+        // No machine but QEMU's has got this far.
+        marks_pdptes: true,
     };
     let nested = if verdict_only {
         Nested::for_verdicts(limits, host)
@@ -191,7 +193,15 @@ fn virtual_cpu(bundle: &Bundle) -> Limits {
     }
     // No emulation has it, and CPUID of none says so.
     let mut cpu = cpuid::host().with(Feature::LmsleUnsupported, true);
-    let host = Host { asid: 0, flush_by_asid: false, iopm: 0, msrpm: 0, every_port: 0, every_msr: 0 };
+    let host = Host {
+        asid: 0,
+        flush_by_asid: false,
+        iopm: 0,
+        msrpm: 0,
+        every_port: 0,
+        every_msr: 0,
+        marks_pdptes: false,
+    };
     loop {
         let limits = Limits::compile(&cpu, Policy::VirtualCpu);
         match Nested::new(limits.clone(), host, |feature| cpu.has(feature) == Some(true)) {

@@ -148,6 +148,7 @@ extern "C" fn main(magic: u32, info: u32) -> ! {
         "interrupts" => interrupts(),
         "msrs" => msrs(),
         "checks" => checks::run(),
+        "pdptes" => pdptes(),
         "devices" => attack::devices(),
         "attack" => attack::run(number(), number()),
         _ => {
@@ -291,6 +292,29 @@ fn msrs() -> bool {
             say!("MSR {msr:#x}: EXITCODE {found:#x}, L2 reads {seen:#x}, L1 {after:#x}, {before:#x} before");
             passed = false;
         }
+    }
+    passed
+}
+
+/// An L2 in legacy PAE mode is entered twice. The CPU may mark its page directory pointers, and refuses marked ones.
+fn pdptes() -> bool {
+    static POINTERS: Page = Page::new();
+    static DIRECTORY: Page = Page::new();
+    // The first 4 MiB, where this program is, in two pages.
+    DIRECTORY.write(0, 0xE7);
+    DIRECTORY.write(8, 0x20_00E7);
+    POINTERS.write(0, DIRECTORY.address() | 1);
+    let mut passed = true;
+    for _ in 0..2 {
+        lay_out(&VMCB, Code::Vmmcall);
+        // SVME; PAE; 32-bit code.
+        for (offset, value) in
+            [(0x4D0, 0x1000), (0x548, 0x20), (0x550, POINTERS.address()), (0x410, 0xFFFF_FFFF_0C9B_0008)]
+        {
+            VMCB.write(offset, value);
+        }
+        passed &= cpu::vmrun(VMCB.address()) && VMCB.read(field::EXITCODE) == VMMCALL;
+        say!("EXITCODE {:#x}, mark {:#x}", VMCB.read(field::EXITCODE), POINTERS.read(0) & 0x20);
     }
     passed
 }

@@ -344,21 +344,20 @@ fn depends(elf: &[u8]) -> Option<Vec<String>> {
     Some(needs.filter(|name| !name.is_empty()).map(|name| normal(&String::from_utf8_lossy(name))).collect())
 }
 
-/// A cpio archive in the format that kernels read, `newc`.
-#[derive(Default)]
-pub(crate) struct Cpio {
+/// A cpio archive in the format that kernels read, `newc`: an initramfs.
+#[derive(Default, Debug)]
+pub struct Cpio {
     bytes: Vec<u8>,
     entries: u32,
 }
 
 impl Cpio {
-    pub(crate) fn entry(
-        &mut self,
-        name: &str,
-        mode: u32,
-        device: (u32, u32),
-        contents: &[u8],
-    ) -> Result<(), Error> {
+    /// Adds a file or a folder, whose folder was added before: its mode with its type (`0o100_755`), and of a device
+    /// file the numbers.
+    ///
+    /// # Errors
+    /// Where the contents have 4 GiB or more.
+    pub fn entry(&mut self, name: &str, mode: u32, device: (u32, u32), contents: &[u8]) -> Result<(), Error> {
         let size = u32::try_from(contents.len())
             .map_err(|_| Error::TooLarge { name: name.to_owned(), size: contents.len() })?;
         self.entries += 1;
@@ -382,7 +381,11 @@ impl Cpio {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
-    pub(crate) fn finish(mut self) -> Result<Vec<u8>, Error> {
+    /// The archive.
+    ///
+    /// # Errors
+    /// None: it adds an entry without contents.
+    pub fn finish(mut self) -> Result<Vec<u8>, Error> {
         self.entry("TRAILER!!!", 0, (0, 0), &[])?;
         Ok(self.bytes)
     }

@@ -396,7 +396,9 @@ mod tests {
         assert_eq!(spec("bochs@3.1").which, Which::Fetched("3.1".to_owned()));
         assert_eq!(spec("kvm=a/vmlinuz,b/6.1").which, Which::Path("a/vmlinuz,b/6.1".to_owned()));
         assert_eq!(spec("model:EPYC-Milan,phys-bits=48").cpu.as_deref(), Some("EPYC-Milan,phys-bits=48"));
-        for wrong in ["", "xen", "qemu@", "model@1", "kvm-host@1", "kvm:max", "bochs="] {
+        assert_eq!(spec("kvm-l0@6.12").which, Which::Fetched("6.12".to_owned()));
+        assert!(spec("kvm-l0@sid").is("kvm-l0") && !spec("kvm-l0@sid").is("kvm"));
+        for wrong in ["", "xen", "kvm-l0:max", "qemu@", "model@1", "kvm-host@1", "kvm:max", "bochs="] {
             assert!(wrong.parse::<Spec>().is_err(), "{wrong}");
         }
         for default in DEFAULT {
