@@ -65,6 +65,7 @@ fn requests_read_back_what_they_write() {
         ("qemu@bookworm-backports", Kind::Qemu, "bookworm-backports", None),
         ("bochs@trixie", Kind::Bochs, "trixie", None),
         ("kernel@sid", Kind::Kernel, "sid", None),
+        ("xen@bookworm", Kind::Xen, "bookworm", None),
         ("kernel:linux-image-6.12.9-amd64@trixie", Kind::Kernel, "trixie", Some("linux-image-6.12.9-amd64")),
         ("kernel:6.1.0-50-amd64@bookworm", Kind::Kernel, "bookworm", Some("linux-image-6.1.0-50-amd64")),
     ] {
