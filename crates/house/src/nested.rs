@@ -125,6 +125,7 @@ impl Setting {
             msrpm: 0x7_0000_4000,
             every_port: 0x7_0000_8000,
             every_msr: 0x7_0000_C000,
+            marks_pdptes: false,
         };
         let nested = Nested::new(limits, host, |_: Feature| true).expect("the host has all");
         let mut vmcb12 = Page::zeroed();

@@ -121,6 +121,10 @@ impl Nested {
         image.set(f::exitinfo2, info[1]);
         image.set(f::exitintinfo, interrupted.bits());
         image.set_bits(f::eventinj, Event::V, 0);
+        if self.pdptes_marked {
+            self.unmark_pdptes(world.memory);
+        }
+        let image = &mut self.vmcb12;
         // The page was read at VMRUN; if it is no longer memory, there is nobody to tell.
         let _ = world.memory.store(self.vmcb12_address, image, &vmcb02::WRITTEN);
         if self.offers.has(Feature::DecodeAssists) {

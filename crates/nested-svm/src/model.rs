@@ -34,6 +34,7 @@ pub const HOST: Host = Host {
     msrpm: 0x7_0000_4000,
     every_port: 0x7_0000_8000,
     every_msr: 0x7_0000_C000,
+    marks_pdptes: true,
 };
 
 /// N_CR3 of VMCB01: L0's tables for L1.

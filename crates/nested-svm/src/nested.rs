@@ -71,6 +71,9 @@ pub struct Host {
     pub every_port: u64,
     /// Physical address of a map of 8 KiB of ones.
     pub every_msr: u64,
+    /// The hardware sets bit 5, accessed, in page directory pointers of a guest in legacy PAE mode, as QEMU does. The manual
+    /// has it reserved there and VMRUN refuse it, so the engine takes it away again at #VMEXIT.
+    pub marks_pdptes: bool,
 }
 
 /// What a call of the engine works on.
@@ -142,6 +145,8 @@ pub struct Nested {
     pub(crate) vm_cr: u64,
     pub(crate) hsave_pa: u64,
     pub(crate) tsc_ratio: u64,
+    /// L2 was entered in legacy PAE mode, and the hardware may have marked its page directory pointers.
+    pub(crate) pdptes_marked: bool,
     /// Where L1's tables led at the last nested page fault that stayed with L0.
     pub(crate) l1_address: Option<u64>,
 }
@@ -230,6 +235,7 @@ impl Nested {
             vm_cr: 0,
             hsave_pa: 0,
             tsc_ratio: TSC_RATIO_ONE,
+            pdptes_marked: false,
             l1_address: None,
         }
     }
@@ -280,6 +286,22 @@ impl Nested {
         match self.guest {
             Guest::L1 => self.gif,
             Guest::L2 => self.gif & self.host_if,
+        }
+    }
+
+    /// EFER.SVME as L1 sees it.
+    #[must_use]
+    #[inline(always)]
+    pub const fn svme(&self) -> bool {
+        self.svme
+    }
+
+    /// GIF as L1 left it, where L0 let L1 execute STGI and CLGI on VMCB01's virtual GIF without an exit. Not while L2
+    /// runs: it has no part in it.
+    #[inline(always)]
+    pub fn set_gif_of_l1(&mut self, vmcb01: &mut Page, gif: bool) {
+        if self.guest == Guest::L1 {
+            self.set_gif(vmcb01, gif);
         }
     }
 

@@ -75,6 +75,7 @@ impl Nested {
         }
         let environment = self.executing(world.vmcb01, address);
         let admitted = if self.needs_pdptes() {
+            self.pdptes_marked = self.host.marks_pdptes;
             self.admit_with_pdptes(world.memory, &environment)
         } else {
             self.admit(&environment)
@@ -243,13 +244,36 @@ impl Nested {
     /// Their address, where L1 has no memory.
     #[cold]
     fn read_pdptes<M: Memory>(&self, memory: &M) -> Result<[u64; 4], u64> {
-        const TABLE: u64 = 0xFFFF_FFE0;
-        let at = self.vmcb12.get(f::cr3) & TABLE;
+        let at = self.pdptes();
         let mut entries = [0; 4];
         for (entry, offset) in entries.iter_mut().zip([0, 8, 16, 24]) {
             *entry = memory.read_u64(at + offset).map_err(|_| at)?;
         }
         Ok(entries)
+    }
+
+    /// Where the copy of VMCB12 has them.
+    fn pdptes(&self) -> u64 {
+        const TABLE: u64 = 0xFFFF_FFE0;
+        self.vmcb12.get(f::cr3) & TABLE
+    }
+
+    /// Takes away what the hardware marked in the page directory pointers of an L2 that has just left.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn unmark_pdptes<M: Memory>(&mut self, memory: &mut M) {
+        const PRESENT: u64 = 1;
+        const ACCESSED: u64 = 1 << 5;
+        self.pdptes_marked = false;
+        // By now the copy of VMCB12 has L2's state as it left.
+        let (true, Ok(entries)) = (self.needs_pdptes(), self.read_pdptes(memory)) else { return };
+        let marked = PRESENT | ACCESSED;
+        for (entry, at) in entries.into_iter().zip((self.pdptes()..).step_by(8)) {
+            if entry & marked == marked {
+                // Whoever writes it at the same time knows better, and memory that is gone needs nothing.
+                let _ = memory.exchange(at, entry, entry & !ACCESSED);
+            }
+        }
     }
 
     /// Whether the permission maps that VMCB12 turns on are memory.

@@ -349,6 +349,24 @@ fn interrupt_flags() {
     assert_eq!(world.vmcb02.get(f::int_ctl), 0x0200_0200);
 }
 
+/// L0 lets L1 execute STGI and CLGI on the hardware's virtual GIF, and tells what it found.
+#[test]
+fn gif_that_the_hardware_kept_for_l1() {
+    let masking = |machine: &Machine| machine.vmcb01.get(f::int_ctl) >> 24 & 1;
+    let mut machine = Machine::new(limits(CPU));
+    machine.vmcb01.set_bits(f::intercept_misc1, 1, 0);
+    for gif in [false, true, false] {
+        let (nested, world) = machine.split();
+        nested.set_gif_of_l1(world.vmcb01, gif);
+        assert_eq!((nested.gif(), nested.interrupts()), (gif, gif));
+        assert_eq!(masking(&machine), u64::from(!gif), "an L0 that passes interrupts through");
+    }
+    assert_eq!(machine.vmrun(), Ok(Guest::L2));
+    let (nested, world) = machine.split();
+    nested.set_gif_of_l1(world.vmcb01, false);
+    assert!(nested.gif(), "L2 runs with GIF set whatever is found");
+}
+
 #[test]
 fn vmload_and_vmsave() {
     let registers = |byte: usize| matches!(byte, 0x440..0x460 | 0x470..0x480 | 0x490..0x4A0 | 0x600..0x640);

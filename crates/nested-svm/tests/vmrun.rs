@@ -1,7 +1,7 @@
 //! VMRUN of L1: faults in their order, refusals, and what they leave.
 
-use nested_svm::model::{AFTER_VMRUN, CPU, Machine, RAM, VMCB12, limits};
-use nested_svm::{Exit, Fault, Guest, Host, Msr, Nested, Page, Unsupported};
+use nested_svm::model::{AFTER_VMRUN, CPU, Machine, RAM, Step, VMCB12, limits};
+use nested_svm::{Exit, Fault, Guest, Host, Memory as _, Msr, Nested, Page, Unsupported};
 use vmcb::layout::{Field, vmcb_field as f};
 use vmcb::{Decision, Feature};
 
@@ -133,6 +133,35 @@ fn pdptes_are_read_where_paging_needs_them() {
     machine.ram.put_u64(0x2038, 0x3003);
     assert_eq!(machine.vmrun(), Ok(Guest::L2), "not with nested paging");
     refused(&mut pae(RAM as u64, 0), "refused 0x5000: NoPdptes(8388608)");
+}
+
+/// Hardware that sets the bit for accessed entries in them, as QEMU does: L1 does not see it, and can enter L2 again.
+#[test]
+fn marks_of_the_hardware_in_pdptes_are_taken_away() {
+    const TABLE: u64 = 0x2020;
+    let mut machine = machine();
+    for (field, value) in [(f::efer, 0x1000), (f::cr4, 0x20), (f::cr3, TABLE), (f::cs, 0x049B_0010)] {
+        machine.set12(field, value);
+    }
+    machine.set12(f::nested_ctl, 0);
+    machine.ram.put_u64(TABLE, 0x3001);
+    for marks in [[0x3021, 0, 0x4021, 0x20], [0x3021, 0x5021, 0, 0]] {
+        assert_eq!(machine.vmrun(), Ok(Guest::L2), "{:?}", machine.log);
+        for (entry, at) in marks.into_iter().zip((TABLE..).step_by(8)) {
+            machine.ram.put_u64(at, entry);
+        }
+        assert_eq!(machine.exits(0x81, [0, 0]), Exit::ToL1);
+        for (entry, at) in marks.into_iter().zip((TABLE..).step_by(8)) {
+            // What is not present was not marked by the hardware.
+            let expected = if entry & 1 == 1 { entry & !0x20 } else { entry };
+            assert_eq!(machine.ram.read_u64(at), Ok(expected), "{at:#x}");
+        }
+    }
+    // L2 has paging of another kind by the time it leaves: what lies at CR3 is no such table.
+    assert_eq!(machine.vmrun(), Ok(Guest::L2));
+    machine.ram.put_u64(TABLE, 0x3021);
+    assert_eq!(machine.run([Step::Set(f::cr4, 0), Step::Exit(0x81, [0, 0])]), Exit::ToL1);
+    assert_eq!(machine.ram.read_u64(TABLE), Ok(0x3021));
 }
 
 #[test]

@@ -68,6 +68,11 @@ impl Bundle {
         self.rows(48)
     }
 
+    /// The setup header of a Linux kernel; of size 0 where L1 is a multiboot kernel.
+    pub(crate) fn setup_header(&self) -> Part {
+        self.part(56)
+    }
+
     fn rows(&self, at: usize) -> impl Iterator<Item = Row> {
         let (this, table) = (*self, self.part(at));
         (0..table.size as usize).map(move |index| {

@@ -1,6 +1,6 @@
 //! The instructions of L0 that no compiler makes: ports, CPUID, MSRs, CR8, CLGI.
 
-use core::arch::asm;
+use core::arch::{asm, global_asm};
 
 /// Writes 1, 2 or 4 bytes to a port.
 pub(crate) fn output(port: u16, size: u8, value: u32) {
@@ -45,6 +45,60 @@ pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
     let answer = core::arch::x86_64::__cpuid_count(leaf, subleaf);
     [answer.eax, answer.ebx, answer.ecx, answer.edx]
 }
+
+unsafe extern "C" {
+    /// Whether RDMSR succeeds; then the value stands at the address.
+    fn try_read_msr(number: u32, value: *mut u64) -> bool;
+    /// Whether WRMSR succeeds.
+    fn try_write_msr(number: u32, value: u64) -> bool;
+}
+
+/// RDMSR; nothing where it faults.
+pub(crate) fn read_msr(number: u32) -> Option<u64> {
+    let mut value = 0;
+    // SAFETY: it writes the value only, and its fault is caught.
+    unsafe { try_read_msr(number, &raw mut value) }.then_some(value)
+}
+
+/// WRMSR; whether it does not fault.
+pub(crate) fn write_msr(number: u32, value: u64) -> bool {
+    // SAFETY: L1 may write all MSRs but those that are intercepted, which are not written here; none of the others is
+    // one that L0 relies on.
+    unsafe { try_write_msr(number, value) }
+}
+
+// A fault of the instructions at these two labels goes on behind them, with EDI zero: see `faults`.
+global_asm!(
+    r#"
+.section .text
+.globl try_read_msr
+try_read_msr:
+    mov ecx, edi
+    mov edi, 1
+.globl MAY_FAULT_READING
+MAY_FAULT_READING:
+    rdmsr
+    shl rdx, 32
+    mov eax, eax
+    or rax, rdx
+    mov [rsi], rax
+    mov eax, edi
+    ret
+
+.globl try_write_msr
+try_write_msr:
+    mov ecx, edi
+    mov eax, esi
+    mov rdx, rsi
+    shr rdx, 32
+    mov edi, 1
+.globl MAY_FAULT_WRITING
+MAY_FAULT_WRITING:
+    wrmsr
+    mov eax, edi
+    ret
+"#
+);
 
 /// Gives #VMEXIT a page to keep L0's state in, and holds all interrupts back for good.
 pub(crate) fn prepare_vmrun(host_save: u64) {

@@ -2,16 +2,18 @@
 
 use crate::bundle::{ended, verdict};
 use crate::decode::Code;
+use crate::firmware::Map;
 use crate::log::{self, Log};
 use crate::memory::{Pool, Ram};
 use crate::vcpu::{self, Registers};
-use crate::{cpu, cpuid, ports};
+use crate::{bios, cpu, cpuid, ports};
 use nested_svm::{Exit, Fault, Guest, Memory as _, Msr, Nested, Page, Refusal, Shadow, World};
 use vmcb::layout::vmcb_field as f;
-use vmcb::{Decision, Dr6, Event, EventType, ExitCode, Rflags, Vector};
+use vmcb::{Decision, Dr6, Event, EventType, ExitCode, IntCtl, Rflags, Vector};
 
 /// Exit codes that L0 asks for.
 mod code {
+    pub(super) const INTR: u64 = 0x60;
     pub(super) const INIT: u64 = 0x63;
     pub(super) const CPUID: u64 = 0x72;
     pub(super) const INVLPGA: u64 = 0x7A;
@@ -27,15 +29,31 @@ mod code {
     pub(super) const SKINIT: u64 = 0x86;
 }
 
-/// The intercepts of VMCB01, which VMCB02 has too.
-pub(crate) fn intercept(vmcb01: &mut Page) {
-    use code::*;
-    for (field, first, codes) in [
-        (f::intercept_misc1, 0x60, &[INIT, CPUID, INVLPGA, IOIO, MSR, SHUTDOWN][..]),
-        (f::intercept_misc2, 0x80, &[VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT][..]),
-    ] {
-        vmcb01.set(field, codes.iter().fold(0, |bits, code| bits | 1 << (code - first)));
+const fn bits(first: u64, codes: &[u64]) -> u64 {
+    let (mut bits, mut index) = (0, 0);
+    while index < codes.len() {
+        bits |= 1 << (codes[index] - first);
+        index += 1;
     }
+    bits
+}
+
+/// The intercepts of VMCB01, which VMCB02 has too.
+const MISC1: u64 =
+    bits(0x60, &[code::INIT, code::CPUID, code::INVLPGA, code::IOIO, code::MSR, code::SHUTDOWN]);
+const MISC2: u64 = bits(
+    0x80,
+    &[code::VMRUN, code::VMMCALL, code::VMLOAD, code::VMSAVE, code::STGI, code::CLGI, code::SKINIT],
+);
+/// Those of VMCB01 while L1 runs on the hardware's virtual GIF.
+const VIRTUAL_GIF_MISC1: u64 = MISC1 | bits(0x60, &[code::INTR]);
+const VIRTUAL_GIF_MISC2: u64 = MISC2 & !bits(0x80, &[code::STGI, code::CLGI]);
+
+/// Sets the intercepts of VMCB01.
+#[inline(always)]
+pub(crate) fn intercept(vmcb01: &mut Page) {
+    vmcb01.set(f::intercept_misc1, MISC1);
+    vmcb01.set(f::intercept_misc2, MISC2);
 }
 
 /// Everything that L0 runs L1 with.
@@ -46,10 +64,15 @@ pub(crate) struct L0 {
     pub(crate) nested: Nested,
     pub(crate) shadow: Shadow<Pool>,
     pub(crate) ram: Ram,
+    pub(crate) map: Map,
     pub(crate) log: Log,
     pub(crate) code: Code,
     /// VMRUNs are judged only.
     pub(crate) verdict_only: bool,
+    /// The hardware has virtual GIF.
+    pub(crate) virtual_gif: bool,
+    /// An interrupt came while L1 ran on it.
+    pub(crate) interrupted: bool,
 }
 
 /// The engine and what it works on.
@@ -93,12 +116,18 @@ impl L0 {
         loop {
             let (nested, world) = engine!(self);
             let guest = nested.before_entry(world);
-            if self.nested.gif() {
+            if guest == Guest::L1 && self.virtual_gif && !self.interrupted && self.nested.svme() {
+                self.enter_with_virtual_gif();
+                if self.interrupted {
+                    continue;
+                }
+            } else if self.nested.gif() {
                 self.enter(guest);
             } else {
                 self.enter_with_interrupts_held(guest);
             }
             if guest == Guest::L1 {
+                self.interrupted = false;
                 self.exit_of_l1();
                 continue;
             }
@@ -117,6 +146,30 @@ impl L0 {
         match guest {
             Guest::L1 => vcpu::enter(self.vmcb01, &mut self.registers, interrupts),
             Guest::L2 => vcpu::enter(self.vmcb02, &mut self.registers, interrupts),
+        }
+    }
+
+    /// L1 executes STGI and CLGI without an exit. That flag holds back no physical interrupt, so those exit, and L1 then
+    /// runs as without it until its next exit: it takes the interrupt, or does not while its GIF is clear.
+    #[inline(always)]
+    fn enter_with_virtual_gif(&mut self) {
+        const VGIF: u64 = IntCtl::VGIF.bits();
+        const ENABLE: u64 = IntCtl::VGIF_ENABLE.bits();
+        const MASKING: u64 = IntCtl::V_INTR_MASKING.bits();
+        let gif = if self.nested.gif() { VGIF } else { 0 };
+        self.vmcb01.set(f::intercept_misc1, VIRTUAL_GIF_MISC1);
+        self.vmcb01.set(f::intercept_misc2, VIRTUAL_GIF_MISC2);
+        self.vmcb01.set_bits(f::int_ctl, VGIF | ENABLE | MASKING, gif | ENABLE);
+        vcpu::enter(self.vmcb01, &mut self.registers, true);
+        let gif = self.vmcb01.get(f::int_ctl) & VGIF != 0;
+        intercept(self.vmcb01);
+        self.vmcb01.set_bits(f::int_ctl, VGIF | ENABLE, 0);
+        self.nested.set_gif_of_l1(self.vmcb01, gif);
+        self.interrupted = self.vmcb01.get(f::exitcode) == code::INTR;
+        if self.interrupted {
+            // What was injected was delivered before it.
+            self.vmcb01.set(f::eventinj, 0);
+            self.vmcb01.set(f::tlb_control, 0);
         }
     }
 
@@ -153,6 +206,10 @@ impl L0 {
         // The one whose time matters most comes first.
         if exit == code::VMRUN {
             return self.vmrun(next);
+        }
+        if exit == code::VMMCALL && bios::is_call(self.vmcb01.vmcb()) {
+            let next = bios::answer(self.vmcb01, &mut self.registers, &mut self.ram, &self.map);
+            return self.advance(next);
         }
         let done = self.shared(exit);
         self.finish(done, next);
@@ -298,20 +355,38 @@ impl L0 {
         }
     }
 
+    /// RDMSR and WRMSR of what the engine answers for, and of all else by an L2 whose L1 intercepts some MSRs but not
+    /// this one: what the guest's VMCB holds, or else the machine's.
     fn msr(&mut self) -> Done {
+        const TSC: u32 = 0x10;
         let write = self.page().get(f::exitinfo1) & 1 != 0;
-        let Some(msr) = Msr::from_number(self.registers.rcx as u32) else {
-            return Done::Fault(Fault::GeneralProtection);
-        };
+        let number = self.registers.rcx as u32;
         let page = match self.nested.guest() {
             Guest::L1 => &mut *self.vmcb01,
             Guest::L2 => &mut *self.vmcb02,
         };
+        let answered = Msr::from_number(number);
         if write {
             let value = self.registers.rdx << 32 | page.get(f::rax) & 0xFFFF_FFFF;
-            return self.nested.write_msr(page, msr, value).into();
+            return match answered {
+                Some(msr) => self.nested.write_msr(page, msr, value).into(),
+                None => match self.nested.write_saved_msr(page, number, value) {
+                    Some(written) => written.into(),
+                    None if cpu::write_msr(number, value) => Done::Next,
+                    None => Done::Fault(Fault::GeneralProtection),
+                },
+            };
         }
-        match self.nested.read_msr(page, msr) {
+        let value = match answered {
+            Some(msr) => self.nested.read_msr(page, msr),
+            None => {
+                let saved = self.nested.read_saved_msr(page, number);
+                let offset = if number == TSC { page.get(f::tsc_offset) } else { 0 };
+                let value = saved.or_else(|| cpu::read_msr(number).map(|value| value.wrapping_add(offset)));
+                value.ok_or(Fault::GeneralProtection)
+            }
+        };
+        match value {
             Ok(value) => {
                 page.set(f::rax, value & 0xFFFF_FFFF);
                 self.registers.rdx = value >> 32;

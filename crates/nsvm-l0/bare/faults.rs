@@ -1,4 +1,4 @@
-//! A fault of L0 itself: it says so and ends the machine.
+//! A fault of L0 itself: it says so and ends the machine, unless RDMSR or WRMSR raised it, executed in the place of a guest.
 
 use core::arch::{asm, global_asm};
 
@@ -53,10 +53,25 @@ FAULT_STUBS:
 .endr
 
 fault:
+    push rax
+    lea rax, [rip + MAY_FAULT_READING]
+    cmp rax, [rsp + 24]
+    je 2f
+    lea rax, [rip + MAY_FAULT_WRITING]
+    cmp rax, [rsp + 24]
+    je 2f
+    pop rax
     pop rdi
     pop rsi
     pop rdx
     and rsp, -16
     call unexpected_fault
+2:
+    pop rax
+    add rsp, 16
+    // Both instructions have two bytes.
+    add qword ptr [rsp], 2
+    xor edi, edi
+    iretq
 "#
 );

@@ -1,5 +1,6 @@
-//! What the firmware's PVH entry hands over: the memory map.
+//! What the firmware's PVH entry hands over: the memory map, and where ACPI's tables begin.
 
+use crate::bios::STUB;
 use crate::bundle::REGION;
 
 /// A range of the memory map; kind 1 is memory, all others are not.
@@ -16,12 +17,13 @@ const MOST: usize = 30;
 
 /// The memory map, for L1.
 pub(crate) struct Map {
-    ranges: [Range; MOST + 2],
+    ranges: [Range; MOST + 3],
     count: usize,
+    rsdp: u64,
 }
 
 impl Map {
-    /// Reads it from the start info at this address, and takes L0's region out of it: it begins at `home`.
+    /// Reads it from the start info at this address, and takes L0's parts out of it: its region begins at `home`.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -37,7 +39,7 @@ impl Map {
         if table >> 32 != 0 || entries as usize > MOST {
             return Err("the firmware's memory map cannot be read");
         }
-        let mut map = Self { ranges: [Range::default(); MOST + 2], count: 0 };
+        let mut map = Self { ranges: [Range::default(); MOST + 3], count: 0, rsdp: quad(start_info + 32) };
         let mut found = false;
         for at in (0..u64::from(entries)).map(|index| table + 24 * index) {
             let range = Range { base: quad(at), size: quad(at + 8), kind: word(at + 16) };
@@ -48,6 +50,9 @@ impl Map {
                 found = true;
                 map.push(Range { size: home - range.base, ..range });
                 map.push(Range { base: home, size: end - home, kind: RESERVED });
+            } else if range.base < STUB && STUB < end {
+                map.push(Range { size: STUB - range.base, ..range });
+                map.push(Range { base: STUB, size: end - STUB, kind: RESERVED });
             } else if end <= home {
                 map.push(range);
             } else {
@@ -68,6 +73,11 @@ impl Map {
     /// What L1 gets.
     pub(crate) fn ranges(&self) -> &[Range] {
         self.ranges.get(..self.count).unwrap_or(&[])
+    }
+
+    /// Physical address of ACPI's RSDP; 0 where the firmware names none.
+    pub(crate) const fn rsdp(&self) -> u64 {
+        self.rsdp
     }
 
     /// Where L0's region ends: what lies behind it are the firmware's tables, which L1 may read.

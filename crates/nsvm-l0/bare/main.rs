@@ -7,6 +7,7 @@
 #![no_std]
 #![no_main]
 
+mod bios;
 mod boot;
 #[path = "../src/bundle.rs"]
 #[allow(dead_code, reason = "the host side uses the rest")]
@@ -18,6 +19,7 @@ mod decode;
 mod exits;
 mod faults;
 mod firmware;
+mod linux;
 mod log;
 mod memory;
 mod multiboot;
@@ -32,8 +34,7 @@ use exits::L0;
 use firmware::Map;
 use log::{Log, fail};
 use memory::{Identity, Pool, Ram, Table};
-use nested_svm::{Host, Nested, Page, Shadow, Unsupported};
-use vcpu::Registers;
+use nested_svm::{Host, Nested, NoMemory, Page, Shadow, Unsupported};
 use vmcb::layout::vmcb_field as f;
 use vmcb::{Efer, Feature, Limits, NestedCtl, Policy};
 
@@ -103,6 +104,8 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         msrpm: address(msrpm),
         every_port: address(ones),
         every_msr: address(ones),
+        // No machine but QEMU's has got this far.
+        marks_pdptes: true,
     };
     let nested = if verdict_only {
         Nested::for_verdicts(limits, host)
@@ -121,7 +124,10 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
     ports::intercept(iopm);
     intercept_msrs(msrpm);
     identity.lay_out(region);
-    let info = multiboot::load(&mut ram, &bundle, at, &map).unwrap_or_else(|why| fail(format_args!("{why}")));
+    let is_linux = bundle.setup_header().size != 0;
+    let load = if is_linux { linux::load } else { multiboot::load };
+    let registers = load(&mut ram, &bundle, at, &map).unwrap_or_else(|why| fail(format_args!("{why}")));
+    bios::hook(&mut ram).unwrap_or_else(|NoMemory| fail(format_args!("there is no memory below 1 MiB")));
     exits::intercept(vmcb01);
     for (field, value) in [
         (f::iopm_base_pa, address(iopm)),
@@ -134,15 +140,21 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         vmcb01.set(field, value);
     }
     multiboot::start(vmcb01, bundle.entry());
+    if is_linux {
+        linux::set_gdt(vmcb01, registers.rsi);
+    }
     cpu::prepare_vmrun(address(host_save));
     let mut l0 = L0 {
-        registers: Registers { rbx: info, ..Registers::new() },
+        registers,
         nested,
         shadow: Shadow::new(Pool::new(pool, region, identity.sink())),
         ram,
+        map,
         log: Log::new(bundle.flags(), bundle.dumps()),
         code: decode::Code::default(),
         verdict_only,
+        virtual_gif: own.has(Feature::Vgif) == Some(true),
+        interrupted: false,
         vmcb01,
         vmcb02,
     };
@@ -181,7 +193,15 @@ fn virtual_cpu(bundle: &Bundle) -> Limits {
     }
     // No emulation has it, and CPUID of none says so.
     let mut cpu = cpuid::host().with(Feature::LmsleUnsupported, true);
-    let host = Host { asid: 0, flush_by_asid: false, iopm: 0, msrpm: 0, every_port: 0, every_msr: 0 };
+    let host = Host {
+        asid: 0,
+        flush_by_asid: false,
+        iopm: 0,
+        msrpm: 0,
+        every_port: 0,
+        every_msr: 0,
+        marks_pdptes: false,
+    };
     loop {
         let limits = Limits::compile(&cpu, Policy::VirtualCpu);
         match Nested::new(limits.clone(), host, |feature| cpu.has(feature) == Some(true)) {

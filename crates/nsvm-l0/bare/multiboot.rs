@@ -1,8 +1,10 @@
 //! L1 as a multiboot (version 1) kernel: its segments, the boot information, the state of its CPU.
 
+use crate::bios::STUB;
 use crate::bundle_reader::{Bundle, Part};
 use crate::firmware::Map;
 use crate::memory::Ram;
+use crate::vcpu::Registers;
 use nested_svm::{Memory as _, NoMemory, Page};
 use vmcb::layout::vmcb_field as f;
 
@@ -12,15 +14,27 @@ const IN_EAX: u64 = 0x2BAD_B002;
 const FLAGS: u32 = 1 | 1 << 2 | 1 << 3 | 1 << 6 | 1 << 9;
 const NAME: &[u8] = b"nsvm l0\0";
 
+const TOO_SMALL: &str = "L1 and its modules do not fit into its memory: give it more (--memory)";
+
 /// Copies L1's segments to their places and writes the boot information in the pages below the bundle, which stands at
-/// this address. Returns the address of the boot information.
+/// this address. Returns the registers with which L1 begins.
 ///
 /// # Errors
 /// What does not fit.
-pub(crate) fn load(ram: &mut Ram, bundle: &Bundle, at: u64, map: &Map) -> Result<u64, &'static str> {
-    const TOO_SMALL: &str = "L1 and its modules do not fit into its memory: give it more (--memory)";
+pub(crate) fn load(ram: &mut Ram, bundle: &Bundle, at: u64, map: &Map) -> Result<Registers, &'static str> {
     let modules = bundle.modules().count();
     let size = (128 + NAME.len() + 24 * map.ranges().len() + 16 * modules) as u64;
+    let info = load_segments(ram, bundle, at, size)?;
+    write_info(ram, bundle, at, map, info).map_err(|NoMemory| TOO_SMALL)?;
+    Ok(Registers { rbx: info, ..Registers::new() })
+}
+
+/// Copies L1's segments to their places, and finds room for so many bytes of boot information in whole pages of zeros below
+/// the bundle, which stands at this address.
+///
+/// # Errors
+/// What does not fit.
+pub(crate) fn load_segments(ram: &mut Ram, bundle: &Bundle, at: u64, size: u64) -> Result<u64, &'static str> {
     let info = at.checked_sub(size.next_multiple_of(PAGE)).ok_or(TOO_SMALL)?;
     for [address, taken, offset, given] in bundle.segments() {
         let (address, taken) = (u64::from(address), u64::from(taken));
@@ -31,7 +45,7 @@ pub(crate) fn load(ram: &mut Ram, bundle: &Bundle, at: u64, map: &Map) -> Result
             .and_then(|()| zeros(ram, address + u64::from(given), address + taken))
             .map_err(|NoMemory| "a segment of L1 lies where there is no memory")?;
     }
-    write_info(ram, bundle, at, map, info).map_err(|NoMemory| TOO_SMALL)?;
+    zeros(ram, info, at).map_err(|NoMemory| TOO_SMALL)?;
     Ok(info)
 }
 
@@ -46,7 +60,6 @@ fn zeros(ram: &mut Ram, start: u64, end: u64) -> Result<(), NoMemory> {
 }
 
 fn write_info(ram: &mut Ram, bundle: &Bundle, at: u64, map: &Map, info: u64) -> Result<(), NoMemory> {
-    zeros(ram, info, at)?;
     let mut words = |address: u64, values: &[u64]| {
         values
             .iter()
@@ -73,16 +86,24 @@ fn write_info(ram: &mut Ram, bundle: &Bundle, at: u64, map: &Map, info: u64) -> 
     let upper = upper.map_or(0, |range| range.size / 1024);
     words(
         info,
-        &[FLAGS.into(), 640 - 1, upper, 0, at + u64::from(bundle.command_line().offset), modules, modules_at],
+        &[
+            FLAGS.into(),
+            STUB >> 10,
+            upper,
+            0,
+            at + u64::from(bundle.command_line().offset),
+            modules,
+            modules_at,
+        ],
     )?;
     words(info + 44, &[map_size, map_at, 0, 0, 0, name])?;
     ram.write(name, NAME)
 }
 
-/// 32-bit protected mode, paging off, flat segments.
+/// 32-bit protected mode, paging off, flat segments, whose selectors are those that Linux wants.
 pub(crate) fn start(vmcb01: &mut Page, entry: u32) {
-    const CODE: u64 = 0x0C9B << 16 | 0xFFFF_FFFF << 32 | 8;
-    const DATA: u64 = 0x0C93 << 16 | 0xFFFF_FFFF << 32 | 16;
+    const CODE: u64 = 0x0C9B << 16 | 0xFFFF_FFFF << 32 | 16;
+    const DATA: u64 = 0x0C93 << 16 | 0xFFFF_FFFF << 32 | 24;
     /// A TSS and an LDT as after INIT.
     const TSS: u64 = 0x008B << 16 | 0xFFFF << 32;
     const LDT: u64 = 0x0082 << 16 | 0xFFFF << 32;

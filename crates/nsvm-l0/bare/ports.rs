@@ -1,4 +1,4 @@
-//! The ports that L1 does not reach natively: those by which a device would touch memory, or L0's own.
+//! The ports that L1 does not reach natively: those by which a device would touch memory, and L0's own: its log.
 
 use crate::cpu::{input, output};
 
@@ -15,10 +15,12 @@ enum Policy {
     Keyboard,
 }
 
-const PORTS: [(u16, u16, Policy); 6] = [
+const PORTS: [(u16, u16, Policy); 7] = [
     // ISA DMA.
     (0x00, 0x0F, Policy::Deny),
     (0xC0, 0xDF, Policy::Deny),
+    // COM2, which has the log: a system that looks for serial ports would change how it is set.
+    (0x2F8, 0x2FF, Policy::Deny),
     // DMA of the firmware configuration; its other ports stay.
     (0x514, 0x51B, Policy::Deny),
     (0x64, 0x64, Policy::Keyboard),

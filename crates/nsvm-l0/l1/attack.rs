@@ -7,6 +7,8 @@ use crate::{INTR, Page, VMCB, field, lay_out, say};
 /// Pages that L2's tables are made of; nothing else of this program is given to an L2 of the attack.
 static ARENA: [Page; 32] = [const { Page::new() }; 32];
 static BASE: Page = Page::new();
+/// A permission map for L2's ports.
+static PORTS: [Page; 3] = [const { Page::new() }; 3];
 
 struct Random(u64);
 
@@ -92,8 +94,22 @@ fn mutate(random: &mut Random) {
     // What brings L1 back from an L2 that spins or shuts down: it is L1 that would hang, not L0.
     VMCB.write32(
         field::MISC1,
-        VMCB.read(field::MISC1) as u32 | 1 | 1 << 24 | 1 << 31 | if random.one_in(2) { 3 << 27 } else { 0 },
+        VMCB.read(field::MISC1) as u32
+            | 1
+            | 1 << 24
+            | 1 << 27
+            | 1 << 31
+            | if random.one_in(2) { 1 << 28 } else { 0 },
     );
+    // Nor may L2 end the test by the debug exit, ports F4h to F7h.
+    let map = VMCB.read(field::IOPM) & !0xFFF;
+    let map = ARENA.iter().find(|page| page.address() == map).unwrap_or_else(|| {
+        if map < HOME {
+            VMCB.write(field::IOPM, PORTS[0].address());
+        }
+        &PORTS[0]
+    });
+    map.write(0x18, map.read(0x18) | 0xF0 << 48);
     VMCB.write32(field::EXCEPTIONS, u32::MAX);
     VMCB.write(field::INT_CTL, VMCB.read(field::INT_CTL) | 1 << 24);
     // No writes of L2 to this program: tables of L1's own are not for it.

@@ -80,12 +80,25 @@ unsafe extern "C" {
     /// rdi: VMCB. Cycles: until L2's first instruction, and from #VMEXIT until the next one here.
     fn timed_round(vmcb: u64, entry: *mut u64, exit: *mut u64);
     fn xmm_round(vmcb: u64, own: *const u8, other: *const u8, seen_by_l2: *mut u8, seen_by_l1: *mut u8);
+    /// L2 writes the MSR and reads it again.
+    fn msr_round(vmcb: u64, msr: u32, value: u64, seen: *mut u64);
     static STUBS: [u8; 16 * 256];
     static mut TICKS: u64;
     static l2_vmmcall: [u8; 4];
     static l2_timed: [u8; 1];
     static l2_xmm: [u8; 1];
     static l2_spin: [u8; 1];
+    static l2_msr: [u8; 1];
+    static l2_read: [u8; 1];
+    static l2_write: [u8; 1];
+    static l2_jump: [u8; 1];
+    #[link_name = "top"]
+    static TABLES: u8;
+}
+
+/// This program's own page tables, which map everything below 4 GiB to itself.
+pub(crate) fn top() -> *const u8 {
+    &raw const TABLES
 }
 
 /// Where L2 begins.
@@ -99,6 +112,14 @@ pub(crate) enum Code {
     Xmm,
     /// For ever.
     Spin,
+    /// Writes an MSR and reads it, VMMCALL.
+    Msr,
+    /// Reads where rAX points, VMMCALL.
+    Read,
+    /// Writes there.
+    Write,
+    /// Goes on there.
+    Jump,
 }
 
 impl Code {
@@ -108,6 +129,10 @@ impl Code {
             Self::Timed => (&raw const l2_timed) as u64,
             Self::Xmm => (&raw const l2_xmm) as u64,
             Self::Spin => (&raw const l2_spin) as u64,
+            Self::Msr => (&raw const l2_msr) as u64,
+            Self::Read => (&raw const l2_read) as u64,
+            Self::Write => (&raw const l2_write) as u64,
+            Self::Jump => (&raw const l2_jump) as u64,
         }
     }
 }
@@ -123,6 +148,14 @@ pub(crate) fn timed(vmcb: u64) -> (u64, u64) {
     // SAFETY: it writes these two.
     unsafe { timed_round(vmcb, &raw mut entry, &raw mut exit) }
     (entry, exit)
+}
+
+/// What L2 reads of an MSR that it wrote.
+pub(crate) fn msr(vmcb: u64, msr: u32, value: u64) -> u64 {
+    let mut seen = 0;
+    // SAFETY: it writes this.
+    unsafe { msr_round(vmcb, msr, value, &raw mut seen) }
+    seen
 }
 
 /// The XMM registers, each 16 bytes.
@@ -366,6 +399,53 @@ l2_xmm:
     each_xmm load, r12
     vmmcall
     jmp l2_xmm
+
+.globl msr_round
+msr_round:
+    push rbx
+    push r12
+    push r13
+    push r14
+    push rbp
+    mov r12d, esi
+    mov r13, rdx
+    mov rbx, rcx
+    xor r14d, r14d
+    mov rax, rdi
+    vmrun rax
+    mov [rbx], r14
+    pop rbp
+    pop r14
+    pop r13
+    pop r12
+    pop rbx
+    ret
+.globl l2_msr
+l2_msr:
+    mov ecx, r12d
+    mov eax, r13d
+    mov rdx, r13
+    shr rdx, 32
+    wrmsr
+    rdmsr
+    shl rdx, 32
+    mov eax, eax
+    or rdx, rax
+    mov r14, rdx
+    vmmcall
+    jmp l2_msr
+
+.globl l2_read
+l2_read:
+    mov rcx, [rax]
+    vmmcall
+.globl l2_write
+l2_write:
+    mov [rax], rcx
+    vmmcall
+.globl l2_jump
+l2_jump:
+    jmp rax
 
 .globl l2_vmmcall
 l2_vmmcall:

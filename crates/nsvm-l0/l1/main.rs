@@ -6,12 +6,13 @@
 
 mod attack;
 mod boot;
+mod checks;
 mod cpu;
 #[path = "../bare/symbols.rs"]
 mod symbols;
 
 use core::cell::UnsafeCell;
-use cpu::Code;
+use cpu::{Code, read_msr};
 
 /// A page that VMRUN and its kin are given.
 #[repr(C, align(4096))]
@@ -74,7 +75,16 @@ pub(crate) mod field {
     pub(crate) const NESTED_CTL: usize = 0x090;
     pub(crate) const EVENTINJ: usize = 0x0A8;
     pub(crate) const N_CR3: usize = 0x0B0;
+    pub(crate) const CS: usize = 0x410;
+    pub(crate) const EFER: usize = 0x4D0;
+    pub(crate) const CR4: usize = 0x548;
+    pub(crate) const CR3: usize = 0x550;
+    pub(crate) const CR0: usize = 0x558;
+    pub(crate) const DR7: usize = 0x560;
+    pub(crate) const DR6: usize = 0x568;
     pub(crate) const RIP: usize = 0x578;
+    pub(crate) const RAX: usize = 0x5F8;
+    pub(crate) const G_PAT: usize = 0x668;
 }
 
 pub(crate) static VMCB: Page = Page::new();
@@ -84,11 +94,6 @@ static STACK: Page = Page::new();
 
 pub(crate) const VMMCALL: u64 = 0x81;
 pub(crate) const INTR: u64 = 0x60;
-
-unsafe extern "C" {
-    #[link_name = "top"]
-    static TABLES: u8;
-}
 
 /// A 64-bit L2 on this program's own page tables.
 pub(crate) fn lay_out(page: &Page, code: Code) {
@@ -105,7 +110,7 @@ pub(crate) fn lay_out(page: &Page, code: Code) {
     for (offset, value) in [
         (0x4D0, 0x1500),
         (0x548, 0x620),
-        (0x550, (&raw const TABLES) as u64),
+        (0x550, cpu::top() as u64),
         (0x558, 0x8001_0033),
         (0x560, 0x400),
         (0x568, 0xFFFF_0FF0),
@@ -129,7 +134,7 @@ extern "C" fn main(magic: u32, info: u32) -> ! {
         cpu::end(1);
     }
     const EFER: u32 = 0xC000_0080;
-    cpu::write_msr(EFER, cpu::read_msr(EFER) | 1 << 12);
+    cpu::write_msr(EFER, read_msr(EFER) | 1 << 12);
     cpu::write_msr(0xC001_0117, HOST_SAVE.address());
     let text = text_at(word(info + 16));
     let mut words = text.split(' ').filter(|word| !word.is_empty() && !word.contains('/'));
@@ -141,6 +146,9 @@ extern "C" fn main(magic: u32, info: u32) -> ! {
         "icount" => icount(),
         "xmm" => xmm(number()),
         "interrupts" => interrupts(),
+        "msrs" => msrs(),
+        "checks" => checks::run(),
+        "pdptes" => pdptes(),
         "devices" => attack::devices(),
         "attack" => attack::run(number(), number()),
         _ => {
@@ -247,6 +255,68 @@ fn xmm(rounds: u64) -> bool {
     }
     say!("{rounds} rounds, two exits each");
     true
+}
+
+/// L2 writes and reads MSRs of which L1 intercepts one: those that VMCBs hold, one that they do not, and one that faults.
+fn msrs() -> bool {
+    const STAR: u32 = 0xC000_0081;
+    const LSTAR: u32 = 0xC000_0082;
+    const GS_BASE: u32 = 0xC000_0101;
+    const TSC_AUX: u32 = 0xC000_0103;
+    /// Rights of supervisor pages: the upper half is reserved, and any bit of it is a #GP in QEMU too.
+    const PKRS: u32 = 0x6E1;
+    const INTERCEPTED: u32 = GS_BASE;
+    const GENERAL_PROTECTION: u64 = 0x4D;
+    static MAP: [Page; 2] = [const { Page::new() }; 2];
+    lay_out(&VMCB, Code::Msr);
+    VMCB.write32(field::EXCEPTIONS, 1 << 13);
+    VMCB.write32(field::MISC1, 1 << 31 | 1 << 28);
+    VMCB.write(field::MSRPM, MAP[0].address());
+    let bit = (INTERCEPTED as usize & 0x1FFF) * 2;
+    MAP[0].write(0x800 + bit / 64 * 8, 3 << (bit % 64));
+    let mut passed = true;
+    for (msr, value, code) in [
+        (STAR, 0x0123_4567_89AB_CDEF, VMMCALL),
+        (LSTAR, 0xFFFF_8000_1234_5678, VMMCALL),
+        (TSC_AUX, 0x7654_3210, VMMCALL),
+        (PKRS, 1 << 32, GENERAL_PROTECTION),
+        (INTERCEPTED, 0, 0x7C),
+    ] {
+        VMCB.write(field::RIP, Code::Msr.address());
+        let before = read_msr(msr);
+        let seen = cpu::msr(VMCB.address(), msr, value);
+        let (after, found) = (read_msr(msr), VMCB.read(field::EXITCODE));
+        // VMRUN and #VMEXIT leave them all alone: L1 finds what L2 left.
+        let right = if code == VMMCALL { seen == value && after == value } else { after == before };
+        if found != code || !right {
+            say!("MSR {msr:#x}: EXITCODE {found:#x}, L2 reads {seen:#x}, L1 {after:#x}, {before:#x} before");
+            passed = false;
+        }
+    }
+    passed
+}
+
+/// An L2 in legacy PAE mode is entered twice. The CPU may mark its page directory pointers, and refuses marked ones.
+fn pdptes() -> bool {
+    static POINTERS: Page = Page::new();
+    static DIRECTORY: Page = Page::new();
+    // The first 4 MiB, where this program is, in two pages.
+    DIRECTORY.write(0, 0xE7);
+    DIRECTORY.write(8, 0x20_00E7);
+    POINTERS.write(0, DIRECTORY.address() | 1);
+    let mut passed = true;
+    for _ in 0..2 {
+        lay_out(&VMCB, Code::Vmmcall);
+        // SVME; PAE; 32-bit code.
+        for (offset, value) in
+            [(0x4D0, 0x1000), (0x548, 0x20), (0x550, POINTERS.address()), (0x410, 0xFFFF_FFFF_0C9B_0008)]
+        {
+            VMCB.write(offset, value);
+        }
+        passed &= cpu::vmrun(VMCB.address()) && VMCB.read(field::EXITCODE) == VMMCALL;
+        say!("EXITCODE {:#x}, mark {:#x}", VMCB.read(field::EXITCODE), POINTERS.read(0) & 0x20);
+    }
+    passed
 }
 
 /// Interrupts reach L1, wait while its GIF is clear, and end an L2 that spins.

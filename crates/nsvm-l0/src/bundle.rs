@@ -22,7 +22,7 @@
 //! | 32 | offset and size of the command line (8) |
 //! | 40 | offset and number of the segments (8): physical address, size in memory, offset, size of what is given (16) |
 //! | 48 | offset and number of the modules (8): offset, size, offset and size of the module's own command line (16) |
-//! | 56 | zero (8) |
+//! | 56 | offset and size of the setup header of a Linux kernel; size 0: L1 is a multiboot kernel (8) |
 
 /// `"NSVML0B1"`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"NSVML0B1");

@@ -2,6 +2,7 @@
 
 use crate::bundle::{HEAD, HEAD_MAGIC, LOAD, MAGIC, REGION, ROW, flag, head};
 use crate::l1::{L1, L1Error};
+use crate::linux::Linux;
 use std::process::Command;
 use vmcb::Limits;
 
@@ -25,7 +26,7 @@ pub struct Setup {
     pub limits: Option<Limits>,
     /// Its command line.
     pub command_line: String,
-    /// Its modules: the bytes and the command line of each.
+    /// Its modules: the bytes and the command line of each. Of Linux: its initrd, which has no command line.
     pub modules: Vec<(Vec<u8>, String)>,
     /// Each VMRUN is judged, and none enters L2.
     pub verdict_only: bool,
@@ -67,6 +68,20 @@ pub enum Error {
         /// In MiB.
         asked: u32,
     },
+    /// Linux has an initrd or none.
+    #[error("Linux takes one initrd, and no modules with command lines")]
+    Modules,
+    /// Linux says how long its command line may be.
+    #[error("this Linux kernel takes a command line of {most} bytes, not {asked}")]
+    CommandLine {
+        /// In bytes.
+        most: u32,
+        /// In bytes.
+        asked: usize,
+    },
+    /// L0 puts the initrd at the end of L1's memory.
+    #[error("this Linux kernel wants its initrd below {0:#x}: give it less memory")]
+    InitrdMax(u64),
     /// L1 and its modules are larger than its memory.
     #[error("L1, its modules and L0 together need more than {0} MiB: give it more memory")]
     TooLarge(u32),
@@ -82,12 +97,16 @@ pub fn kernel(image: &[u8], setup: &Setup) -> Result<Vec<u8>, Error> {
         return Err(Error::Memory { asked: setup.memory });
     }
     let l1 = L1::parse(image)?;
+    if let Some(linux) = &l1.linux {
+        takes(linux, setup)?;
+    }
     let too_large = || Error::TooLarge(setup.memory);
     let bundle = bundle(&l1, image, setup).ok_or_else(too_large)?;
     let home = u64::from(setup.memory) << 20;
     let at = (LOAD + l0.len() as u64).next_multiple_of(4096);
-    // L0 moves the bundle to the end of L1's memory, while its own image stands where it was loaded.
-    if at + bundle.len() as u64 + LOAD > home {
+    let loaded = l1.segments.iter().map(|segment| u64::from(segment.address) + u64::from(segment.size)).max();
+    // L0 moves the bundle to the end of L1's memory, while its own image stands where it was loaded; then L1 goes below it.
+    if at + bundle.len() as u64 + LOAD > home || loaded.unwrap_or(0) + bundle.len() as u64 > home {
         return Err(too_large());
     }
     let mut flat = l0.to_vec();
@@ -108,6 +127,21 @@ pub fn kernel(image: &[u8], setup: &Setup) -> Result<Vec<u8>, Error> {
     flat.resize((at - LOAD) as usize, 0);
     flat.extend(bundle);
     Ok(elf(&flat))
+}
+
+/// Whether a Linux kernel takes what it is to get.
+fn takes(linux: &Linux, setup: &Setup) -> Result<(), Error> {
+    if setup.modules.len() > 1 || setup.modules.iter().any(|(_, line)| !line.is_empty()) {
+        return Err(Error::Modules);
+    }
+    if setup.command_line.len() > linux.command_line as usize {
+        return Err(Error::CommandLine { most: linux.command_line, asked: setup.command_line.len() });
+    }
+    let above = u64::from(linux.initrd_max) + 1;
+    if !setup.modules.is_empty() && u64::from(setup.memory) << 20 > above {
+        return Err(Error::InitrdMax(above));
+    }
+    Ok(())
 }
 
 /// What L0 needs of its region: firmware's tables take some of its end.
@@ -149,6 +183,11 @@ fn bundle(l1: &L1, image: &[u8], setup: &Setup) -> Option<Vec<u8>> {
         let at = add(&mut bytes, given, 16)?;
         put(&mut segments, &[segment.address, segment.size, at, given.len() as u32]);
     }
+    let setup_header = match &l1.linux {
+        Some(linux) => image.get(linux.header.clone())?,
+        None => &[],
+    };
+    let setup_header_at = add(&mut bytes, setup_header, 8)?;
     for (module, line) in &setup.modules {
         let line_at = text(&mut bytes, line)?;
         let at = add(&mut bytes, module, 4096)?;
@@ -165,7 +204,8 @@ fn bundle(l1: &L1, image: &[u8], setup: &Setup) -> Option<Vec<u8>> {
     let mut header = MAGIC.to_le_bytes().to_vec();
     put(&mut header, &[u32::try_from(bytes.len()).ok()?, flags, setup.dumps, l1.entry]);
     put(&mut header, &[limits_at, limits.len() as u32, command_line, setup.command_line.len() as u32]);
-    put(&mut header, &[segments_at, rows(&segments), modules_at, rows(&modules), 0, 0]);
+    put(&mut header, &[segments_at, rows(&segments), modules_at, rows(&modules)]);
+    put(&mut header, &[setup_header_at, setup_header.len() as u32]);
     bytes.get_mut(..HEAD)?.copy_from_slice(&header);
     Some(bytes)
 }

@@ -1,14 +1,17 @@
-//! L1's image: a multiboot (version 1) kernel, taken apart into what goes where in memory.
+//! L1's image: a multiboot (version 1) kernel, or a [Linux one](crate::linux), taken apart into what goes where in memory.
 
+use crate::linux::{self, Linux};
 use std::ops::Range;
 
-/// A multiboot kernel.
+/// A kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct L1 {
     /// Physical address of its entry, in 32-bit protected mode.
     pub entry: u32,
     /// What is loaded.
     pub segments: Vec<Segment>,
+    /// It is a Linux kernel; else a multiboot one.
+    pub linux: Option<Linux>,
 }
 
 /// Bytes of the image and where they go.
@@ -27,7 +30,8 @@ pub struct Segment {
 pub enum L1Error {
     /// No header in the first 8 KiB.
     #[error(
-        "it is no multiboot (version 1) kernel: its first 8 KiB have no header (1BADB002h, flags, checksum)"
+        "it is no multiboot (version 1) kernel: its first 8 KiB have no header (1BADB002h, flags, checksum); and it is \
+         no Linux kernel (bzImage): no `HdrS` at 202h"
     )]
     NoHeader,
     /// The header asks for what L0 does not do.
@@ -36,6 +40,9 @@ pub enum L1Error {
     /// The header has no addresses, and the file is not ELF.
     #[error("its multiboot header has no addresses (flag 16), and it is no ELF file for x86")]
     NotElf,
+    /// A Linux kernel that is too old.
+    #[error("this Linux kernel has version {}.{:02} of the boot protocol: 2.12 is needed (Linux 3.8)", .0 >> 8, .0 & 0xFF)]
+    Protocol(u16),
     /// A table or a segment lies outside of the file.
     #[error("it is cut off or damaged: {0}")]
     Damaged(&'static str),
@@ -52,17 +59,21 @@ const ADDRESSES: u32 = 1 << 16;
 const MOST_SEGMENTS: u64 = 64;
 
 /// A number of the image, little endian.
-struct Bytes<'a>(&'a [u8]);
+pub(crate) struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {
-    fn number<const N: usize>(&self, at: u64) -> Result<u64, L1Error> {
+    pub(crate) fn get(&self, range: Range<usize>) -> Option<&[u8]> {
+        self.0.get(range)
+    }
+
+    pub(crate) fn number<const N: usize>(&self, at: u64) -> Result<u64, L1Error> {
         let at = usize::try_from(at).ok();
         let bytes = at.and_then(|at| self.0.get(at..)?.first_chunk::<N>());
         let bytes = bytes.ok_or(L1Error::Damaged("a header lies outside of the file"))?;
         Ok(bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
     }
 
-    fn word(&self, at: u64) -> Result<u32, L1Error> {
+    pub(crate) fn word(&self, at: u64) -> Result<u32, L1Error> {
         self.number::<4>(at).map(|word| word as u32)
     }
 }
@@ -74,6 +85,9 @@ impl L1 {
     /// What is wrong with it.
     pub fn parse(image: &[u8]) -> Result<Self, L1Error> {
         let bytes = Bytes(image);
+        if linux::is_linux(&bytes) {
+            return linux::parse(&bytes);
+        }
         let header = (0..SEARCHED as u64).step_by(4).find(|&at| {
             let words = [at, at + 4, at + 8].map(|at| bytes.word(at).unwrap_or(0));
             words[0] == MAGIC && words.iter().fold(0, |sum: u32, &word| sum.wrapping_add(word)) == 0
@@ -111,7 +125,7 @@ fn by_addresses(bytes: &Bytes<'_>, header: u64) -> Result<L1, L1Error> {
         end => end.checked_sub(load).ok_or(ORDER)?.max(length),
     };
     load.checked_add(size).ok_or(ORDER)?;
-    Ok(L1 { entry, segments: vec![Segment { address: load, size, given }] })
+    Ok(L1 { entry, segments: vec![Segment { address: load, size, given }], linux: None })
 }
 
 /// By the program headers of an ELF file of either class; the entry is entered in 32-bit mode all the same.
@@ -165,7 +179,7 @@ fn elf(bytes: &Bytes<'_>) -> Result<L1, L1Error> {
         segments.push(Segment { address: narrow(address)?, size: narrow(size)?, given });
     }
     let entry = physical_entry.ok_or(L1Error::Damaged("its entry lies in none of its segments"))?;
-    Ok(L1 { entry, segments })
+    Ok(L1 { entry, segments, linux: None })
 }
 
 #[cfg(test)]
@@ -223,7 +237,8 @@ mod tests {
             l1,
             L1 {
                 entry: 0x10_000C,
-                segments: vec![Segment { address: 0x10_0000, size: 0x2000, given: 84..100 }]
+                segments: vec![Segment { address: 0x10_0000, size: 0x2000, given: 84..100 }],
+                linux: None,
             }
         );
         assert!(L1::parse(&elf32(0x10_0000, 0x10_0000)).is_err(), "an entry outside");

@@ -5,6 +5,7 @@ use nsvm_l0::{Setup, kernel, machine};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Instant;
 use vmcb::{Cpu, Limits, Policy};
 
 /// The test hypervisors, compiled once: a multiboot image.
@@ -112,7 +113,7 @@ fn l1_gets_its_memory_and_modules() {
     let sum =
         |bytes: &[u8]| bytes.iter().fold(0_u32, |sum, &byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     for line in [
-        "memory 639 KiB below 1 MiB, 64512 KiB above".to_owned(),
+        "memory 638 KiB below 1 MiB, 64512 KiB above".to_owned(),
         "range 0x00100000 0x03f00000 1".to_owned(),
         format!("module of 5000 bytes, sum {:#x}, page-aligned true: first one", sum(&[7; 5000])),
         "module of 1 bytes, sum 0x9, page-aligned true: ".to_owned(),
@@ -178,6 +179,56 @@ fn interrupts_are_l1s() {
 }
 
 #[test]
+fn msrs_that_l1_leaves_alone_are_l2s() {
+    let Some(bare) = run("msrs", None, &[]) else { return };
+    assert_eq!(bare.code, 0, "the test itself holds on the bare emulator: {}", bare.output);
+    passes("msrs", &Setup::default());
+}
+
+/// Whatever passes on the bare emulator passes under L0, and what the manual says holds under L0 even where the bare
+/// emulator breaks it: those checks are listed. Wall time is told, not held: two machines of the same test run at once
+/// with others.
+#[test]
+fn what_passes_on_the_bare_emulator_passes_under_l0() {
+    let verdict = |ran: &Ran, test: &str| -> Vec<(String, bool)> {
+        let checks = ran.output.lines().filter_map(|line| {
+            let (name, said) = line.strip_prefix("check ")?.split_once(": ")?;
+            Some((name.to_owned(), said == "right"))
+        });
+        let whole = (test.to_owned(), ran.code == 0 && ran.output.ends_with(": passed\n"));
+        checks.chain([whole]).collect()
+    };
+    println!("{:40} {:8} {:8}", "", "bare", "L0");
+    for test in ["hello", "refused", "icount", "xmm 1000", "interrupts", "msrs", "pdptes", "checks"] {
+        let (start, setup) = (Instant::now(), Setup::default());
+        let Some(bare) = run(test, None, &[]) else { return };
+        let middle = Instant::now();
+        let Some(ran) = run(test, Some(&setup), &[]) else { return };
+        let times = (middle - start, middle.elapsed());
+        let (below, above) = (verdict(&bare, test), verdict(&ran, test));
+        assert_eq!(below.len(), above.len(), "{}\n{}", bare.output, ran.output);
+        for ((name, bare), (_, l0)) in below.iter().zip(&above) {
+            let word = |right| if right { "right" } else { "wrong" };
+            println!("{name:40} {:8} {:8}", word(*bare), word(*l0));
+        }
+        println!("{test:40} {:6.2} s {:6.2} s", times.0.as_secs_f32(), times.1.as_secs_f32());
+        for (name, right) in above {
+            assert!(right, "{name}: wrong under L0\n{}\n{}", ran.output, ran.log);
+        }
+    }
+}
+
+/// QEMU marks them as accessed, which the manual has reserved: L1 does not see it, and VMRUN is not refused for it.
+#[test]
+fn marked_pdptes_are_unmarked() {
+    let Some(bare) = run("pdptes", None, &[]) else { return };
+    assert_eq!(bare.code, 0, "the test itself holds on the bare emulator: {}", bare.output);
+    if let Some(ran) = passes("pdptes", &Setup::default()) {
+        assert_eq!(ran.output.matches(", mark 0x0\n").count(), 2, "{}", ran.output);
+    }
+}
+
+#[test]
 fn devices_cannot_write_to_memory() {
     passes("devices", &Setup::default());
 }
@@ -192,7 +243,7 @@ fn an_attacker_gets_nowhere() {
 }
 
 /// Instructions of a nested round trip in the steady state. The project's bars are 1,000, 500 and 300; of the first one
-/// 20 are missing: of the 1,020 some 850 are the engine's and its copy of VMCB12.
+/// 36 are missing: of the 1,036 some 850 are the engine's and its copy of VMCB12.
 #[test]
 fn round_trips_are_short() {
     let setup = Setup { quiet: true, ..Setup::default() };

@@ -28,6 +28,9 @@ use std::str::FromStr;
 pub const SUITES: [&str; 6] =
     ["bookworm", "bookworm-backports", "trixie", "trixie-backports", "sid", "experimental"];
 
+/// The package that needs all of Xen.
+const XEN: &str = "xen-system-amd64";
+
 /// What Debian's sources may call a suite, before `-updates`, `-security` and `-backports`.
 const NAMES: [&str; 14] = [
     "buster",
@@ -561,6 +564,7 @@ impl<'a> Fetcher<'a> {
             Kind::Kernel => return Ok(archive.kernels()),
             Kind::Qemu => "qemu-system-x86",
             Kind::Bochs => "bochs",
+            Kind::Xen => XEN,
         };
         let found = archive.newest(main).into_iter();
         Ok(found
@@ -574,7 +578,7 @@ impl<'a> Fetcher<'a> {
     /// See [`Error`].
     pub fn fetch(&mut self, request: &Request, progress: &mut dyn FnMut(&str)) -> Result<Subject> {
         let kind = request.kind;
-        if kind != Kind::Kernel && std::env::consts::ARCH != "x86_64" {
+        if matches!(kind, Kind::Qemu | Kind::Bochs) && std::env::consts::ARCH != "x86_64" {
             return Err(Error::Machine { machine: std::env::consts::ARCH, kind });
         }
         let store = self.store;
@@ -582,6 +586,7 @@ impl<'a> Fetcher<'a> {
         let main = match kind {
             Kind::Qemu => archive.need("qemu-system-x86")?,
             Kind::Bochs => archive.need("bochs")?,
+            Kind::Xen => archive.need(XEN)?,
             Kind::Kernel => archive.kernel(request.package.as_deref().unwrap_or("linux-image-amd64"))?,
         };
         let (main_name, main_version) = (main.name.clone(), main.version.clone());
@@ -766,12 +771,14 @@ impl Archive {
                 command.args(["-t", &self.suites.wanted]);
             }
             command.arg(format!("{}={}", main.name, main.version));
-            if kind == Kind::Bochs {
+            let extra: &[&str] = match kind {
                 // Its own BIOS, which it takes SeaBIOS in place of, and the smallest screen: none is used.
-                let extra = ["bochsbios", "vgabios", "bochs-term"];
-                command
-                    .args(extra.iter().filter(|name| self.entries.iter().any(|entry| entry.name == **name)));
-            }
+                Kind::Bochs => &["bochsbios", "vgabios", "bochs-term"],
+                // The shell of a domain 0.
+                Kind::Xen => &["busybox-static"],
+                Kind::Qemu | Kind::Kernel => &[],
+            };
+            command.args(extra.iter().filter(|name| self.entries.iter().any(|entry| entry.name == **name)));
             // Asked first what it would fetch, for the count.
             let mut plan = Command::new(command.get_program());
             plan.args(command.get_args()).arg("--print-uris").env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
@@ -1034,6 +1041,7 @@ fn check(subject: &Subject, request: &Request) -> Result<()> {
         |missing| Error::Incomplete { wanted: format!("{request} ({})", subject.version), missing };
     match subject.kind {
         Kind::Kernel => subject.kernel().map(drop).ok_or_else(|| incomplete("vmlinuz with its modules")),
+        Kind::Xen => subject.xen().map(drop).ok_or_else(|| incomplete("image of Xen")),
         Kind::Qemu | Kind::Bochs => {
             if !subject.program().is_some_and(|program| program.is_file()) {
                 return Err(incomplete("program"));

@@ -40,13 +40,19 @@ const XZ_MEMORY: u32 = 128 << 10;
 /// Why there is no initramfs.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The kernel has no KVM for AMD's CPUs.
+    /// The kernel does not have what is asked of it, as KVM for AMD's CPUs.
     #[error(
-        "{}: no module kvm-amd is here; give the folder lib/modules/VERSION of a kernel that has it (a package for \
+        "{}: no module {} is here; give the folder lib/modules/VERSION of a kernel that has it (a package for \
          cloud machines may not)",
-        .0.display()
+        folder.display(),
+        name.replace('_', "-")
     )]
-    NoKvm(PathBuf),
+    NoModule {
+        /// Where it was looked for.
+        folder: PathBuf,
+        /// What is missing.
+        name: String,
+    },
     /// A module asks for another one that is not there.
     #[error("{}: no module {name}, which {by} needs; unpack the kernel's package again, whole", folder.display())]
     Missing {
@@ -91,7 +97,7 @@ pub enum Error {
 /// # Errors
 /// Where the modules lack KVM for AMD's CPUs or something that it needs, or cannot be read.
 pub fn initramfs(init: &[u8], modules: &Path, image: &[u8]) -> Result<Vec<u8>, Error> {
-    let modules = Modules::open(modules)?.load_order()?;
+    let modules = load(modules, &[MODULE])?;
     let mut archive = Cpio::default();
     for folder in ["dev", "proc", "sys", "lib"] {
         archive.entry(folder, 0o040_755, (0, 0), &[])?;
@@ -111,6 +117,19 @@ pub fn initramfs(init: &[u8], modules: &Path, image: &[u8]) -> Result<Vec<u8>, E
     archive.finish()
 }
 
+/// The kernel's command line. `limit` is the time that one case may take, in seconds, at least 1.
+#[must_use]
+pub fn command_line(limit: u32) -> String {
+    // A crash reboots, and a reboot ends QEMU. Mitigations and the kernel's tests of itself only cost time here.
+    format!(
+        "console=ttyS0 quiet panic=-1 oops=panic mitigations=off cryptomgr.notests nsvm.limit={}",
+        limit.max(1)
+    )
+}
+
+/// Memory of the machine that the kernel boots in, in MiB.
+pub const MEMORY: u32 = 1024;
+
 /// What `qemu-system-x86_64` is called with to boot `kernel` with `initramfs`.
 ///
 /// `limit` is the time that one case may take, in seconds, at least 1. `console` is where the lines go, as QEMU's
@@ -128,16 +147,13 @@ pub fn qemu_arguments(
 ) -> Vec<OsString> {
     let mut serial = OsString::from(if log.is_some() { "file:" } else { "none" });
     serial.push(log.unwrap_or(Path::new("")));
-    // A crash reboots, and a reboot ends QEMU. Mitigations and the kernel's tests of itself only cost time here.
-    let line = format!(
-        "console=ttyS0 quiet panic=-1 oops=panic mitigations=off cryptomgr.notests nsvm.limit={}",
-        limit.max(1)
-    );
+    let line = command_line(limit);
     let mut arguments: Vec<OsString> = Vec::new();
-    for word in ["-accel", "tcg", "-M", "pc", "-cpu", "max", "-m", "1024", "-nodefaults", "-no-reboot"] {
+    for word in ["-accel", "tcg", "-M", "pc", "-cpu", "max", "-nodefaults", "-no-reboot"] {
         arguments.push(word.into());
     }
     for (option, value) in [
+        ("-m", MEMORY.to_string().into()),
         ("-display", "none".into()),
         ("-monitor", "none".into()),
         ("-serial", serial),
@@ -151,6 +167,11 @@ pub fn qemu_arguments(
         arguments.push(value);
     }
     arguments
+}
+
+/// Name and contents of these modules and of each that they need, what is needed before who needs it.
+pub(crate) fn load(folder: &Path, names: &[&str]) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    Modules::open(folder)?.load_order(names)
 }
 
 /// A kernel's folder of modules.
@@ -213,8 +234,7 @@ impl Modules {
         })
     }
 
-    /// Name and contents of each module that KVM needs, what is needed before who needs it.
-    fn load_order(&self) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    fn load_order(&self, names: &[&str]) -> Result<Vec<(String, Vec<u8>)>, Error> {
         /// A step of the walk: a module is begun, or what it needs is there.
         enum Step {
             Begin { name: String, by: Option<String> },
@@ -222,7 +242,8 @@ impl Modules {
         }
         let mut order = Vec::new();
         let mut seen = HashSet::new();
-        let mut steps = vec![Step::Begin { name: normal(MODULE), by: None }];
+        let first = |name: &&str| Step::Begin { name: normal(name), by: None };
+        let mut steps: Vec<_> = names.iter().rev().map(first).collect();
         while let Some(step) = steps.pop() {
             let (name, by) = match step {
                 Step::End { name, bytes } => {
@@ -236,7 +257,7 @@ impl Modules {
             }
             let Some(path) = self.files.get(&name) else {
                 return Err(match by {
-                    None => Error::NoKvm(self.folder.clone()),
+                    None => Error::NoModule { folder: self.folder.clone(), name },
                     Some(by) => Error::Missing { folder: self.folder.clone(), name, by },
                 });
             };
@@ -323,15 +344,20 @@ fn depends(elf: &[u8]) -> Option<Vec<String>> {
     Some(needs.filter(|name| !name.is_empty()).map(|name| normal(&String::from_utf8_lossy(name))).collect())
 }
 
-/// A cpio archive in the format that kernels read, `newc`.
-#[derive(Default)]
-struct Cpio {
+/// A cpio archive in the format that kernels read, `newc`: an initramfs.
+#[derive(Default, Debug)]
+pub struct Cpio {
     bytes: Vec<u8>,
     entries: u32,
 }
 
 impl Cpio {
-    fn entry(&mut self, name: &str, mode: u32, device: (u32, u32), contents: &[u8]) -> Result<(), Error> {
+    /// Adds a file or a folder, whose folder was added before: its mode with its type (`0o100_755`), and of a device
+    /// file the numbers.
+    ///
+    /// # Errors
+    /// Where the contents have 4 GiB or more.
+    pub fn entry(&mut self, name: &str, mode: u32, device: (u32, u32), contents: &[u8]) -> Result<(), Error> {
         let size = u32::try_from(contents.len())
             .map_err(|_| Error::TooLarge { name: name.to_owned(), size: contents.len() })?;
         self.entries += 1;
@@ -355,7 +381,11 @@ impl Cpio {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
-    fn finish(mut self) -> Result<Vec<u8>, Error> {
+    /// The archive.
+    ///
+    /// # Errors
+    /// None: it adds an entry without contents.
+    pub fn finish(mut self) -> Result<Vec<u8>, Error> {
         self.entry("TRAILER!!!", 0, (0, 0), &[])?;
         Ok(self.bytes)
     }

@@ -20,3 +20,4 @@ pub mod sets;
 pub mod store;
 pub mod subject;
 pub mod verdict;
+pub mod xen;

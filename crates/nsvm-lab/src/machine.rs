@@ -71,32 +71,46 @@ pub struct L0 {
     pub limits: Option<vmcb::Limits>,
 }
 
-impl L0 {
-    const LOG: &str = "l0.log";
+/// L0's log in the folder of a run.
+const L0_LOG: &str = "l0.log";
+
+/// QEMU with L0 as its kernel; L1's first serial port goes to `serial`.
+fn boot_l0(
+    start: &Start,
+    image: &[u8],
+    setup: &nsvm_l0::Setup,
+    serial: &str,
+    folder: &Path,
+) -> Result<Command, Error> {
+    let kernel = nsvm_l0::kernel(image, setup).map_err(|error| Error::Missing(error.to_string()))?;
+    let mut command = start();
+    nsvm_l0::machine(&mut command, setup.memory);
+    let log = folder.join(L0_LOG).to_string_lossy().replace(',', ",,");
+    command
+        .args(["-serial", serial, "-debugcon", "stdio", "-chardev"])
+        .arg(format!("file,id=log,path={log}"))
+        // COM2 by its ports, whether there is a COM1 or not.
+        .args(["-device", "isa-serial,chardev=log,index=1", "-kernel"])
+        .arg(write(folder, "l0.elf", &kernel)?);
+    Ok(command)
+}
+
+/// L0's last word.
+fn last_of_l0(folder: &Path) -> Option<String> {
+    let log = std::fs::read(folder.join(L0_LOG)).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    log.lines().rfind(|line| line.starts_with("l0: ")).map(str::to_owned)
 }
 
 impl Machine for L0 {
     fn prepare(&self, image: &Image, folder: &Path) -> Result<Command, Error> {
         let setup = nsvm_l0::Setup { limits: self.limits.clone(), quiet: true, ..nsvm_l0::Setup::default() };
-        let kernel =
-            nsvm_l0::kernel(image.flat(), &setup).map_err(|error| Error::Missing(error.to_string()))?;
-        let mut command = (self.start)();
-        nsvm_l0::machine(&mut command, setup.memory);
-        let log = folder.join(Self::LOG).to_string_lossy().replace(',', ",,");
-        command
-            .args(["-serial", "none", "-debugcon", "stdio", "-chardev"])
-            .arg(format!("file,id=log,path={log}"));
-        // COM2 by its ports: the payload does not use COM1.
-        command.args(["-device", "isa-serial,chardev=log,index=1", "-kernel"]);
-        command.arg(write(folder, "l0.elf", &kernel)?);
-        Ok(command)
+        boot_l0(&self.start, image.flat(), &setup, "none", folder)
     }
 
     /// L0's last word, else QEMU's.
     fn reason(&self, folder: &Path, complaints: &[String]) -> Option<String> {
-        let log = std::fs::read(folder.join(Self::LOG)).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let own = log.lines().rfind(|line| line.starts_with("l0: ")).map(str::to_owned);
+        let own = last_of_l0(folder);
         own.or_else(|| complaints.iter().find(|line| line.contains("fatal:")).or(complaints.last()).cloned())
     }
 }
@@ -156,6 +170,8 @@ impl Machine for Bochs {
 const KERNEL_LOG: &str = "kernel.log";
 /// The runner's time limit for a case on KVM, in seconds.
 const KVM_CASE_LIMIT: u32 = 5;
+const KERNEL_BOOT_LIMIT: Duration = Duration::from_secs(180);
+const KERNEL_CASE_LIMIT: Duration = Duration::from_secs(KVM_CASE_LIMIT as u64 * 6);
 
 /// KVM of a Linux kernel that boots in QEMU's emulation.
 pub struct Kvm {
@@ -176,11 +192,23 @@ fn runner() -> Result<&'static [u8], Error> {
     })
 }
 
+/// An initramfs with the payload.
+fn initramfs(modules: &Path, image: &Image) -> Result<Vec<u8>, Error> {
+    crate::kvm::initramfs(runner()?, modules, image.flat()).map_err(|error| Error::Missing(error.to_string()))
+}
+
+/// Why the kernel crashed.
+fn last_of_kernel(folder: &Path) -> Option<String> {
+    let log = std::fs::read(folder.join(KERNEL_LOG)).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let words = ["BUG:", "Oops", "Kernel panic"];
+    let line = log.lines().find(|line| words.iter().any(|word| line.contains(word)));
+    line.map(str::to_owned)
+}
+
 impl Machine for Kvm {
     fn prepare(&self, image: &Image, folder: &Path) -> Result<Command, Error> {
-        let initramfs = crate::kvm::initramfs(runner()?, &self.modules, image.flat())
-            .map_err(|error| Error::Missing(error.to_string()))?;
-        let initramfs = write(folder, "initramfs", &initramfs)?;
+        let initramfs = write(folder, "initramfs", &initramfs(&self.modules, image)?)?;
         let mut command = (self.start)();
         let log = folder.join(KERNEL_LOG);
         command.args(crate::kvm::qemu_arguments(
@@ -194,20 +222,49 @@ impl Machine for Kvm {
     }
 
     fn boot_limit(&self) -> Duration {
-        Duration::from_secs(180)
+        KERNEL_BOOT_LIMIT
     }
 
     fn reason(&self, folder: &Path, complaints: &[String]) -> Option<String> {
-        let log = std::fs::read(folder.join(KERNEL_LOG)).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let words = ["BUG:", "Oops", "Kernel panic"];
-        let line = log.lines().find(|line| words.iter().any(|word| line.contains(word)));
-        line.map(str::to_owned).or_else(|| complaints.last().cloned())
+        last_of_kernel(folder).or_else(|| complaints.last().cloned())
     }
 
     /// The runner minds cases itself; this is for a kernel that hangs.
     fn case_limit(&self) -> Duration {
-        Duration::from_secs(u64::from(KVM_CASE_LIMIT) * 6)
+        KERNEL_CASE_LIMIT
+    }
+}
+
+/// The same kernel as L1 of our L0: the payload is L2, and what it enters is L3.
+pub struct KvmOnL0(pub Kvm);
+
+impl Machine for KvmOnL0 {
+    fn prepare(&self, image: &Image, folder: &Path) -> Result<Command, Error> {
+        let Self(Kvm { start, kernel, modules }) = self;
+        let setup = nsvm_l0::Setup {
+            memory: crate::kvm::MEMORY,
+            command_line: crate::kvm::command_line(KVM_CASE_LIMIT),
+            modules: vec![(initramfs(modules, image)?, String::new())],
+            quiet: true,
+            ..nsvm_l0::Setup::default()
+        };
+        let kernel = std::fs::read(kernel).map_err(Error::file(kernel))?;
+        let log = folder.join(KERNEL_LOG);
+        boot_l0(start, &kernel, &setup, &format!("file:{}", log.display()), folder)
+    }
+
+    fn boot_limit(&self) -> Duration {
+        KERNEL_BOOT_LIMIT
+    }
+
+    /// The kernel's last word, else L0's, else QEMU's.
+    fn reason(&self, folder: &Path, complaints: &[String]) -> Option<String> {
+        let own = last_of_kernel(folder).or_else(|| last_of_l0(folder));
+        own.or_else(|| complaints.last().cloned())
+    }
+
+    fn case_limit(&self) -> Duration {
+        KERNEL_CASE_LIMIT
     }
 }
 
@@ -227,6 +284,6 @@ impl Machine for HostKvm {
     }
 
     fn case_limit(&self) -> Duration {
-        Duration::from_secs(u64::from(KVM_CASE_LIMIT) * 6)
+        KERNEL_CASE_LIMIT
     }
 }

@@ -35,29 +35,32 @@ pub enum Kind {
     Bochs,
     /// A Linux kernel with its KVM modules.
     Kernel,
+    /// Xen, with its tools and what a domain 0 of them needs.
+    Xen,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Qemu, Self::Bochs, Self::Kernel];
+    pub const ALL: [Self; 4] = [Self::Qemu, Self::Bochs, Self::Kernel, Self::Xen];
 
-    /// Its name: `qemu`, `bochs`, `kernel`.
+    /// Its name: `qemu`, `bochs`, `kernel`, `xen`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Qemu => "qemu",
             Self::Bochs => "bochs",
             Self::Kernel => "kernel",
+            Self::Xen => "xen",
         }
     }
 
-    /// The program's name in PATH; none for a kernel.
+    /// The program's name in PATH; none for what QEMU boots.
     #[must_use]
     pub fn program(self) -> Option<&'static str> {
         match self {
             Self::Qemu => Some("qemu-system-x86_64"),
             Self::Bochs => Some("bochs"),
-            Self::Kernel => None,
+            Self::Kernel | Self::Xen => None,
         }
     }
 }
@@ -109,7 +112,7 @@ pub enum Error {
         found: char,
     },
     /// No such kind.
-    #[error("no kind of subject is called `{found}`: there are qemu, bochs and kernel")]
+    #[error("no kind of subject is called `{found}`: there are qemu, bochs, kernel and xen")]
     UnknownKind {
         /// What was given.
         found: String,
@@ -257,7 +260,7 @@ impl Subject {
         Path::new(self.kind.name()).join(format!("{}@{}", self.folder_version(), self.suite))
     }
 
-    /// The program, before loader and arguments; nothing for a kernel.
+    /// The program, before loader and arguments; nothing for what QEMU boots.
     #[must_use]
     pub fn program(&self) -> Option<PathBuf> {
         match (&self.program, self.kind) {
@@ -268,12 +271,12 @@ impl Subject {
                 let binary = self.root.join("usr/bin/bochs-bin");
                 Some(if binary.exists() { binary } else { self.root.join("usr/bin/bochs") })
             }
-            (None, Kind::Kernel) => None,
+            (None, Kind::Kernel | Kind::Xen) => None,
         }
     }
 
     /// The program ready to get its own arguments: run by the tree's loader with the tree's libraries, and told
-    /// where the tree's modules and firmware are. For a kernel a command that cannot be run.
+    /// where the tree's modules and firmware are. For what QEMU boots a command that cannot be run.
     #[must_use]
     pub fn command(&self) -> Command {
         let program = self.program().unwrap_or_else(|| self.root.join("no-program"));
@@ -295,7 +298,7 @@ impl Subject {
                 command.env("LTDL_LIBRARY_PATH", libraries.join("bochs/plugins"));
                 command.env("BXSHARE", self.root.join("usr/share/bochs"));
             }
-            Kind::Kernel => {}
+            Kind::Kernel | Kind::Xen => {}
         }
         command
     }
@@ -349,6 +352,19 @@ impl Subject {
         Some((image, modules))
     }
 
+    /// Xen itself, packed by gzip: an image of multiboot.
+    #[must_use]
+    pub fn xen(&self) -> Option<PathBuf> {
+        if self.kind != Kind::Xen {
+            return None;
+        }
+        let mut found = fs::read_dir(self.root.join("boot")).into_iter().flatten().flatten();
+        found.find_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            (name.starts_with("xen-") && name.ends_with(".gz")).then(|| entry.path())
+        })
+    }
+
     /// Starts the program and returns the version that it tells, such as `10.0.2`.
     ///
     /// # Errors
@@ -359,7 +375,9 @@ impl Subject {
             Kind::Qemu => ("--version", "QEMU emulator version "),
             // Bochs knows no --version, and prints its banner before anything else.
             Kind::Bochs => ("--help", "Bochs x86 Emulator "),
-            Kind::Kernel => return Err(Error::NotOne { path, kind: self.kind, said: String::new() }),
+            Kind::Kernel | Kind::Xen => {
+                return Err(Error::NotOne { path, kind: self.kind, said: String::new() });
+            }
         };
         let mut command = self.command();
         command.arg(argument);

@@ -2,7 +2,7 @@
 
 use crate::driver::Machine;
 use crate::fetch::{Fetcher, Request};
-use crate::machine::{Bochs, Boot, HostKvm, Kvm, L0, Qemu};
+use crate::machine::{Bochs, Boot, HostKvm, Kvm, KvmOnL0, L0, Qemu};
 use crate::results::Head;
 use crate::store::{Kind, Store, Subject};
 use std::fmt;
@@ -14,6 +14,8 @@ use std::str::FromStr;
 pub const DEFAULT: [&str; 5] = ["model", "qemu", "bochs", "kvm@bookworm", "kvm@sid"];
 /// KVM of this machine.
 pub const HOST: &str = "kvm-host";
+/// KVM of a Linux kernel that is L1 of our L0.
+pub const KVM_ON_L0: &str = "kvm-l0";
 /// The virtual CPU of the model, where none is named: the physical address width is that of QEMU's CPUs.
 pub const MODEL_CPU: &str = "EPYC-Milan-v3,phys-bits=40";
 
@@ -45,6 +47,7 @@ pub fn default_cpu(subject: &str) -> Option<&'static str> {
 /// | `kvm=VMLINUZ,MODULES` | this kernel, with its folder `lib/modules/VERSION`, in QEMU |
 /// | `qemu:CPU`, `bochs@3.1:CPU` | with this CPU model; `max` and `ryzen` without it |
 /// | `kvm-host` | KVM of this machine |
+/// | `kvm-l0@6.12`, `kvm-l0=VMLINUZ,MODULES` | the kernel that `kvm` takes for the same, as L1 of our L0: three levels |
 /// | `l0`, `l0@trixie`, `l0=PATH` | our L0 on `nested-svm`, in the QEMU that `qemu`, `qemu@trixie`, `qemu=PATH` are |
 /// | `l0:CPU` | with this virtual CPU for L1, as `model:CPU` has it; else what QEMU's `max` has and the engine gives |
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,6 +65,7 @@ enum Who {
     Bochs,
     Kvm,
     HostKvm,
+    KvmOnL0,
     L0,
 }
 
@@ -78,18 +82,22 @@ enum Which {
 pub struct Unavailable(pub String);
 
 impl Spec {
-    /// Whether it is of this sort: `model`, `qemu`, `bochs`, `kvm`, `kvm-host`, `l0`, or its whole text.
+    /// Whether it is of this sort: `model`, `qemu`, `bochs`, `kvm`, `kvm-host`, `kvm-l0`, `l0`, or its whole text.
     #[must_use]
     pub fn is(&self, sort: &str) -> bool {
-        let name = match self.who {
+        sort == self.sort() || sort == self.text
+    }
+
+    fn sort(&self) -> &'static str {
+        match self.who {
             Who::Model => "model",
             Who::Qemu => "qemu",
             Who::Bochs => "bochs",
             Who::Kvm => "kvm",
             Who::HostKvm => HOST,
+            Who::KvmOnL0 => KVM_ON_L0,
             Who::L0 => "l0",
-        };
-        sort == name || sort == self.text
+        }
     }
 }
 
@@ -125,10 +133,12 @@ impl FromStr for Spec {
             "bochs" => Who::Bochs,
             "kvm" => Who::Kvm,
             HOST => Who::HostKvm,
+            KVM_ON_L0 => Who::KvmOnL0,
             "l0" => Who::L0,
             _ => {
                 return Err(Unavailable(format!(
-                    "`{text}`: no subject is called `{name}`; there are model, qemu, bochs, kvm, kvm-host and l0"
+                    "`{text}`: no subject is called `{name}`; there are model, qemu, bochs, kvm, kvm-host, \
+                     kvm-l0 and l0"
                 )));
             }
         };
@@ -145,7 +155,7 @@ impl FromStr for Spec {
         let fits = match who {
             Who::Model => which == Which::Any,
             Who::HostKvm => which == Which::Any && cpu.is_none(),
-            Who::Kvm => cpu.is_none(),
+            Who::Kvm | Who::KvmOnL0 => cpu.is_none(),
             Who::Qemu | Who::Bochs | Who::L0 => true,
         };
         if !fits {
@@ -226,12 +236,12 @@ impl Finder<'_> {
                 })?;
                 Answers::Machine(Box::new(Bochs { start: Box::new(move || bochs.command()), cpu, firmware }))
             }
-            Who::Kvm => {
+            Who::Kvm | Who::KvmOnL0 => {
                 let (kernel, modules, release) = match &spec.which {
                     Which::Path(paths) => {
-                        let (kernel, modules) = paths
-                            .split_once(',')
-                            .ok_or_else(|| Unavailable(format!("`{spec}`: expected kvm=VMLINUZ,MODULES")))?;
+                        let (kernel, modules) = paths.split_once(',').ok_or_else(|| {
+                            Unavailable(format!("`{spec}`: expected {}=VMLINUZ,MODULES", spec.sort()))
+                        })?;
                         let modules = PathBuf::from(modules);
                         let release = modules.file_name().unwrap_or_default().to_string_lossy().into_owned();
                         (PathBuf::from(kernel), modules, release)
@@ -254,11 +264,19 @@ impl Finder<'_> {
                     }
                 }
                 let qemu = self.subject(Kind::Qemu, &Which::Any)?;
-                head.subject = "kvm".to_owned();
                 head.version = release;
                 head.cpu = QEMU_CPU.to_owned();
-                head.below = Some(format!("qemu-tcg {}, cpu max", version(&qemu)?));
-                Answers::Machine(Box::new(Kvm { start: Box::new(move || qemu.command()), kernel, modules }))
+                let emulator = format!("qemu-tcg {}, cpu {QEMU_CPU}", version(&qemu)?);
+                let kvm = Kvm { start: Box::new(move || qemu.command()), kernel, modules };
+                if spec.who == Who::Kvm {
+                    head.subject = "kvm".to_owned();
+                    head.below = Some(emulator);
+                    Answers::Machine(Box::new(kvm))
+                } else {
+                    head.subject = KVM_ON_L0.to_owned();
+                    head.below = Some(format!("l0 {}, on {emulator}", env!("CARGO_PKG_VERSION")));
+                    Answers::Machine(Box::new(KvmOnL0(kvm)))
+                }
             }
             Who::HostKvm => {
                 let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
@@ -378,7 +396,9 @@ mod tests {
         assert_eq!(spec("bochs@3.1").which, Which::Fetched("3.1".to_owned()));
         assert_eq!(spec("kvm=a/vmlinuz,b/6.1").which, Which::Path("a/vmlinuz,b/6.1".to_owned()));
         assert_eq!(spec("model:EPYC-Milan,phys-bits=48").cpu.as_deref(), Some("EPYC-Milan,phys-bits=48"));
-        for wrong in ["", "xen", "qemu@", "model@1", "kvm-host@1", "kvm:max", "bochs="] {
+        assert_eq!(spec("kvm-l0@6.12").which, Which::Fetched("6.12".to_owned()));
+        assert!(spec("kvm-l0@sid").is("kvm-l0") && !spec("kvm-l0@sid").is("kvm"));
+        for wrong in ["", "xen", "kvm-l0:max", "qemu@", "model@1", "kvm-host@1", "kvm:max", "bochs="] {
             assert!(wrong.parse::<Spec>().is_err(), "{wrong}");
         }
         for default in DEFAULT {

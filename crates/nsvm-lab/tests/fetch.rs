@@ -65,6 +65,7 @@ fn requests_read_back_what_they_write() {
         ("qemu@bookworm-backports", Kind::Qemu, "bookworm-backports", None),
         ("bochs@trixie", Kind::Bochs, "trixie", None),
         ("kernel@sid", Kind::Kernel, "sid", None),
+        ("xen@bookworm", Kind::Xen, "bookworm", None),
         ("kernel:linux-image-6.12.9-amd64@trixie", Kind::Kernel, "trixie", Some("linux-image-6.12.9-amd64")),
         ("kernel:6.1.0-50-amd64@bookworm", Kind::Kernel, "bookworm", Some("linux-image-6.1.0-50-amd64")),
     ] {
@@ -87,7 +88,7 @@ fn what_is_no_request_is_refused_with_words() {
         ("qemu:qemu-system-arm@sid", "only a kernel"),
         ("kernel:@sid", "a package's name is made of"),
         ("kernel:a/b@sid", "a package's name is made of"),
-        ("xen@sid", "no kind of subject"),
+        ("vmware@sid", "no kind of subject"),
     ] {
         let error = text.parse::<Request>().unwrap_err().to_string();
         assert!(error.contains(why), "{text}: {error}");
@@ -232,7 +233,7 @@ fn nonsense_in_a_sheet_has_its_line() {
     let good = sheet("qemu", "1", "sid", "qemu-system-x86");
     for (text, place) in [
         (good.replace("subject 1", "subject 2"), "line 1:"),
-        (good.replace("kind: qemu", "kind: xen"), "no kind of subject"),
+        (good.replace("kind: qemu", "kind: vmware"), "no kind of subject"),
         (good.replace("size: 42", "size: many"), "`many` is no size"),
         (good.replace("size: 42\n", ""), "no `size`"),
         (good.replace("run: TREE/x", "run"), "line 8: should be `NAME: VALUE`"),
@@ -303,7 +304,7 @@ fn finds_by_kind_version_and_suite() {
     let error = store.find("qemu:10.0.1").unwrap_err().to_string();
     assert!(error.contains("qemu:10.0.2+ds-2~bpo12+1@bookworm-backports"), "{error}");
     assert!(matches!(store.find("bochs"), Err(store::Error::NotHere { here, .. }) if here.is_empty()));
-    assert!(matches!(store.find("xen@sid"), Err(store::Error::UnknownKind { .. })));
+    assert!(matches!(store.find("vmware@sid"), Err(store::Error::UnknownKind { .. })));
     store.remove(&store.find("qemu@trixie").unwrap()).unwrap();
     assert_eq!(store.find("qemu").unwrap().version, "10.0.2+ds-2~bpo12+1");
     assert_eq!(store.remove_leftovers().unwrap(), 0, "removing leaves nothing behind");

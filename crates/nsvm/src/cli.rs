@@ -433,12 +433,13 @@ pub(crate) enum Lab {
 EXAMPLES:
   nsvm lab fetch qemu@trixie bochs@sid kernel@bookworm-backports
   nsvm lab fetch kernel:linux-image-6.1.0-56-amd64@bookworm
+  nsvm lab fetch xen@bookworm                for the test of nsvm-lab that runs Xen under L0
   nsvm lab fetch --available kernel@trixie
 
 Suites: bookworm, bookworm-backports, trixie, trixie-backports, sid, experimental. The archive is the one \
 in this machine's own sources. The cache is NSVM_LAB_CACHE, else nsvm-lab in XDG_CACHE_HOME or ~/.cache.")]
     Fetch {
-        /// KIND@SUITE or KIND:PACKAGE@SUITE; kinds are qemu, bochs and kernel
+        /// KIND@SUITE or KIND:PACKAGE@SUITE; kinds are qemu, bochs, kernel and xen
         #[arg(value_name = "WHAT", required = true)]
         what: Vec<String>,
         /// Only list what the suite has
@@ -540,6 +541,7 @@ SUBJECTS:
   kvm@PACKAGE@SUITE           the same, by its package: linux-image-6.1.0-56-amd64@bookworm
   kvm=VMLINUZ,MODULES         KVM of this kernel; MODULES is its folder lib/modules/VERSION
   kvm-host                    KVM of this machine
+  kvm-l0@bookworm             the same kernels as L1 of our L0: three levels; @6.12 and so on as kvm
   l0, l0@trixie, l0=PATH      our L0 on nested-svm, in the QEMU of qemu, qemu@trixie, qemu=PATH
   l0:CPU                      the same with this virtual CPU for L1, as --cpu of `nsvm check`
   Without any: model qemu bochs kvm@bookworm kvm@sid, that is, KVM before and after it checked EVENTINJ.
@@ -566,7 +568,7 @@ pub(crate) struct LabRun {
     /// Only cases whose id, or family, matches; `*` is any text, patterns are separated by commas
     #[arg(long, value_name = "GLOB")]
     pub(crate) only: Option<String>,
-    /// Subjects that must not be missing, separated by commas: model, qemu, bochs, kvm, l0
+    /// Subjects that must not be missing, separated by commas: model, qemu, bochs, kvm, kvm-l0, l0
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) require: Vec<String>,
     /// Ask KVM of this machine too: the subject kvm-host
@@ -613,7 +615,7 @@ pub(crate) struct LabReport {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum L0 {
-    /// Boot L0 in QEMU's emulation, with a multiboot kernel as L1
+    /// Boot L0 in QEMU's emulation, with a multiboot or a Linux kernel as L1
     Run(L0Run),
 }
 
@@ -631,6 +633,7 @@ LOG:
 EXAMPLES:
   nsvm l0 run --l1 hypervisor.elf --append 'console=com1' --log l0.log
   nsvm check l0.log --cpu cpuid:l0.log --phase before
+  nsvm l0 run --l1 vmlinuz --initrd initrd.img --append console=ttyS0 --memory 512
   nsvm l0 run --l1 xen.gz.elf --module 'dom0.bin quiet' --memory 512
   nsvm l0 run --l1 hypervisor.elf --cpu EPYC-Genoa,+shstk,phys-bits=52 --verdict-only
 
@@ -638,7 +641,7 @@ EXIT STATUS:
   What L1 wrote to its debug exit, 0 to 127; 0 where it powered off or reset. 113 (71h) where it shut down.
   3 where L0 or QEMU could not go on, or bad usage: then there is a message that begins with `error`.")]
 pub(crate) struct L0Run {
-    /// L1: a multiboot (version 1) kernel, ELF or flat
+    /// L1: a multiboot (version 1) kernel, ELF or flat, or a Linux kernel (bzImage)
     #[arg(long, value_name = "IMAGE")]
     pub(crate) l1: std::path::PathBuf,
     /// L1's command line
@@ -647,6 +650,9 @@ pub(crate) struct L0Run {
     /// A module of L1: a file, and after a blank its command line; may be given several times
     #[arg(long = "module", value_name = "FILE")]
     pub(crate) modules: Vec<String>,
+    /// The initrd of a Linux kernel
+    #[arg(long, value_name = "FILE", conflicts_with = "modules")]
+    pub(crate) initrd: Option<std::path::PathBuf>,
     /// L1's virtual CPU, as for `nsvm check`; without it what QEMU's CPU has and the engine gives
     #[arg(long, value_name = "SPEC")]
     pub(crate) cpu: Option<String>,

@@ -45,11 +45,15 @@ fn qemu(which: Option<&str>) -> Result<Command, Error> {
 /// Runs it and returns the exit status.
 pub(crate) fn run(arguments: &L0Run, out: &mut dyn Write) -> Result<u8, Error> {
     let cpu = arguments.cpu.as_deref().map(crate::cpu::parse).transpose()?;
+    let mut modules: Vec<_> = arguments.modules.iter().map(|text| module(text)).collect::<Result<_, _>>()?;
+    if let Some(initrd) = &arguments.initrd {
+        modules.push((read(initrd)?, String::new()));
+    }
     let setup = Setup {
         memory: arguments.memory,
         limits: cpu.map(|cpu| Limits::compile(&cpu, vmcb::Policy::VirtualCpu)),
         command_line: arguments.append.clone(),
-        modules: arguments.modules.iter().map(|text| module(text)).collect::<Result<_, _>>()?,
+        modules,
         verdict_only: arguments.verdict_only,
         quiet: false,
         dumps: arguments.dumps,

@@ -199,7 +199,7 @@ fn expected_list(path: Option<&Path>) -> Result<Expected, Error> {
 fn spec_of(name: &str) -> Result<Spec, Error> {
     name.parse().map_err(|error: Unavailable| {
         let sort = name.split(['@', '=', ':']).next().unwrap_or(name);
-        let known = ["model", "qemu", "bochs", "kvm", "kvm-host", "l0"];
+        let known = ["model", "qemu", "bochs", "kvm", "kvm-host", "kvm-l0", "l0"];
         let near = (!known.contains(&sort)).then(|| near::help(sort, known.map(str::to_owned))).flatten();
         Error::usage(error.to_string(), near)
     })

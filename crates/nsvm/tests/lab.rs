@@ -229,7 +229,7 @@ fn what_is_wrong_is_told() {
         (&["import", &good, "--machine", "x"], "no line of it says that cases begin"),
         (&["image", "-o", unwritable], "it cannot be written"),
         (&["fetch", "qemu@nowhere"], "nowhere"),
-        (&["fetch", "xen@sid"], "xen"),
+        (&["fetch", "vmware@sid"], "vmware"),
     ];
     for (arguments, message) in cases {
         let output = lab(arguments);

@@ -3,6 +3,7 @@
 use crate::glob::matches;
 
 use super::bases::read;
+use crate::subject::KVM_ON_L0;
 use vmcb::Efer;
 use vmcb::layout::{PAGE_SIZE, vmcb_field as field};
 
@@ -112,10 +113,15 @@ pub const KILLERS: &[Killer] = &[
     },
 ];
 
+/// KVM is KVM, whatever is below it.
+fn itself(subject: &str) -> &str {
+    if subject == KVM_ON_L0 { "kvm" } else { subject }
+}
+
 /// The killer, if this case is known to kill or hang this version of the subject.
 #[must_use]
 pub fn killer(subject: &str, version: &str, case: &str) -> Option<&'static Killer> {
-    let of = |killer: &&Killer| killer.subject == subject && matches(killer.versions, version);
+    let of = |killer: &&Killer| killer.subject == itself(subject) && matches(killer.versions, version);
     KILLERS.iter().filter(of).find(|killer| killer.takes(case))
 }
 
@@ -170,7 +176,7 @@ pub const UNSTABLE: &[Unstable] = &[
 /// Why the outcome of this case changes from run to run of this subject, if it does.
 #[must_use]
 pub fn unstable(subject: &str, version: &str, case: &str) -> Option<&'static Unstable> {
-    let of = |row: &&Unstable| row.subject == subject && matches(row.versions, version);
+    let of = |row: &&Unstable| row.subject == itself(subject) && matches(row.versions, version);
     UNSTABLE.iter().filter(of).find(|row| row.cases.iter().any(|pattern| matches(pattern, case)))
 }
 
@@ -223,6 +229,7 @@ mod tests {
         assert!(unstable("kvm", "6.1.0-56-amd64 (6.1.192-2)", "eventinj.long64#1604").is_none());
         assert!(unstable("kvm", "7.2.13+deb14-amd64 (7.2.13-1)", "eventinj.long64#131d").is_none());
         assert!(unstable("kvm", "7.2.13+deb14-amd64 (7.2.13-1)", "eventinj.long64#19a7").is_some());
+        assert!(unstable("kvm-l0", "6.12.118+deb13-amd64 (6.12.118-1)", "eventinj.long64#1392").is_some());
         let vmmcall = "flip.long64.intercept_misc2#1";
         for kernel in ["6.1.0-56-amd64 (6.1.192-2)", "6.16.12+deb13-amd64", "6.18.15+deb13-amd64"] {
             assert!(killer("kvm", kernel, vmmcall).is_some(), "{kernel}");
