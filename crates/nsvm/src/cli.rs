@@ -121,16 +121,18 @@ EXAMPLES:
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 INPUT:
-  Raw pages, text of xxd, hexdump and od, KVM's dump_vmcb in a kernel log, and KVM's trace lines
-  kvm_nested_vmrun, kvm_nested_vmenter and kvm_nested_vmenter_failed. Several in one file are judged in turn.
+  Raw pages; hex dumps of xxd, hexdump and od; dumps of KVM, Xen and QEMU; QEMU's logs; Xen's checker lines; \
+  KVM's trace lines of ftrace, trace-cmd and perf; KVM_GET_NESTED_STATE. As pasted: quoted, wrapped, cut. \
+  Several in one file are judged in turn. What each shows: docs/formats.md.
 
 CPU:
   A model of QEMU and changes to it: EPYC-Milan, EPYC-Genoa-v2,+shstk,-vnmi,phys-bits=52
   any                 any AMD CPU that has SVM (the default): what depends on the CPU is undecided
-  file:PATH           cpuid's output (`cpuid -1`, with or without -r), libvirt's XML (a domain, `virsh capabilities`,
-                      `virsh domcapabilities`) or /proc/cpuinfo; changes may follow: file:dom.xml,+shstk
+  file:PATH           cpuid's output (`cpuid -1`, with or without -r), libvirt's XML (a domain,
+                      `virsh capabilities`, `virsh domcapabilities`) or /proc/cpuinfo; changes may
+                      follow: file:dom.xml,+shstk
   host                CPUID of this machine, if the kernel lets it be read, else /proc/cpuinfo
-  A model does not state the physical address width: give phys-bits, or the address rules stay undecided.
+  A model does not state the physical address width: give phys-bits, or the address rules stay undecided. \
   `nsvm cpus` lists models, features and settings.
 
 IMPLEMENTATIONS:
@@ -138,12 +140,13 @@ IMPLEMENTATIONS:
   kvm bochs qemu virtualbox xen    by the observations of docs/peers.md
   hardware                         a CPU of silicon, last: of it only the manual is known
   kvm@7.2.13/qemu@7.2.22           KVM judges VMCB12, then QEMU the VMCB02 that KVM builds of it
-  Without VERSION the newest that is known; without :CPU each layer offers the CPU of --cpu. Each answer says
-  whether it was measured or read in source; between observations it is unknown, with what was seen last.
+  Without VERSION the newest that is known; without :CPU each layer offers the CPU of --cpu. Each answer says \
+  whether it was measured or read in source; between observations it is unknown, with what was seen last. \
   The exit status stays that of the rulebook.
 
 HOST FACTS (a list with commas; 0 no, 1 yes, unknown):
-  svme pe vm pg long64 smm    the executing CPU: EFER.SVME, CR0.PE, RFLAGS.VM, CR0.PG, 64-bit mode, SMM
+  svme pe vm pg long64 smm    the executing CPU: EFER.SVME, CR0.PE, RFLAGS.VM, CR0.PG, 64-bit
+                              mode, SMM
   cpl=0..3                    its CPL
   hsave-pa-zero smmlock memenc snp ibs-fetch ibs-op
                               its MSRs: VM_HSAVE_PA is 0, HWCR.SmmLock, SYSCFG.MemEncryptionModEn,
@@ -168,7 +171,7 @@ EXAMPLES:
   nsvm check trace.txt --format json | jq -r 'select(.type == \"finding\").rule'
 
 EXIT STATUS:
-  0 nothing is refused, 1 refused, 2 something is not decided, 3 bad usage or an input that cannot be read;
+  0 nothing is refused, 1 refused, 2 something is not decided, 3 bad usage or an input that cannot be read; \
   of several answers the first of 3, 1, 2, 0 counts.")]
 pub(crate) struct Check {
     /// Files to read; `-` is the standard input, which is also read when none is given
@@ -242,8 +245,8 @@ pub(crate) enum CheckFormat {
 
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-Each difference comes with the smallest VMCB that shows it: the minimal legal guest and what is changed in it.
-What is not known of a CPU may differ, and is said to be undecided, never equal: models do not state phys-bits.
+Each difference comes with the smallest VMCB that shows it: the minimal legal guest and what is changed in it. \
+What is not known of a CPU may differ, and is said to be undecided, never equal: models do not state phys-bits. \
 --witness writes the VMCBs as raw pages, reads each back and checks it on both CPUs; INDEX.txt says what they are.
 
 EXAMPLES:
@@ -252,7 +255,7 @@ EXAMPLES:
   nsvm compare EPYC-Rome EPYC-Milan EPYC-Genoa --format json | jq -r 'select(.type == \"safe-cpu\").cpu'
 
 EXIT STATUS:
-  0 no difference, 1 differences, 2 something is not decided, 3 bad usage or an input that cannot be read;
+  0 no difference, 1 differences, 2 something is not decided, 3 bad usage or an input that cannot be read; \
   of several answers the first of 3, 1, 2, 0 counts.")]
 pub(crate) struct Compare {
     /// The virtual CPUs, as for `nsvm check`
@@ -278,17 +281,17 @@ const MOST_CPUS: usize = 16;
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 INPUT:
-  Text of tracefs, `trace-cmd report`, `perf script` and kernel logs, of any size, in bounded memory. KVM's events
-  kvm_nested_vmrun, kvm_nested_vmenter, kvm_nested_vmenter_failed, kvm_nested_intercepts, kvm_nested_vmexit,
-  kvm_nested_vmexit_inject, kvm_nested_intr_vmexit, kvm_exit, kvm_entry, kvm_inj_virq and kvm_inj_exception are
+  Text of tracefs, `trace-cmd report`, `perf script` and kernel logs, of any size, in bounded memory. KVM's events \
+  kvm_nested_vmrun, kvm_nested_vmenter, kvm_nested_vmenter_failed, kvm_nested_intercepts, kvm_nested_vmexit, \
+  kvm_nested_vmexit_inject, kvm_nested_intr_vmexit, kvm_exit, kvm_entry, kvm_inj_virq and kvm_inj_exception are \
   read, and dumps of VMCBs whose lines name their module. Hex dumps, pages and wrapped lines: `nsvm check`.
 
-  A line is judged by what it shows; what it does not show is not asked. L2 is taken for a guest without SEV.
+  A line is judged by what it shows; what it does not show is not asked. L2 is taken for a guest without SEV. \
   Virtual CPUs are told apart by thread, else by CPU, else by the last `vcpu N` of a line before.
 
 EVENTS:
-  --events follows each event of kvm_nested_vmenter to the exit that L1 is told. It needs kvm_exit or
-  kvm_nested_vmexit, and kvm_nested_vmexit_inject, in the trace; without them, and where the tracer lost lines, the
+  --events follows each event of kvm_nested_vmenter to the exit that L1 is told. It needs kvm_exit or \
+  kvm_nested_vmexit, and kvm_nested_vmexit_inject, in the trace; without them, and where the tracer lost lines, the \
   answer is that it is not known.
 
 EXAMPLES:
@@ -297,7 +300,7 @@ EXAMPLES:
   nsvm scan trace.txt --format json | jq -r 'select(.type == \"scan-rule\") | [.count, .rule] | @tsv'
 
 EXIT STATUS:
-  0 nothing is refused or goes wrong, 1 something is, 2 an event or a dump is not decided, 3 bad usage, an input that
+  0 nothing is refused or goes wrong, 1 something is, 2 an event or a dump is not decided, 3 bad usage, an input that \
   cannot be read, or one of VMX; of several answers the first of 3, 1, 2, 0 counts.")]
 pub(crate) struct Scan {
     /// Files to read; `-` is the standard input
@@ -418,7 +421,7 @@ pub(crate) struct Rules {
 #[derive(Subcommand, Debug)]
 #[command(after_long_help = "\
 EXAMPLES:
-  nsvm lab run                               the model, QEMU, Bochs and two kernels; fetches what is missing
+  nsvm lab run                               the model, QEMU, Bochs, two kernels; fetches them
   nsvm lab run model qemu=./qemu-system-x86_64 --set full -o mine.txt --html mine.html
   nsvm lab fetch qemu@trixie kernel@sid
   nsvm lab diff before.txt after.txt")]
@@ -432,7 +435,7 @@ EXAMPLES:
   nsvm lab fetch kernel:linux-image-6.1.0-56-amd64@bookworm
   nsvm lab fetch --available kernel@trixie
 
-Suites: bookworm, bookworm-backports, trixie, trixie-backports, sid, experimental. The archive is the one
+Suites: bookworm, bookworm-backports, trixie, trixie-backports, sid, experimental. The archive is the one \
 in this machine's own sources. The cache is NSVM_LAB_CACHE, else nsvm-lab in XDG_CACHE_HOME or ~/.cache.")]
     Fetch {
         /// KIND@SUITE or KIND:PACKAGE@SUITE; kinds are qemu, bochs and kernel
@@ -481,8 +484,8 @@ EXAMPLES:
     },
     /// Write a bootable image that runs a set on hardware
     #[command(after_long_help = "\
-The image boots by itself on a PC with a legacy BIOS (`--form disk`, written to a stick), or through GRUB
-(`--form multiboot`: multiboot /nsvm-lab). It runs the cases and writes a line for each to the first serial
+The image boots by itself on a PC with a legacy BIOS (`--form disk`, written to a stick), or through GRUB \
+(`--form multiboot`: multiboot /nsvm-lab). It runs the cases and writes a line for each to the first serial \
 port (115200 8N1) and to the screen. Nothing is written to any disk. It was never run on hardware: tell us.
 
 Capture the serial port on another machine, then:
@@ -534,12 +537,12 @@ SUBJECTS:
   qemu=PATH, bochs=PATH       this program
   qemu:EPYC-v4                with this CPU model; also qemu@trixie:EPYC-Genoa, qemu:qemu64,+svm
   kvm@bookworm, kvm@6.12      KVM of this Debian kernel, in QEMU's emulation
-  kvm@PACKAGE@SUITE           the same, by the name of its package: linux-image-6.1.0-56-amd64@bookworm
+  kvm@PACKAGE@SUITE           the same, by its package: linux-image-6.1.0-56-amd64@bookworm
   kvm=VMLINUZ,MODULES         KVM of this kernel; MODULES is its folder lib/modules/VERSION
   kvm-host                    KVM of this machine
-  kvm-l0@bookworm             the same kernels as L1 of our L0, in three levels; kvm-l0@6.12 and so on as kvm
-  l0, l0@trixie, l0=PATH      our L0 on nested-svm, in the QEMU that qemu, qemu@trixie, qemu=PATH are
-  l0:CPU                      the same with this virtual CPU for L1, as --cpu of `nsvm check` takes it
+  kvm-l0@bookworm, kvm-l0=... the same kernels as L1 of our L0: three levels
+  l0, l0@trixie, l0=PATH      our L0 on nested-svm, in the QEMU of qemu, qemu@trixie, qemu=PATH
+  l0:CPU                      the same with this virtual CPU for L1, as --cpu of `nsvm check`
   Without any: model qemu bochs kvm@bookworm kvm@sid, that is, KVM before and after it checked EVENTINJ.
 
 EXAMPLES:
@@ -551,8 +554,8 @@ EXAMPLES:
 EXIT STATUS:
   0  every difference is listed as expected (crates/nsvm-lab/expected.txt, or --expected)
   1  a difference is not listed, or a listed one did not come out any more
-  3  bad usage, a required subject is missing, a subject that is there could not be run, nothing was run,
-     or the run was interrupted
+  3  bad usage, a required subject is missing, a subject that is there could not be run,
+     nothing was run, or the run was interrupted
 A second Ctrl-C ends it at once: 130. Files are written whole or not at all.")]
 pub(crate) struct LabRun {
     /// Who is asked
@@ -617,13 +620,13 @@ pub(crate) enum L0 {
 
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-L0 is a small hypervisor on the bare machine. L1 has the machine but for L0's memory: its serial port, interrupt
-controllers, timers and debug exit (isa-debug-exit at F4h). Devices cannot write to memory by themselves: bus
+L0 is a small hypervisor on the bare machine. L1 has the machine but for L0's memory: its serial port, interrupt \
+controllers, timers and debug exit (isa-debug-exit at F4h). Devices cannot write to memory by themselves: bus \
 mastering, ISA DMA and fw_cfg's DMA are held off. The CPU below is QEMU's `max`.
 
 LOG:
-  One line for each VMRUN that is refused: address, ids of the broken rules, the values that they read, what
-  VMRUN does. Behind it stands the VMCB as `xxd` writes it: `nsvm check` reads the log. Without --cpu the log
+  One line for each VMRUN that is refused: address, ids of the broken rules, the values that they read, what \
+  VMRUN does. Behind it stands the VMCB as `xxd` writes it: `nsvm check` reads the log. Without --cpu the log \
   begins with L1's CPU, as `nsvm check --cpu cpuid:LOG` reads it.
 
 EXAMPLES:
@@ -667,4 +670,25 @@ pub(crate) struct L0Run {
     /// Of how many refused VMRUNs the VMCB is dumped
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) dumps: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::{Command, CommandFactory as _};
+
+    /// clap breaks lines at 100 columns where there is no terminal: prose may be of any length, a row of columns may
+    /// not.
+    #[test]
+    fn rows_of_help_fit() {
+        fn look(command: &Command) {
+            for help in [command.get_after_help(), command.get_after_long_help()].into_iter().flatten() {
+                for line in help.to_string().lines().filter(|line| line.trim_start().contains("   ")) {
+                    assert!(line.len() <= 100, "{}: {line}", command.get_name());
+                }
+            }
+            command.get_subcommands().for_each(look);
+        }
+        look(&Cli::command());
+    }
 }
