@@ -541,7 +541,7 @@ SUBJECTS:
   kvm@PACKAGE@SUITE           the same, by its package: linux-image-6.1.0-56-amd64@bookworm
   kvm=VMLINUZ,MODULES         KVM of this kernel; MODULES is its folder lib/modules/VERSION
   kvm-host                    KVM of this machine
-  kvm-l0@bookworm             the same kernels as L1 of our L0: three levels; @6.12 and so on as kvm
+  kvm-l0@bookworm, kvm-l0=... the same kernels as L1 of our L0: three levels
   l0, l0@trixie, l0=PATH      our L0 on nested-svm, in the QEMU of qemu, qemu@trixie, qemu=PATH
   l0:CPU                      the same with this virtual CPU for L1, as --cpu of `nsvm check`
   Without any: model qemu bochs kvm@bookworm kvm@sid, that is, KVM before and after it checked EVENTINJ.
