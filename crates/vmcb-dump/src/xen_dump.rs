@@ -333,7 +333,7 @@ impl Format for XenDump {
 
 fn end_of(line: &Text<'_>) -> End {
     match line.text.as_bytes() {
-        text if has_cut(without_remark(text).trim_ascii_end()) => End::Cut,
+        _ if has_cut(without_remark(line.message()).trim_ascii_end()) => End::Cut,
         [.., last, b'='] if !last.is_ascii_whitespace() => End::Word,
         _ => End::Whole,
     }
@@ -392,6 +392,8 @@ impl Dump {
         let text = line.text.as_bytes();
         let place = |from: usize, to: usize| Place::Text { line: line.number, columns: from..to };
         self.length = text.len();
+        let message = without_remark(text.get(start..).unwrap_or_default());
+        let line_end = start + message.trim_ascii_end().len();
         let mut at = start;
         // The line of the dump that this one shows, and a label that may be the end of another one.
         let mut shows: Option<u8> = None;
@@ -438,7 +440,14 @@ impl Dump {
             }
             let end = at + length;
             match std::mem::replace(&mut self.pending, Pending::Nothing) {
-                Pending::Nothing => return,
+                Pending::Nothing => {
+                    // Behind a number stands its label's successor or the line's end, or more of it may have stood
+                    // there.
+                    if at < line_end {
+                        self.void_last();
+                    }
+                    return;
+                }
                 Pending::Words { mut seen } => {
                     let Some(bit) = np_word(word) else {
                         self.words(&seen);
@@ -460,7 +469,7 @@ impl Dump {
                     if label.text == "np_ctrl" && word.ends_with(b":") {
                         self.pending = Pending::Words { seen: Vec::new() };
                     }
-                    if lone && end == text.trim_ascii_end().len() {
+                    if lone && end == line_end {
                         match self.values.get_mut(before) {
                             Some(value) => value.ends = Some(text.len()),
                             None if matches!(label.shows, Shows::One(_)) => self.clip(text.len()),
