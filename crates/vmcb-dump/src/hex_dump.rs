@@ -236,8 +236,9 @@ impl Format for HexDump {
                 return Taken::Yes;
             }
         }
-        // A row of which something was cut out.
-        if is_hex_row(message) || has_cut(message) || has_characters(message) {
+        // A row of which something was cut out. Dots may end a sentence, or what was left of it.
+        let dots = message.ends_with(b"...");
+        if is_hex_row(message) || has_cut(message) || dots || has_characters(message) {
             block.cut();
         }
         self.pass(out)

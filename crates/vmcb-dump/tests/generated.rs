@@ -47,6 +47,19 @@ fn damage_never_gives_a_wrong_value() {
     }
 }
 
+/// Rounds of which a reader once gave a wrong value, found by the example `damaged`.
+const ONCE_WRONG: [(&str, u64); 2] = [("hex-dump", 100_010_426), ("xen-dump", 100_773_327)];
+
+#[test]
+fn damage_that_once_gave_a_wrong_value() {
+    for (name, seed) in ONCE_WRONG {
+        let (_, write) = WRITERS.iter().find(|(known, _)| *known == name).expect("a format");
+        if let Err(what) = check::round(name, *write, seed) {
+            panic!("{name}, seed {seed}: {what}");
+        }
+    }
+}
+
 /// Two dumps in one text, of the same kind or not: what is found is of one of them.
 #[test]
 fn two_dumps_do_not_mix() {
