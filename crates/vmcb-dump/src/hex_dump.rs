@@ -464,7 +464,8 @@ impl Row {
             }
             at += length;
         }
-        if self.columns.len() == before && !self.take_characters(message) {
+        let without = without_remark(message);
+        if self.columns.len() == before && !self.take_characters(message) && !self.take_characters(without) {
             return false;
         }
         match self.columns.len() == before {

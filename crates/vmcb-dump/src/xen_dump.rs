@@ -229,7 +229,7 @@ impl Format for XenDump {
             false if line.number == self.line + 1 => self.end,
             false => End::Whole,
         };
-        self.line = line.number;
+        self.line = line.last;
         self.end = end_of(line);
         let message = line.message();
         if let Some(taken) = self.header(line, message, out) {
@@ -359,7 +359,7 @@ impl Dump {
             let end = line.text.len();
             self.notes.remark(RemarkKind::LineTooLong, Place::Text { line: line.number, columns: end..end });
         }
-        self.last_line = line.number;
+        self.last_line = line.last;
         self.idle = 0;
     }
 
@@ -384,7 +384,10 @@ impl Dump {
             }
             // A second `=` is that of another label, of which the line is missing.
             Pending::Value { equals: true, .. } if word == b"=" => false,
-            Pending::Value { .. } => is_separator(word) || is_hex(word.strip_suffix(b",").unwrap_or(word)),
+            Pending::Value { .. } => {
+                let number = word.strip_suffix(b",").or_else(|| word.strip_suffix(b":")).unwrap_or(word);
+                is_separator(word) || is_hex(number)
+            }
         }
     }
 

@@ -14,10 +14,11 @@ pub(crate) struct Round {
     pub(crate) reflowed: bool,
 }
 
-/// Formats of which every field must still be read after damages that only put the text into another form. In the
-/// others a number without a fixed width may have been broken where its line is, and not every rest of a line can be
-/// told from other text, so there a loss is no error; a wrong value always is.
-const WHOLE: &[&str] = &["kvm-dump", "qemu-registers"];
+/// Formats of which every field must still be read after damages that only put the text into another form. Of a hex
+/// dump the message of another program may look like what was cut out before a `*`, and a reason of Xen's check that
+/// was broken is not told from other text, so there a loss is no error; a wrong value always is.
+const WHOLE: &[&str] =
+    &["kvm-dump", "qemu-registers", "qemu-log", "xen-dump", "kvm-trace-enter", "kvm-trace-exit"];
 
 /// Writes a dump of the format `name` from `seed`, damages it, reads it and holds it against what was written.
 ///
