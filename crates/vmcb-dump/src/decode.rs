@@ -64,7 +64,8 @@ fn escapes(text: &[u8]) -> bool {
 
 /// Whether a line is a row of `xxd` up to its column of characters, which may end with anything.
 fn has_characters(line: &[u8]) -> bool {
-    let mut words = line.split(|&byte| byte == b' ');
+    // A non-breaking space is one too.
+    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t' | 0xA0 | 0xC2));
     let offset = words.by_ref().take(8).any(|word| {
         let word = word.strip_suffix(b":").unwrap_or_default();
         let digits = word.iter().rev().take_while(|byte| byte.is_ascii_hexdigit()).count();
