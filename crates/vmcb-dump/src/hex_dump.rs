@@ -589,16 +589,12 @@ impl Row {
     }
 
     /// Whether a line, without quote marks, is exactly the characters of this row or the last of them, and they are not
-    /// all dots.
+    /// all dots. Spaces among them are often lost.
     fn shows_as(&self, text: &str) -> bool {
-        let text = text.trim_end().as_bytes();
-        let is = |bytes: &[u8]| {
-            let characters: Vec<u8> = trim_spaces(bytes).iter().map(shown).collect();
-            characters.ends_with(text)
-        };
+        let text = without_spaces(text.as_bytes());
         self.printed.len() >= 8
             && text.iter().any(|&byte| byte != b'.')
-            && (is(&self.printed) || is(&self.turned))
+            && (characters_of(&self.printed).ends_with(&text) || characters_of(&self.turned).ends_with(&text))
     }
 
     /// Whether this row has fewer groups than others, and a line begins with one.
@@ -613,15 +609,12 @@ impl Row {
     fn take_characters(&mut self, message: &[u8]) -> bool {
         let message = message.trim_ascii();
         let message = message.strip_suffix(b"|").or_else(|| message.strip_suffix(b"<")).unwrap_or(message);
-        let ends = |bytes: &[u8]| {
-            let characters: Vec<u8> = trim_spaces(bytes).iter().map(shown).collect();
-            (characters.ends_with(message.trim_ascii_end()), characters.trim_ascii_start() == message)
-        };
-        let (one, other) = (ends(&self.printed), ends(&self.turned));
-        if one.1 || other.1 {
-            self.allowed = Some((one.1, other.1));
+        let message = without_spaces(message);
+        let (one, other) = (characters_of(&self.printed), characters_of(&self.turned));
+        if one == message || other == message {
+            self.allowed = Some((one == message, other == message));
         }
-        !message.is_empty() && (one.0 || other.0)
+        !message.is_empty() && (one.ends_with(&message) || other.ends_with(&message))
     }
 
     /// Leaves out what is not of the row's `width` bytes: characters that look like a group.
@@ -660,6 +653,15 @@ fn leading_digits(text: &[u8]) -> usize {
 /// The character that stands for a byte.
 fn shown(&byte: &u8) -> u8 {
     if (0x20..0x7F).contains(&byte) { byte } else { b'.' }
+}
+
+/// The characters that stand for bytes, without those that are spaces.
+fn characters_of(bytes: &[u8]) -> Vec<u8> {
+    without_spaces(bytes).iter().map(shown).collect()
+}
+
+fn without_spaces(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().copied().filter(|&byte| byte != b' ').collect()
 }
 
 /// Bytes without the spaces at their end.
