@@ -253,7 +253,9 @@ impl Format for HexDump {
         let rest = line.text.trim_start_matches(['>', '|', ' ', '\t']);
         let start = line.text.len() - rest.len();
         block.pending.as_mut().is_some_and(|row| {
-            (row.shows_as(rest) || row.lacks_group(rest, width)) && row.take_rest_from(line, start, width)
+            let without = rest.get(..without_remark(rest.as_bytes()).len()).unwrap_or_default();
+            let shows = row.shows_as(rest) || row.shows_as(without);
+            (shows || row.lacks_group(rest, width)) && row.take_rest_from(line, start, width)
         })
     }
 

@@ -414,8 +414,14 @@ impl Dump {
                 }
                 Pending::Skip => {}
                 Pending::One { row, slot, label } => {
-                    self.take(row, slot, word, place(at..end), maybe_cut, &label);
-                    let blank = text.get(end..).is_none_or(|rest| rest.trim_ascii().is_empty());
+                    let behind = text.get(end..).unwrap_or_default().trim_ascii();
+                    let blank = behind.is_empty();
+                    // Anything but a label or a remark may be what is left of a cut, or of the characters of a hex dump.
+                    let closed = blank
+                        || matches!(behind, [b'#' | b'<' | b'(', ..])
+                        || index.find(behind).is_some()
+                        || unknown_label(behind).is_some();
+                    self.take(row, slot, word, place(at..end), maybe_cut || !closed, &label);
                     self.open_end = blank && slot.form != Form::Hex && word.len() != 16;
                 }
                 Pending::Intercepts { row, label, mut words } => {
