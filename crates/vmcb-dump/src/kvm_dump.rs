@@ -97,7 +97,7 @@ struct Order {
     seen: Vec<bool>,
     /// A row came again or too late.
     goes_back: bool,
-    /// A row came too late that had not been seen.
+    /// A row came too late that had not been seen, or with another value.
     mixed: bool,
 }
 
@@ -557,7 +557,17 @@ impl Dump {
         {
             self.order.take(place);
         }
+        // The kernel shows a field once: two values are of two dumps, however their rows follow each other.
+        self.order.mixed |= self.order.goes_back && !self.copy && self.contradicts(slot, value, mask);
         self.values.push(Value { row, slot, value, mask, place, copy: self.copy });
+    }
+
+    fn contradicts(&self, slot: Slot, value: u64, mask: u64) -> bool {
+        self.values.iter().any(|known| {
+            !known.copy
+                && (known.slot.page, known.slot.offset) == (slot.page, slot.offset)
+                && (known.value ^ value) & known.mask & mask != 0
+        })
     }
 
     fn saw(&self, text: &str) -> bool {

@@ -74,7 +74,8 @@ fn damage_that_once_gave_a_wrong_value() {
 /// Two dumps in one text, of the same kind or not: what is found is of one of them.
 #[test]
 fn two_dumps_do_not_mix() {
-    for seed in 0..2000 {
+    // The last one once gave fields of both.
+    for seed in (0..2000).chain([100_562_583]) {
         if let Err(what) = check::two(seed) {
             panic!("seed {seed}: {what}");
         }
