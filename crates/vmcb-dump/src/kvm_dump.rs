@@ -557,8 +557,9 @@ impl Dump {
         {
             self.order.take(place);
         }
-        // The kernel shows a field once: two values are of two dumps, however their rows follow each other.
-        self.order.mixed |= self.order.goes_back && !self.copy && self.contradicts(slot, value, mask);
+        // The kernel shows a field once: two values before the end are of two dumps, however their rows follow each other.
+        let again = self.order.goes_back && !self.copy && !self.saw("excp_to");
+        self.order.mixed |= again && self.contradicts(slot, value, mask);
         self.values.push(Value { row, slot, value, mask, place, copy: self.copy });
     }
 
