@@ -26,6 +26,15 @@ pub fn readers(bytes: &[u8]) {
     }
 }
 
+/// The scan of a trace or a log: no panic, and no answer depends on how the input is cut into blocks.
+pub fn scan(bytes: &[u8]) {
+    let scan = |block| {
+        let options = vmcb_scan::Options { events: true, block, jobs: 1, ..Default::default() };
+        format!("{:?}", vmcb_scan::scan_bytes(bytes, &options))
+    };
+    assert_eq!(scan(64), scan(1 << 19));
+}
+
 /// A case for the judgement.
 #[derive(Arbitrary, Debug)]
 pub struct Case {
@@ -290,6 +299,7 @@ pub(crate) mod tests {
                     judge(&Case::arbitrary_take_rest(arbitrary::Unstructured::new(&bytes)).expect("a case"));
                 }
                 Some("readers") => readers(&bytes),
+                Some("scan") => scan(&bytes),
                 Some("vmrun") => {
                     let case = nested::Attack::arbitrary_take_rest(arbitrary::Unstructured::new(&bytes));
                     nested::vmrun(&case.expect("a case"));
@@ -306,7 +316,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn readers_survive_mutated_samples() {
+    fn readers_and_scan_survive_mutated_samples() {
         let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../samples");
         for entry in std::fs::read_dir(samples).expect("the samples are there") {
             let sample = std::fs::read(entry.expect("it can be listed").path()).expect("it can be read");
@@ -317,6 +327,7 @@ pub(crate) mod tests {
                     mutated[place] = chunk[2];
                 }
                 readers(&mutated);
+                scan(&mutated);
             }
         }
     }

@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     };
     let start = Instant::now();
     if arguments.two {
-        let two = |seed| check::two(seed).map(|()| check::Round { told: 0, read: 0 });
+        let two = |seed| check::two(seed).map(|()| check::Round { told: 0, read: 0, reflowed: false });
         let Outcome { rounds, failure, .. } = all(&two, arguments.rounds, arguments.seed);
         println!("two dumps: {rounds} rounds, {:.0?}", start.elapsed());
         let Some((seed, what)) = failure else {
@@ -69,11 +69,13 @@ fn main() -> ExitCode {
     let mut failed = false;
     for (name, write) in writers {
         let result = all(&|seed| check::round(name, *write, seed), each, arguments.seed);
-        let (rounds, told, read) = (result.rounds, result.told, result.read);
-        let share = read as f64 * 100.0 / told.max(1) as f64;
+        let share = |[told, read]: [u64; 2]| read as f64 * 100.0 / told.max(1) as f64;
         println!(
-            "{name}: {rounds} rounds, {told} bits told, {read} read ({share:.1} %), {} lost",
-            told - read
+            "{name}: {} rounds, {:.1} % of {} bits read; where nothing was lost, {:.2} %",
+            result.rounds,
+            share(result.bits),
+            result.bits[0],
+            share(result.reflowed),
         );
         if let Some((seed, what)) = result.failure {
             println!("{name}: seed {seed}: {what}");
@@ -87,10 +89,16 @@ fn main() -> ExitCode {
 #[derive(Default)]
 struct Outcome {
     rounds: u64,
-    told: u64,
-    read: u64,
+    /// Bits that were told, and that were read.
+    bits: [u64; 2],
+    /// The same of the rounds that only put the text into another form.
+    reflowed: [u64; 2],
     /// The seed and what is wrong.
     failure: Option<(u64, String)>,
+}
+
+fn add(sums: &mut [u64; 2], more: [u64; 2]) {
+    sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
 }
 
 /// All rounds, on all cores; ends at the first failure.
@@ -104,8 +112,10 @@ fn all(round: &(dyn Fn(u64) -> Result<check::Round, String> + Sync), rounds: u64
             let seed = seed.wrapping_add(index);
             match round(seed) {
                 Ok(round) => {
-                    own.told += round.told;
-                    own.read += round.read;
+                    add(&mut own.bits, [round.told, round.read]);
+                    if round.reflowed {
+                        add(&mut own.reflowed, [round.told, round.read]);
+                    }
                     own.rounds += 1;
                 }
                 Err(what) => {
@@ -117,8 +127,8 @@ fn all(round: &(dyn Fn(u64) -> Result<check::Round, String> + Sync), rounds: u64
         }
         let Ok(mut all) = all.lock() else { return };
         all.rounds += own.rounds;
-        all.told += own.told;
-        all.read += own.read;
+        add(&mut all.bits, own.bits);
+        add(&mut all.reflowed, own.reflowed);
         if all.failure.is_none() {
             all.failure = own.failure;
         }

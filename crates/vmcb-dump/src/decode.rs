@@ -2,10 +2,13 @@
 
 use memchr::{memchr, memchr2, memchr3};
 
-/// Whether the lines are those of a mail whose header says that it is quoted-printable (RFC 2045, 6.7).
+/// Whether the lines are those of a mail in quoted-printable (RFC 2045, 6.7).
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Transfer {
+    /// A header says so.
     declared: bool,
+    /// A `=` stood within a line that is no escape, so that it is not.
+    plain: bool,
 }
 
 const HEADER: &[u8] = b"content-transfer-encoding:";
@@ -13,8 +16,10 @@ const HEADER: &[u8] = b"content-transfer-encoding:";
 const SOFT_BREAK: std::ops::RangeInclusive<usize> = 50..=84;
 
 impl Transfer {
-    /// Looks whether a line declares the encoding, or begins another mail.
+    /// Looks whether a line declares the encoding, shows that there is none, or begins another mail.
     pub(crate) fn look(&mut self, line: &[u8]) {
+        let line = line.trim_ascii_end();
+        self.plain |= !escapes(line.strip_suffix(b"=").unwrap_or(line));
         match line.first() {
             Some(b'C' | b'c') => {
                 let head = line.get(..HEADER.len()).unwrap_or_default();
@@ -23,35 +28,44 @@ impl Transfer {
                     self.declared = value.eq_ignore_ascii_case(b"quoted-printable");
                 }
             }
-            Some(b'F') if line.starts_with(b"From ") => self.declared = false,
+            Some(b'F') if line.starts_with(b"From ") => *self = Self::default(),
             _ => {}
         }
     }
 
-    /// Whether a physical line ends with a soft line break. Without a header the line itself must show it: in
+    /// Whether a physical line ends with a soft line break. Without a header the text itself must show it: in
     /// such text every other `=` is an escape. `broken` says that such a break came before it.
     pub(crate) fn goes_on(self, line: &[u8], broken: bool) -> bool {
         let line = line.trim_ascii_end();
         let Some(before) = line.strip_suffix(b"=") else {
             return false;
         };
-        self.declared
-            || SOFT_BREAK.contains(&line.len()) && (broken || !has_characters(before)) && {
-                let mut rest = before;
-                loop {
-                    match memchr(b'=', rest) {
-                        None => break true,
-                        Some(at) if escape(rest.get(at..).unwrap_or_default()).is_none() => break false,
-                        Some(at) => rest = rest.get(at + 3..).unwrap_or_default(),
-                    }
-                }
-            }
+        let evident = || {
+            SOFT_BREAK.contains(&line.len())
+                && (broken || !has_characters(before))
+                && !self.plain
+                && escapes(before)
+        };
+        self.declared || evident()
     }
+}
+
+/// Whether every `=` of a text is an escape.
+fn escapes(text: &[u8]) -> bool {
+    let mut rest = text;
+    while let Some(at) = memchr(b'=', rest) {
+        if escape(rest.get(at..).unwrap_or_default()).is_none() {
+            return false;
+        }
+        rest = rest.get(at + 3..).unwrap_or_default();
+    }
+    true
 }
 
 /// Whether a line is a row of `xxd` up to its column of characters, which may end with anything.
 fn has_characters(line: &[u8]) -> bool {
-    let mut words = line.split(|&byte| byte == b' ');
+    // A non-breaking space is one too.
+    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t' | 0xA0 | 0xC2));
     let offset = words.by_ref().take(8).any(|word| {
         let word = word.strip_suffix(b":").unwrap_or_default();
         let digits = word.iter().rev().take_while(|byte| byte.is_ascii_hexdigit()).count();

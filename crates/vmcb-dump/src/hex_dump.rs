@@ -236,8 +236,9 @@ impl Format for HexDump {
                 return Taken::Yes;
             }
         }
-        // A row of which something was cut out.
-        if is_hex_row(message) || has_cut(message) || has_characters(message) {
+        // A row of which something was cut out. Dots may end a sentence, or what was left of it.
+        let dots = message.ends_with(b"...");
+        if is_hex_row(message) || has_cut(message) || dots || has_characters(message) {
             block.cut();
         }
         self.pass(out)
@@ -252,7 +253,9 @@ impl Format for HexDump {
         let rest = line.text.trim_start_matches(['>', '|', ' ', '\t']);
         let start = line.text.len() - rest.len();
         block.pending.as_mut().is_some_and(|row| {
-            (row.shows_as(rest) || row.lacks_group(rest, width)) && row.take_rest_from(line, start, width)
+            let without = rest.get(..without_remark(rest.as_bytes()).len()).unwrap_or_default();
+            let shows = row.shows_as(rest) || row.shows_as(without);
+            (shows || row.lacks_group(rest, width)) && row.take_rest_from(line, start, width)
         })
     }
 
@@ -463,7 +466,8 @@ impl Row {
             }
             at += length;
         }
-        if self.columns.len() == before && !self.take_characters(message) {
+        let without = without_remark(message);
+        if self.columns.len() == before && !self.take_characters(message) && !self.take_characters(without) {
             return false;
         }
         match self.columns.len() == before {
@@ -587,16 +591,12 @@ impl Row {
     }
 
     /// Whether a line, without quote marks, is exactly the characters of this row or the last of them, and they are not
-    /// all dots.
+    /// all dots. Spaces among them are often lost.
     fn shows_as(&self, text: &str) -> bool {
-        let text = text.trim_end().as_bytes();
-        let is = |bytes: &[u8]| {
-            let characters: Vec<u8> = trim_spaces(bytes).iter().map(shown).collect();
-            characters.ends_with(text)
-        };
+        let text = without_spaces(text.as_bytes());
         self.printed.len() >= 8
             && text.iter().any(|&byte| byte != b'.')
-            && (is(&self.printed) || is(&self.turned))
+            && (characters_of(&self.printed).ends_with(&text) || characters_of(&self.turned).ends_with(&text))
     }
 
     /// Whether this row has fewer groups than others, and a line begins with one.
@@ -611,15 +611,12 @@ impl Row {
     fn take_characters(&mut self, message: &[u8]) -> bool {
         let message = message.trim_ascii();
         let message = message.strip_suffix(b"|").or_else(|| message.strip_suffix(b"<")).unwrap_or(message);
-        let ends = |bytes: &[u8]| {
-            let characters: Vec<u8> = trim_spaces(bytes).iter().map(shown).collect();
-            (characters.ends_with(message.trim_ascii_end()), characters.trim_ascii_start() == message)
-        };
-        let (one, other) = (ends(&self.printed), ends(&self.turned));
-        if one.1 || other.1 {
-            self.allowed = Some((one.1, other.1));
+        let message = without_spaces(message);
+        let (one, other) = (characters_of(&self.printed), characters_of(&self.turned));
+        if one == message || other == message {
+            self.allowed = Some((one == message, other == message));
         }
-        !message.is_empty() && (one.0 || other.0)
+        !message.is_empty() && (one.ends_with(&message) || other.ends_with(&message))
     }
 
     /// Leaves out what is not of the row's `width` bytes: characters that look like a group.
@@ -658,6 +655,15 @@ fn leading_digits(text: &[u8]) -> usize {
 /// The character that stands for a byte.
 fn shown(&byte: &u8) -> u8 {
     if (0x20..0x7F).contains(&byte) { byte } else { b'.' }
+}
+
+/// The characters that stand for bytes, without those that are spaces.
+fn characters_of(bytes: &[u8]) -> Vec<u8> {
+    without_spaces(bytes).iter().map(shown).collect()
+}
+
+fn without_spaces(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().copied().filter(|&byte| byte != b' ').collect()
 }
 
 /// Bytes without the spaces at their end.

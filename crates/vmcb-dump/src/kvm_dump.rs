@@ -97,7 +97,7 @@ struct Order {
     seen: Vec<bool>,
     /// A row came again or too late.
     goes_back: bool,
-    /// A row came too late that had not been seen.
+    /// A row came too late that had not been seen, or with another value.
     mixed: bool,
 }
 
@@ -414,8 +414,14 @@ impl Dump {
                 }
                 Pending::Skip => {}
                 Pending::One { row, slot, label } => {
-                    self.take(row, slot, word, place(at..end), maybe_cut, &label);
-                    let blank = text.get(end..).is_none_or(|rest| rest.trim_ascii().is_empty());
+                    let behind = text.get(end..).unwrap_or_default().trim_ascii();
+                    let blank = behind.is_empty();
+                    // Anything but a label or a remark may be what is left of a cut, or of the characters of a hex dump.
+                    let closed = blank
+                        || matches!(behind, [b'#' | b'<' | b'(', ..])
+                        || index.find(behind).is_some()
+                        || unknown_label(behind).is_some();
+                    self.take(row, slot, word, place(at..end), maybe_cut || !closed, &label);
                     self.open_end = blank && slot.form != Form::Hex && word.len() != 16;
                 }
                 Pending::Intercepts { row, label, mut words } => {
@@ -551,7 +557,18 @@ impl Dump {
         {
             self.order.take(place);
         }
+        // The kernel shows a field once: two values before the end are of two dumps, however their rows follow each other.
+        let again = self.order.goes_back && !self.copy && !self.saw("excp_to");
+        self.order.mixed |= again && self.contradicts(slot, value, mask);
         self.values.push(Value { row, slot, value, mask, place, copy: self.copy });
+    }
+
+    fn contradicts(&self, slot: Slot, value: u64, mask: u64) -> bool {
+        self.values.iter().any(|known| {
+            !known.copy
+                && (known.slot.page, known.slot.offset) == (slot.page, slot.offset)
+                && (known.value ^ value) & known.mask & mask != 0
+        })
     }
 
     fn saw(&self, text: &str) -> bool {

@@ -11,7 +11,7 @@ use crate::kvm_labels::Form as Printed;
 use crate::lines::{Text, begins_with_cut, find_cut, skip_spaces};
 use crate::number;
 use crate::refusal;
-use crate::trace_line::{Arg, Event, Form, Line, Reason, Scanner, Slot, reason, switch, word_end};
+use crate::trace_line::{Arg, Event, Form, Line, Reason, Scanner, Slot, UNKNOWN, reason, switch, word_end};
 use crate::{Format, Out, Taken};
 use memchr::memmem;
 use vmcb::layout::{Page, vmcb_field as f};
@@ -25,6 +25,8 @@ const MAX_WRAPS: u64 = 6;
 pub(crate) struct KvmTrace {
     event: memmem::Finder<'static>,
     open: Option<Entry>,
+    /// The columns of an event that a mail program put on the next line, and that line.
+    columns: Option<(Vec<u8>, u64)>,
     /// The CPU of the last event, if that event told of a refusal.
     told: Option<Vec<u8>>,
     /// First line that shows VMX, and what it is.
@@ -85,7 +87,7 @@ const CODE: u64 = u32::MAX as u64;
 
 impl KvmTrace {
     pub(crate) fn new() -> Self {
-        Self { event: memmem::Finder::new("kvm_"), open: None, told: None, vmx: None }
+        Self { event: memmem::Finder::new("kvm_"), open: None, columns: None, told: None, vmx: None }
     }
 
     fn is_open_on(&self, cpu: &[u8]) -> bool {
@@ -98,6 +100,8 @@ impl Format for KvmTrace {
         let text = line.text.as_bytes();
         let trace = self.event.find_iter(text).find_map(|at| Line::parse_at(text, at));
         let Some(trace) = trace else {
+            let alone = text.trim_ascii_end().ends_with(b":");
+            self.columns = alone.then(|| (cpu_of(text), line.last + 1));
             if let Some(entry) = &mut self.open {
                 if begins_with_cut(line.message()) {
                     entry.cut();
@@ -114,7 +118,9 @@ impl Format for KvmTrace {
             }
             return Taken::No;
         };
-        let cpu = cpu_of(text.get(..trace.name().start).unwrap_or_default());
+        let before = text.get(..trace.name().start).unwrap_or_default();
+        let columns = self.columns.take().filter(|&(_, next)| next == line.number && !before.contains(&b']'));
+        let cpu = columns.map_or_else(|| cpu_of(before), |(cpu, _)| cpu);
         let event = trace.event();
         match event {
             Event::Enter => {
@@ -328,7 +334,7 @@ impl Entry {
 
     fn scan(&mut self, line: &Text<'_>, start: usize) {
         self.notes.keep(line.number, line.text);
-        self.last_line = line.number;
+        self.last_line = line.last;
         self.open_end = None;
         let text = line.text.as_bytes();
         // What stands behind a cut may be the rest of any argument.
@@ -337,7 +343,12 @@ impl Entry {
         let mut at = start;
         while let Some(arg) = self.scanner.next(text, &mut at) {
             if arg.form == Form::Reason {
+                let word = text.get(at..).unwrap_or_default();
                 at = self.reason(text, at, line);
+                if word.trim_ascii_end() == UNKNOWN {
+                    // Its number may stand on the next line.
+                    self.scanner.pending = Some(arg);
+                }
                 continue;
             }
             let end = word_end(text, at);

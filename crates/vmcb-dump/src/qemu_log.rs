@@ -138,7 +138,7 @@ impl Exit {
     /// Takes the numbers of a line that stand whole in it: a comma or the end comes after them.
     fn scan(&mut self, line: &Text<'_>, start: usize) {
         self.notes.keep(line.number, line.text);
-        self.last_line = line.number;
+        self.last_line = line.last;
         let text = line.text.as_bytes();
         let mut at = start;
         while !self.ended && self.numbers.len() <= NUMBERS.len() {

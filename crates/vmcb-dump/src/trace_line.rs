@@ -423,8 +423,13 @@ impl Scanner {
             || self.pending.is_some_and(|arg| match arg.form {
                 Form::Switch => switch(word).is_some(),
                 Form::Decimal => hex,
-                Form::Reason => word.starts_with(b"0x") || exit_reason::by_name(word).is_some(),
-                _ if arg.slot as u8 >= Slot::Misc1 as u8 => hex || word.starts_with(b"0x"),
+                Form::Reason => {
+                    word.starts_with(b"0x")
+                        || word.starts_with(b"(")
+                        || word == UNKNOWN
+                        || exit_reason::by_name(word).is_some()
+                }
+                _ if arg.slot as u8 >= Slot::CrRead as u8 => hex || word.starts_with(b"0x"),
                 _ => word.starts_with(b"0x"),
             })
     }
@@ -456,6 +461,9 @@ pub(crate) enum Reason {
     Unknown,
 }
 
+/// What the plugin of trace-cmd and perf prints before the number of a reason without a name: `UNKNOWN (1027)`.
+pub(crate) const UNKNOWN: &[u8] = b"UNKNOWN";
+
 /// Reads a reason, and where it ends.
 #[inline]
 pub(crate) fn reason(text: &[u8], at: usize) -> (Reason, usize) {
@@ -476,13 +484,14 @@ pub(crate) fn reason(text: &[u8], at: usize) -> (Reason, usize) {
         let code = (value >> 32 == 0 || ExitCode::from_bits(value).is_failure()).then_some(value as u32);
         return (code.filter(|_| whole).map_or(Reason::Unknown, Reason::Code), end);
     }
-    if word == b"UNKNOWN" {
-        // The plugin of trace-cmd and perf: `UNKNOWN (1027)`.
-        let number = text.get(end..).and_then(|rest| rest.strip_prefix(b" (")).unwrap_or_default();
+    if word == UNKNOWN || word.starts_with(b"(") {
+        // A mail program may have put the number on the next line.
+        let open = if word == UNKNOWN { end + 1 } else { at };
+        let number = text.get(open..).and_then(|rest| rest.strip_prefix(b"(")).unwrap_or_default();
         let close = memchr(b')', number.get(..number.len().min(11)).unwrap_or_default());
         if let Some(digits) = close.and_then(|close| number.get(..close)) {
             let code = decimal(digits).filter(|_| !digits.is_empty());
-            return (code.map_or(Reason::Unknown, Reason::Code), end + digits.len() + 3);
+            return (code.map_or(Reason::Unknown, Reason::Code), open + digits.len() + 2);
         }
         return (Reason::Unknown, end);
     }

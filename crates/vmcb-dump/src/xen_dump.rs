@@ -229,7 +229,7 @@ impl Format for XenDump {
             false if line.number == self.line + 1 => self.end,
             false => End::Whole,
         };
-        self.line = line.number;
+        self.line = line.last;
         self.end = end_of(line);
         let message = line.message();
         if let Some(taken) = self.header(line, message, out) {
@@ -333,7 +333,7 @@ impl Format for XenDump {
 
 fn end_of(line: &Text<'_>) -> End {
     match line.text.as_bytes() {
-        text if has_cut(without_remark(text).trim_ascii_end()) => End::Cut,
+        _ if has_cut(without_remark(line.message()).trim_ascii_end()) => End::Cut,
         [.., last, b'='] if !last.is_ascii_whitespace() => End::Word,
         _ => End::Whole,
     }
@@ -359,7 +359,7 @@ impl Dump {
             let end = line.text.len();
             self.notes.remark(RemarkKind::LineTooLong, Place::Text { line: line.number, columns: end..end });
         }
-        self.last_line = line.number;
+        self.last_line = line.last;
         self.idle = 0;
     }
 
@@ -384,7 +384,10 @@ impl Dump {
             }
             // A second `=` is that of another label, of which the line is missing.
             Pending::Value { equals: true, .. } if word == b"=" => false,
-            Pending::Value { .. } => is_separator(word) || is_hex(word.strip_suffix(b",").unwrap_or(word)),
+            Pending::Value { .. } => {
+                let number = word.strip_suffix(b",").or_else(|| word.strip_suffix(b":")).unwrap_or(word);
+                is_separator(word) || is_hex(number)
+            }
         }
     }
 
@@ -392,6 +395,8 @@ impl Dump {
         let text = line.text.as_bytes();
         let place = |from: usize, to: usize| Place::Text { line: line.number, columns: from..to };
         self.length = text.len();
+        let message = without_remark(text.get(start..).unwrap_or_default());
+        let line_end = start + message.trim_ascii_end().len();
         let mut at = start;
         // The line of the dump that this one shows, and a label that may be the end of another one.
         let mut shows: Option<u8> = None;
@@ -438,7 +443,14 @@ impl Dump {
             }
             let end = at + length;
             match std::mem::replace(&mut self.pending, Pending::Nothing) {
-                Pending::Nothing => return,
+                Pending::Nothing => {
+                    // Behind a number stands its label's successor or the line's end, or more of it may have stood
+                    // there.
+                    if at < line_end {
+                        self.void_last();
+                    }
+                    return;
+                }
                 Pending::Words { mut seen } => {
                     let Some(bit) = np_word(word) else {
                         self.words(&seen);
@@ -460,7 +472,7 @@ impl Dump {
                     if label.text == "np_ctrl" && word.ends_with(b":") {
                         self.pending = Pending::Words { seen: Vec::new() };
                     }
-                    if lone && end == text.trim_ascii_end().len() {
+                    if lone && end == line_end {
                         match self.values.get_mut(before) {
                             Some(value) => value.ends = Some(text.len()),
                             None if matches!(label.shows, Shows::One(_)) => self.clip(text.len()),

@@ -39,10 +39,34 @@ fn reads_what_was_written() {
 #[test]
 fn damage_never_gives_a_wrong_value() {
     for (name, write) in WRITERS {
+        let (mut told, mut read) = (0, 0);
         for seed in 0..2000 {
-            if let Err(what) = check::round(name, *write, seed) {
-                panic!("{name}, seed {seed}: {what}");
+            match check::round(name, *write, seed) {
+                Ok(round) if round.reflowed => (told, read) = (told + round.told, read + round.read),
+                Ok(_) => {}
+                Err(what) => panic!("{name}, seed {seed}: {what}"),
             }
+        }
+        // Who reads nothing reads nothing wrong.
+        let least = if *name == "xen-checks" { 90 } else { 99 };
+        assert!(read * 100 >= told * least, "{name}: {read} of {told} bits read where nothing was lost");
+    }
+}
+
+/// Rounds of which a reader once gave a wrong value, found by the example `damaged`.
+const ONCE_WRONG: [(&str, u64); 4] = [
+    ("hex-dump", 100_010_426),
+    ("xen-dump", 100_773_327),
+    ("xen-dump", 101_086_116),
+    ("hex-dump", 100_455_841),
+];
+
+#[test]
+fn damage_that_once_gave_a_wrong_value() {
+    for (name, seed) in ONCE_WRONG {
+        let (_, write) = WRITERS.iter().find(|(known, _)| *known == name).expect("a format");
+        if let Err(what) = check::round(name, *write, seed) {
+            panic!("{name}, seed {seed}: {what}");
         }
     }
 }
@@ -50,7 +74,8 @@ fn damage_never_gives_a_wrong_value() {
 /// Two dumps in one text, of the same kind or not: what is found is of one of them.
 #[test]
 fn two_dumps_do_not_mix() {
-    for seed in 0..2000 {
+    // The last one once gave fields of both.
+    for seed in (0..2000).chain([100_562_583]) {
         if let Err(what) = check::two(seed) {
             panic!("seed {seed}: {what}");
         }
