@@ -91,8 +91,7 @@ impl L0 {
     /// Runs until the machine ends.
     pub(crate) fn run(&mut self) -> ! {
         loop {
-            let (nested, world) = engine!(self);
-            let guest = nested.before_entry(world);
+            let guest = if self.nested.is_settled() { self.nested.guest() } else { self.prepare() };
             if self.nested.gif() {
                 self.enter(guest);
             } else {
@@ -109,6 +108,14 @@ impl L0 {
                 Exit::Shutdown => self.shut_down("L2 shut down, which L1 does not intercept"),
             }
         }
+    }
+
+    /// What waits is delivered first.
+    #[cold]
+    #[inline(never)]
+    fn prepare(&mut self) -> Guest {
+        let (nested, world) = engine!(self);
+        nested.before_entry(world)
     }
 
     #[inline(always)]
