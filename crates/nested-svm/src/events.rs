@@ -60,8 +60,9 @@ impl Pending {
         }
     }
 
+    #[inline(always)]
     fn has_interrupt(&self) -> bool {
-        self.interrupts.iter().any(|&word| word != 0)
+        self.interrupts.iter().fold(0, |all, word| all | word) != 0
     }
 
     #[inline(always)]
@@ -112,10 +113,17 @@ impl Nested {
     /// L1's own translations are to be forgotten; L0 clears it after the entry. Returns who is to be entered: an interrupt may have ended L2.
     #[inline(always)]
     pub fn before_entry<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) -> Guest {
-        if self.waits() | (self.flush_l1 != Flush::Nothing) {
+        if !self.is_settled() {
             self.deliver_waiting(world);
         }
         self.guest
+    }
+
+    /// Whether [`Self::before_entry`] has nothing to do: the guest that is to run can be entered at once.
+    #[must_use]
+    #[inline(always)]
+    pub fn is_settled(&self) -> bool {
+        !(self.waits() | (self.flush_l1 != Flush::Nothing))
     }
 
     /// Whether an event waits for a guest that can take it.

@@ -36,8 +36,8 @@ impl Nested {
                 cause.intercepted(&self.vmcb12) && !(physical(code) && cause.intercepted(world.vmcb01))
             }
             Cause::Port | Cause::Msr => cause.intercepted(&self.vmcb12) && self.map_says_l1(world, cause),
-            Cause::NestedPageFault => return self.nested_page_fault(world),
-            Cause::Refused => return self.host_refused(world, code),
+            Cause::NestedPageFault => return self.nested_page_fault(&mut world.lend()),
+            Cause::Refused => return self.host_refused(&mut world.lend(), code),
             Cause::NotOffered => false,
         };
         if reflects {
@@ -149,10 +149,10 @@ impl Nested {
         vmcb01.set_bits(f::rflags, Rflags::VM.bits(), 0);
         vmcb01.set(f::eventinj, 0);
         self.guest = Guest::L1;
-        self.set_gif(vmcb01, false);
+        self.set_gif_in_l1(vmcb01, false);
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn nested_page_fault<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) -> Exit {
         self.l1_address = None;
         if !self.enabled.nested_paging {

@@ -6,8 +6,9 @@ use crate::page::Page;
 use crate::shadow::{Shadow, Tables};
 use crate::trace::Trace;
 use crate::vmcb02::{Enabled, Offers};
+use crate::vmrun::PLAIN;
 use vmcb::layout::vmcb_field as f;
-use vmcb::{Event, EventType, Feature, IntCtl, InterceptMisc1, Limits, Rflags, Vector};
+use vmcb::{Environment, Event, EventType, Feature, IntCtl, InterceptMisc1, Limits, Rflags, Vector};
 
 /// Who runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,6 +103,19 @@ impl<M: Memory, T: Tables, L: Trace> World<'_, M, T, L> {
             Guest::L2 => self.vmcb02,
         }
     }
+
+    /// The same once more, for calls out of line: what never leaves the caller's registers costs nothing.
+    #[inline(always)]
+    pub(crate) const fn lend(&mut self) -> World<'_, M, T, L> {
+        World {
+            vmcb01: self.vmcb01,
+            vmcb02: self.vmcb02,
+            memory: self.memory,
+            shadow: self.shadow,
+            trace: self.trace,
+            rcx: self.rcx,
+        }
+    }
 }
 
 /// The nested state of one virtual CPU.
@@ -121,6 +135,8 @@ pub struct Nested {
     pub(crate) vmcb12: Page,
     /// Its physical address in L1.
     pub(crate) vmcb12_address: u64,
+    /// What VMRUN's checks read of the executing CPU, as of the last VMRUN.
+    pub(crate) environment: Environment<'static>,
     pub(crate) enabled: Enabled,
     /// ASID of VMCB12 at the last VMRUN.
     pub(crate) last_asid: u32,
@@ -222,6 +238,7 @@ impl Nested {
             enabled: Enabled::new(offers, &vmcb12),
             vmcb12,
             vmcb12_address: 0,
+            environment: PLAIN,
             last_asid: 0,
             flush: Flush::Asid,
             flush_l1: Flush::Nothing,
@@ -301,7 +318,7 @@ impl Nested {
     #[inline(always)]
     pub fn set_gif_of_l1(&mut self, vmcb01: &mut Page, gif: bool) {
         if self.guest == Guest::L1 {
-            self.set_gif(vmcb01, gif);
+            self.set_gif_in_l1(vmcb01, gif);
         }
     }
 
@@ -310,15 +327,20 @@ impl Nested {
     /// An L0 that intercepts them (VMCB01 has the intercept INTR) holds them back itself.
     #[inline(always)]
     pub(crate) fn set_gif(&mut self, page: &mut Page, gif: bool) {
-        const MASKING: u64 = IntCtl::V_INTR_MASKING.bits();
-        self.gif = gif;
-        let (masks, own) = match self.guest {
-            Guest::L1 => (takes_interrupts(page), 0),
-            Guest::L2 => (self.masks_interrupts, self.vmcb12.get(f::int_ctl)),
-        };
-        if !masks {
-            page.set_bits(f::int_ctl, MASKING, if gif { own } else { MASKING });
+        match self.guest {
+            Guest::L1 => self.set_gif_in_l1(page, gif),
+            Guest::L2 => {
+                self.gif = gif;
+                hold_interrupts(page, self.masks_interrupts, self.vmcb12.get(f::int_ctl), gif);
+            }
         }
+    }
+
+    /// The same where L1 is known to run.
+    #[inline(always)]
+    pub(crate) fn set_gif_in_l1(&mut self, vmcb01: &mut Page, gif: bool) {
+        self.gif = gif;
+        hold_interrupts(vmcb01, takes_interrupts(vmcb01), 0, gif);
     }
 
     #[inline(always)]
@@ -336,6 +358,16 @@ impl Nested {
     #[inline(always)]
     pub(crate) fn flush_at_least(&mut self, flush: Flush) {
         self.flush = self.flush.max(flush);
+    }
+}
+
+/// Holds physical interrupts back while GIF is clear, where L0 does not take them itself; `own` is int_ctl as the guest
+/// has it.
+#[inline(always)]
+fn hold_interrupts(page: &mut Page, masks: bool, own: u64, gif: bool) {
+    const MASKING: u64 = IntCtl::V_INTR_MASKING.bits();
+    if !masks {
+        page.set_bits(f::int_ctl, MASKING, if gif { own } else { MASKING });
     }
 }
 

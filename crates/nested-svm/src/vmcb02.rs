@@ -124,10 +124,9 @@ macro_rules! allow {
 #[inline(always)]
 fn fill(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: Enabled, row: &Row) {
     let field = row.field;
-    if field.size > 8 {
-        // Segments: whole, and from one of the two.
-        let taken = row.parts.first().is_some_and(|part| enabled.holds(part.when));
-        vmcb02.copy(if taken { vmcb12 } else { vmcb01 }, field);
+    if let (ALL, [Part { bits: ALL, how: How::Take, when }]) = (row.template, row.parts) {
+        // Whole, and from one of the two: the page is chosen once for all such rows.
+        vmcb02.copy(if enabled.holds(*when) { vmcb12 } else { vmcb01 }, field);
         return;
     }
     let mut value = if row.template == 0 { 0 } else { vmcb01.get(field) & row.template };
@@ -196,7 +195,6 @@ allow! {
     gdtr: ALL, ALL Take Always;
     idtr: ALL, ALL Take Always;
     cpl: 0, ALL Take Always;
-    efer: 0, EFER Take Always;
     cr0: 0, ALL Take Always;
     cr2: 0, ALL Take Always;
     cr3: 0, ALL Take Always;
@@ -241,10 +239,9 @@ pub(crate) fn enter(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: En
     // VMRUN does not load these: L2 starts with what L1 had.
     copy_unloaded(vmcb02, vmcb01);
     let view = vmcb12.vmcb();
-    if !enabled.offers.has(Feature::NripSave) {
-        // The return address of an injected INTn is RIP on such a CPU, and nRIP on a host that has it.
-        vmcb02.set(f::nrip, vmcb12.get(f::rip));
-    }
+    // The return address of an injected INTn is RIP on a CPU without it, and nRIP on a host that has it.
+    let next = if enabled.offers.has(Feature::NripSave) { f::nrip } else { f::rip };
+    vmcb02.set(f::nrip, vmcb12.get(next));
     if enabled.pause {
         // A virtual CPU without the filter exits at each PAUSE, whatever L0's own filter.
         for (field, when) in
@@ -258,7 +255,8 @@ pub(crate) fn enter(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: En
     if own.masks_interrupts {
         vmcb02.set_bits(f::int_ctl, IntCtl::V_INTR_MASKING.bits(), ALL);
     }
-    vmcb02.set(f::efer, with_lma(vmcb02.vmcb().efer(), view.cr0()));
+    // The row of EFER: its bits but for LMA, which follows from others.
+    vmcb02.set(f::efer, with_lma(Efer::from_bits(view.efer().bits() & EFER), view.cr0()));
     vmcb02.set(f::n_cr3, own.n_cr3);
     vmcb02.set(f::guest_asid, own.asid.into());
     vmcb02.set(f::tlb_control, own.tlb_control.into());

@@ -22,6 +22,15 @@ impl TakesOver for Engine {
     const INPUTS: Inputs = Inputs::NONE.with(Input::Vmsa).with(Input::Rmp).with(Input::SiblingThread);
 }
 
+/// The same of an L2 without PAE paging of its own, which has no page directory pointers
+/// ([`Nested::needs_pdptes`]).
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WithoutPdptes {}
+
+impl TakesOver for WithoutPdptes {
+    const INPUTS: Inputs = Engine::INPUTS.with(Input::Pdptes);
+}
+
 /// The bytes of VMCB12 that are read, each once: what VMRUN of a plain guest loads, and what the rules ask of it.
 pub(crate) const READ: [core::ops::Range<usize>; 10] = [
     0x000..0x018,
@@ -68,30 +77,32 @@ impl Nested {
         // Faults come before the page is read; which one, the rules say.
         let readable = self.may_execute(world.vmcb01).is_ok() && self.limits.accepts_page_address(address);
         if !readable || world.memory.load(address, &mut self.vmcb12, &READ).is_err() {
-            return Err(self.fault(world, address));
+            return Err(self.fault(&mut world.lend(), address));
         }
         if !self.plain {
             let _ = world.memory.load(address, &mut self.vmcb12, &REST);
         }
-        let environment = self.executing(world.vmcb01, address);
-        let admitted = if self.needs_pdptes() {
+        let executing = self.executing(world.vmcb01, address);
+        self.environment.update(&executing);
+        if self.needs_pdptes() {
             self.pdptes_marked = self.host.marks_pdptes;
-            self.admit_with_pdptes(world.memory, &environment)
-        } else {
-            self.admit(&environment)
-        };
-        if let Err(reason) = admitted {
-            return self.refuse(world, address, next_rip, reason);
+            if let Err(reason) = self.admit_with_pdptes(world.memory) {
+                return self.refuse(&mut world.lend(), address, next_rip, reason);
+            }
+        } else if let Err(verdict) =
+            vmcb::admit::<WithoutPdptes>(self.vmcb12.bytes(), &self.limits, &self.environment)
+        {
+            return self.refuse(&mut world.lend(), address, next_rip, Refusal::Rules(verdict));
         }
         if let Err(at) = self.maps(world.memory) {
-            return self.refuse(world, address, next_rip, Refusal::NoMap(at));
+            return self.refuse(&mut world.lend(), address, next_rip, Refusal::NoMap(at));
         }
         world.vmcb01.set(f::rip, next_rip);
         world.vmcb01.set(f::interrupt_state, 0);
         self.remember_if(world.vmcb01);
         self.vmcb12_address = address;
         // VMRUN sets GIF; what held L1's interrupts back belongs to L1 only.
-        self.set_gif(world.vmcb01, true);
+        self.set_gif_in_l1(world.vmcb01, true);
         self.enter(world);
         world.trace.trace(Traced::Entered { address });
         Ok(Guest::L2)
@@ -135,7 +146,8 @@ impl Nested {
     /// Fills VMCB02 from the private copy of VMCB12; L2 runs next.
     #[inline(always)]
     pub(crate) fn enter<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
-        self.enabled = Enabled::new(self.offers, &self.vmcb12);
+        let enabled = Enabled::new(self.offers, &self.vmcb12);
+        self.enabled = enabled;
         self.masks_interrupts = takes_interrupts(world.vmcb01);
         let (asid, tlb_control) = (self.vmcb12.vmcb().asid(), self.vmcb12.get(f::tlb_control));
         let wanted = match tlb_control {
@@ -143,7 +155,7 @@ impl Nested {
             1 => Flush::All,
             _ => Flush::Asid,
         };
-        let root = if self.enabled.nested_paging {
+        let root = if enabled.nested_paging {
             let entered = world.shadow.enter(world.vmcb01, self.vmcb12.get(f::n_cr3), asid, wanted);
             self.flush_at_least(if entered.flush { wanted.max(Flush::Asid) } else { Flush::Nothing });
             entered.root
@@ -171,7 +183,7 @@ impl Nested {
             },
             masks_interrupts: self.masks_interrupts,
         };
-        vmcb02::enter(world.vmcb02, &self.vmcb12, world.vmcb01, self.enabled, &own);
+        vmcb02::enter(world.vmcb02, &self.vmcb12, world.vmcb01, enabled, &own);
         if self.tsc_ratio != TSC_RATIO_ONE {
             // L2's TSC is L1's, offset included, by the ratio, and then VMCB12's offset.
             let scaled = scale(world.vmcb01.get(f::tsc_offset), self.tsc_ratio);
@@ -181,24 +193,20 @@ impl Nested {
         self.guest = Guest::L2;
     }
 
-    /// Only a checked copy enters.
+    /// Checks an L2 with page directory pointers.
     ///
     /// # Errors
     /// The rules that are broken or undecided.
-    #[inline(always)]
-    fn admit(&self, environment: &Environment<'_>) -> Result<(), Refusal> {
-        match vmcb::admit::<Engine>(self.vmcb12.bytes(), &self.limits, environment) {
+    #[cold]
+    #[inline(never)]
+    fn admit_with_pdptes<M: Memory>(&self, memory: &M) -> Result<(), Refusal> {
+        let entries = self.read_pdptes(memory).map_err(Refusal::NoPdptes)?;
+        let mut environment = FIXED.with_pdptes(entries);
+        environment.update(&self.environment);
+        match vmcb::admit::<Engine>(self.vmcb12.bytes(), &self.limits, &environment) {
             Ok(_) => Ok(()),
             Err(verdict) => Err(Refusal::Rules(verdict)),
         }
-    }
-
-    /// The same with the page directory pointers of L2.
-    #[cold]
-    #[inline(never)]
-    fn admit_with_pdptes<M: Memory>(&self, memory: &M, environment: &Environment<'_>) -> Result<(), Refusal> {
-        let entries = self.read_pdptes(memory).map_err(Refusal::NoPdptes)?;
-        self.admit(&environment.with_pdptes(entries))
     }
 
     /// What VMRUN's checks read of the executing CPU: L1's registers, and MSRs as the virtual CPU has them.
@@ -357,6 +365,9 @@ const FIXED: Environment<'static> = Environment::unknown()
     .take_over(Input::Rmp)
     .take_over(Input::SiblingThread);
 
+/// The same for [`WithoutPdptes`].
+pub(crate) const PLAIN: Environment<'static> = FIXED.take_over(Input::Pdptes);
+
 #[inline(always)]
 const fn fact(fact: Facts, holds: bool) -> u64 {
     if holds { fact.bits() } else { 0 }
@@ -397,6 +408,35 @@ fn code_of(verdict: &Verdict) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::borrow::ToOwned as _;
+    use std::format;
+    use vmcb::Rule;
+
+    /// An L2 whose page directory pointers the engine does not read is one whose pointers no rule asks for: the engine
+    /// answers for them then.
+    #[test]
+    fn pdptes_are_read_where_a_rule_asks() {
+        let mut asked = 0;
+        for cpu in [crate::model::CPU.to_owned(), format!("{},-npt", crate::model::CPU)] {
+            let mut nested = crate::model::nested(crate::model::limits(&cpu));
+            for bits in 0..16_u64 {
+                let bit = |position: u64| bits >> position & 1;
+                for (field, value) in [
+                    (f::cr0, bit(0) << 31 | 1),
+                    (f::cr4, bit(1) << 5),
+                    (f::efer, bit(2) << 8 | 1 << 12),
+                    (f::nested_ctl, bit(3)),
+                ] {
+                    nested.vmcb12.set(field, value);
+                }
+                let verdict = vmcb::check(nested.vmcb12.bytes(), &nested.limits, &FIXED);
+                let undecided = verdict.undecided().contains(Rule::SavPdpteReserved);
+                assert_eq!(nested.needs_pdptes(), undecided, "{cpu} {bits:04b}");
+                asked += u32::from(undecided);
+            }
+        }
+        assert_eq!(asked, 3, "PG, PAE, no LME: with nested paging, where the CPU has none, and without");
+    }
 
     #[test]
     fn offsets_are_signed() {

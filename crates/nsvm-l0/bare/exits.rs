@@ -114,8 +114,7 @@ impl L0 {
     /// Runs until the machine ends.
     pub(crate) fn run(&mut self) -> ! {
         loop {
-            let (nested, world) = engine!(self);
-            let guest = nested.before_entry(world);
+            let guest = if self.nested.is_settled() { self.nested.guest() } else { self.prepare() };
             if guest == Guest::L1 && self.virtual_gif && !self.interrupted && self.nested.svme() {
                 self.enter_with_virtual_gif();
                 if self.interrupted {
@@ -138,6 +137,14 @@ impl L0 {
                 Exit::Shutdown => self.shut_down("L2 shut down, which L1 does not intercept"),
             }
         }
+    }
+
+    /// What waits is delivered first.
+    #[cold]
+    #[inline(never)]
+    fn prepare(&mut self) -> Guest {
+        let (nested, world) = engine!(self);
+        nested.before_entry(world)
     }
 
     #[inline(always)]

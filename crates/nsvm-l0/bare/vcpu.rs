@@ -1,6 +1,6 @@
 //! Into a guest and out of it.
 
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 use nested_svm::Page;
 
@@ -37,16 +37,24 @@ const _: () = {
     assert!(offset_of!(Registers, fx) == 112);
 };
 
-unsafe extern "C" {
-    fn enter_guest(vmcb: *mut Page, registers: *mut Registers, interrupts: u32);
-}
-
 /// Runs the guest of a VMCB until it exits. `interrupts`: RFLAGS.IF at VMRUN.
 #[inline(always)]
 pub(crate) fn enter(vmcb: &mut Page, registers: &mut Registers, interrupts: bool) {
-    // SAFETY: the VMCB is one of L0's own, whose nested tables map no byte of L0 to the guest; all registers are
-    // saved and restored around it.
-    unsafe { enter_guest(vmcb, registers, interrupts.into()) }
+    // SAFETY: the VMCB is one of L0's own, whose nested tables map no byte of L0 to the guest. What is not named here is
+    // saved and restored: the compiler lets nobody name RBX and RBP.
+    unsafe {
+        asm!(
+            "call enter_guest",
+            in("rdi") &raw mut *vmcb,
+            in("rsi") &raw mut *registers,
+            in("edx") u32::from(interrupts),
+            out("r12") _,
+            out("r13") _,
+            out("r14") _,
+            out("r15") _,
+            clobber_abi("C"),
+        );
+    }
 }
 
 global_asm!(
@@ -57,12 +65,8 @@ global_asm!(
 enter_guest:
     push rbx
     push rbp
-    push r12
-    push r13
-    push r14
-    push r15
-    push rdi
     push rsi
+    push rdi
     // With GIF clear L0 takes no interrupts whatever IF says; VMRUN keeps it for V_INTR_MASKING.
     cli
     test edx, edx
@@ -92,9 +96,9 @@ enter_guest:
     test eax, eax
     jns 3f
 2:
-    mov rax, [rsp + 8]
+    pop rax
     vmsave rax
-    mov rax, [rsp]
+    pop rax
     mov [rax], rcx
     mov [rax + 8], rdx
     mov [rax + 16], rbx
@@ -110,12 +114,6 @@ enter_guest:
     mov [rax + 96], r14
     mov [rax + 104], r15
     fxsave64 [rax + 112]
-    cld
-    add rsp, 16
-    pop r15
-    pop r14
-    pop r13
-    pop r12
     pop rbp
     pop rbx
     ret

@@ -19,25 +19,27 @@ use crate::verdict::Verdict;
 use crate::word::{Source, Word};
 use core::marker::PhantomData;
 
-/// A complete page of a guest that has neither SEV nor SEV-ES on.
-struct Plain<'a> {
+/// A complete page of a guest that has neither SEV nor SEV-ES on. What `T` says of the environment is taken over: a
+/// constant, that nobody loads.
+struct Plain<'a, T> {
     page: &'a [u8; PAGE_SIZE],
     limits: &'a Limits,
     environment: &'a Environment<'a>,
     /// What is derived; unknown while it is being derived.
     mode: Bits,
+    taken_over: PhantomData<T>,
 }
 
-impl<'a> Plain<'a> {
+impl<'a, T: TakesOver> Plain<'a, T> {
     #[inline(always)]
     fn new(page: &'a [u8; PAGE_SIZE], limits: &'a Limits, environment: &'a Environment<'a>) -> Self {
-        let underived = Self { page, limits, environment, mode: Bits::UNKNOWN };
+        let underived = Self { page, limits, environment, mode: Bits::UNKNOWN, taken_over: PhantomData };
         let mode = mode(&underived);
         Self { mode, ..underived }
     }
 }
 
-impl State for Plain<'_> {
+impl<T: TakesOver> State for Plain<'_, T> {
     #[inline(always)]
     fn bits(&self, word: Word) -> Bits {
         match word.source() {
@@ -46,7 +48,7 @@ impl State for Plain<'_> {
             }
             Source::Cpu => self.limits.cpu().features,
             Source::Derived => self.mode,
-            Source::Environment | Source::Vmsa(_) => self.environment.bits(word),
+            Source::Environment | Source::Vmsa(_) => self.environment.bits_beside(word, T::INPUTS),
         }
     }
 
@@ -64,14 +66,14 @@ impl State for Plain<'_> {
 
 /// Whether a rule that is not about SEV may be broken.
 #[inline(always)]
-fn some_rule_may_be_broken(state: &Plain<'_>) -> bool {
+fn some_rule_may_be_broken<T: TakesOver>(state: &Plain<'_, T>) -> bool {
     let mut some = false;
     let event = Event::from_bits(read_le(state.page, EVENTINJ.offset, EVENTINJ.size));
     macro_rules! ask {
         ($rule:expr) => {
             // The rules about events have a table of their own; those about SEV guests cannot be broken.
             if const { !ON_EVENT.contains(Rule::ALL[$rule]) && !needs_sev($rule) } {
-                some |= may_be_broken::<{ $rule }>(state);
+                some |= may_be_broken::<{ $rule }, T>(state);
             }
         };
     }
@@ -84,17 +86,17 @@ const EVENTINJ: crate::layout::Field = crate::layout::vmcb_field::eventinj;
 /// Whether all conditions of a rule may hold.
 // Unoptimised, each inlined rule keeps its temporaries on the stack for the whole pass: megabytes.
 #[cfg_attr(not(debug_assertions), inline(always))]
-fn may_be_broken<const RULE: usize>(state: &Plain<'_>) -> bool {
+fn may_be_broken<const RULE: usize, T: TakesOver>(state: &Plain<'_, T>) -> bool {
     const { assert!(MAX_LITERALS == 5) };
-    literal_may_hold::<RULE, 0>(state)
-        & literal_may_hold::<RULE, 1>(state)
-        & literal_may_hold::<RULE, 2>(state)
-        & literal_may_hold::<RULE, 3>(state)
-        & literal_may_hold::<RULE, 4>(state)
+    literal_may_hold::<RULE, 0, T>(state)
+        & literal_may_hold::<RULE, 1, T>(state)
+        & literal_may_hold::<RULE, 2, T>(state)
+        & literal_may_hold::<RULE, 3, T>(state)
+        & literal_may_hold::<RULE, 4, T>(state)
 }
 
 #[inline(always)]
-fn literal_may_hold<const RULE: usize, const INDEX: usize>(state: &Plain<'_>) -> bool {
+fn literal_may_hold<const RULE: usize, const INDEX: usize, T: TakesOver>(state: &Plain<'_, T>) -> bool {
     match const { literal(RULE, INDEX) } {
         Some(literal) => literal.may_be(state, true),
         None => true,
@@ -107,7 +109,7 @@ const fn literal(rule: usize, index: usize) -> Option<Literal> {
 
 /// The mode that VMRUN takes the guest of this page to be in.
 #[inline(always)]
-fn guest_mode(state: &Plain<'_>) -> GuestMode {
+fn guest_mode<T: TakesOver>(state: &Plain<'_, T>) -> GuestMode {
     let long = state.bits(Word::Mode).only(Mode::LONG.bits());
     let paging = state.bits(Word::Cr0).only(Cr0::PG.bits());
     let l = state.bits(Word::CsAttributes).only(CsAttributes::L.bits());
@@ -128,14 +130,31 @@ fn guest_mode(state: &Plain<'_>) -> GuestMode {
 /// ```
 #[inline]
 pub fn check(vmcb: &[u8; PAGE_SIZE], limits: &Limits, environment: &Environment<'_>) -> Verdict {
-    if passes(vmcb, limits, environment) { Verdict::ACCEPTED } else { name(vmcb, limits, environment) }
+    check_beside::<Nothing>(vmcb, limits, environment)
+}
+
+/// [`check`] out of line, where time does not matter.
+#[cold]
+#[inline(never)]
+fn check_all(vmcb: &[u8; PAGE_SIZE], limits: &Limits, environment: &Environment<'_>) -> Verdict {
+    check(vmcb, limits, environment)
+}
+
+/// [`check`] where `environment` takes over what `T` says, if not more.
+#[inline(always)]
+fn check_beside<T: TakesOver>(
+    vmcb: &[u8; PAGE_SIZE],
+    limits: &Limits,
+    environment: &Environment<'_>,
+) -> Verdict {
+    if passes::<T>(vmcb, limits, environment) { Verdict::ACCEPTED } else { name(vmcb, limits, environment) }
 }
 
 /// Whether no rule can be broken: the pass that accepts.
 #[inline(always)]
-fn passes(vmcb: &[u8; PAGE_SIZE], limits: &Limits, environment: &Environment<'_>) -> bool {
+fn passes<T: TakesOver>(vmcb: &[u8; PAGE_SIZE], limits: &Limits, environment: &Environment<'_>) -> bool {
     const ENCRYPTED: u64 = NestedCtl::SEV.union(NestedCtl::SEV_ES).bits();
-    let state = Plain::new(vmcb, limits, environment);
+    let state = Plain::<T>::new(vmcb, limits, environment);
     let may_encrypt = limits.cpu().features.may_set() & (Feature::Sev.mask() | Feature::SevEs.mask()) != 0;
     let encrypted = state.bits(Word::NestedCtl).value() & ENCRYPTED != 0;
     !(may_encrypt & encrypted | some_rule_may_be_broken(&state))
@@ -191,7 +210,8 @@ impl<'a, T: TakesOver> Checked<'a, T> {
 
 /// [`check`], and the proof of it.
 ///
-/// The page must be a private copy: one that a guest can still write proves nothing.
+/// The page must be a private copy: one that a guest can still write proves nothing. Where `environment` takes over
+/// what `T` says, no more and no less, nothing of those inputs is looked at.
 ///
 /// # Errors
 /// The verdict, when a rule is broken or undecided, or when `environment` takes over more than `T` says.
@@ -220,8 +240,14 @@ pub fn admit<'a, T: TakesOver>(
     limits: &Limits,
     environment: &Environment<'_>,
 ) -> Result<Checked<'a, T>, Verdict> {
-    let verdict = check(vmcb, limits, environment);
-    if verdict.is_accepted() && T::INPUTS.contains_all(environment.taken_over()) {
+    // What is known at compile time to be taken over costs nothing.
+    let exactly = environment.taken_over() == T::INPUTS;
+    let verdict = if exactly {
+        check_beside::<T>(vmcb, limits, environment)
+    } else {
+        check_all(vmcb, limits, environment)
+    };
+    if verdict.is_accepted() && (exactly || T::INPUTS.contains_all(environment.taken_over())) {
         Ok(Checked { vmcb, taken_over: PhantomData })
     } else {
         Err(verdict)
@@ -261,7 +287,7 @@ mod tests {
             .fold(Environment::real_host(), Environment::take_over)
             .with_pdptes([1; 4])
             .with_u_cet(1);
-        let passing = |fields: &[_]| passes(&page(fields), &limits, &environment);
+        let passing = |fields: &[_]| passes::<Nothing>(&page(fields), &limits, &environment);
         let long = |more: &[_]| passing(&[&LONG[..], more].concat());
         assert!(passing(&[]));
         assert!(long(&[]));

@@ -236,6 +236,14 @@ impl<'a> Environment<'a> {
         self
     }
 
+    /// Takes the facts about the host, and rAX, as `from` has them: what differs from one VMRUN to the next. Both must
+    /// have taken over the same.
+    #[inline(always)]
+    pub const fn update(&mut self, from: &Self) {
+        self.host = from.host;
+        self.vmcb_address = from.vmcb_address;
+    }
+
     /// The four entries at CR3\[31:5\].
     #[must_use]
     pub const fn with_pdptes(mut self, entries: [u64; 4]) -> Self {
@@ -259,6 +267,26 @@ impl<'a> Environment<'a> {
         }
         self.vmsa = vmsa;
         self
+    }
+
+    /// The same, where these inputs are taken over: constants, if `inputs` is one.
+    #[inline(always)]
+    pub(crate) fn bits_beside(&self, word: Word, inputs: Inputs) -> Bits {
+        let taken = |input: Input| if inputs.contains(input) { input.facts().bits() } else { 0 };
+        let whole = match word {
+            Word::Host => {
+                let facts = taken(Input::HostMode)
+                    | taken(Input::HostMsrs)
+                    | taken(Input::Rmp)
+                    | taken(Input::SiblingThread);
+                return self.host.with(facts, Bits::TAKEN_OVER);
+            }
+            Word::VmcbAddress => Input::VmcbAddress,
+            Word::Pdpte0 | Word::Pdpte1 | Word::Pdpte2 | Word::Pdpte3 => Input::Pdptes,
+            Word::UCet => Input::UCet,
+            _ => return self.bits(word),
+        };
+        if inputs.contains(whole) { Bits::TAKEN_OVER } else { self.bits(word) }
     }
 
     /// What is known of a word that only the environment has.
