@@ -4,6 +4,7 @@ use crate::bundle::{ended, verdict};
 use crate::decode::Code;
 use crate::log::{self, Log};
 use crate::memory::{Pool, Ram};
+use crate::reload::Reload;
 use crate::vcpu::{self, Registers};
 use crate::{cpu, cpuid, ports};
 use nested_svm::{Exit, Fault, Guest, Memory as _, Msr, Nested, Page, Refusal, Shadow, World};
@@ -50,6 +51,7 @@ pub(crate) struct L0 {
     pub(crate) code: Code,
     /// VMRUNs are judged only.
     pub(crate) verdict_only: bool,
+    pub(crate) reload: Reload,
 }
 
 /// The engine and what it works on.
@@ -91,6 +93,9 @@ impl L0 {
     /// Runs until the machine ends.
     pub(crate) fn run(&mut self) -> ! {
         loop {
+            if self.reload.is_on() {
+                self.reload();
+            }
             let guest = if self.nested.is_settled() { self.nested.guest() } else { self.prepare() };
             if self.nested.gif() {
                 self.enter(guest);
@@ -108,6 +113,13 @@ impl L0 {
                 Exit::Shutdown => self.shut_down("L2 shut down, which L1 does not intercept"),
             }
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reload(&mut self) {
+        let (nested, world) = engine!(self);
+        self.reload.count(nested, world);
     }
 
     /// What waits is delivered first.

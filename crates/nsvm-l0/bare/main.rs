@@ -22,6 +22,7 @@ mod log;
 mod memory;
 mod multiboot;
 mod ports;
+mod reload;
 mod symbols;
 mod vcpu;
 
@@ -33,6 +34,7 @@ use firmware::Map;
 use log::{Log, fail};
 use memory::{Identity, Pool, Ram, Table};
 use nested_svm::{Host, Nested, Page, Shadow, Unsupported};
+use reload::Reload;
 use vcpu::Registers;
 use vmcb::layout::vmcb_field as f;
 use vmcb::{Efer, Feature, Limits, NestedCtl, Policy};
@@ -143,6 +145,7 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         log: Log::new(bundle.flags(), bundle.dumps()),
         code: decode::Code::default(),
         verdict_only,
+        reload: Reload::new(bundle.reload(), host),
         vmcb01,
         vmcb02,
     };

@@ -22,7 +22,8 @@
 //! | 32 | offset and size of the command line (8) |
 //! | 40 | offset and number of the segments (8): physical address, size in memory, offset, size of what is given (16) |
 //! | 48 | offset and number of the modules (8): offset, size, offset and size of the module's own command line (16) |
-//! | 56 | zero (8) |
+//! | 56 | zero (4) |
+//! | 60 | after how many exits the nested state is saved and loaded again, each time; 0: never (4) |
 
 /// `"NSVML0B1"`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"NSVML0B1");

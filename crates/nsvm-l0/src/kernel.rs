@@ -33,6 +33,9 @@ pub struct Setup {
     pub quiet: bool,
     /// Of so many refused VMRUNs the VMCB is dumped.
     pub dumps: u32,
+    /// After so many exits, each time, L0 saves its nested state, throws it away and goes on from the saved bytes; 0:
+    /// never.
+    pub reload: u32,
 }
 
 impl Default for Setup {
@@ -45,6 +48,7 @@ impl Default for Setup {
             verdict_only: false,
             quiet: false,
             dumps: 16,
+            reload: 0,
         }
     }
 }
@@ -165,7 +169,7 @@ fn bundle(l1: &L1, image: &[u8], setup: &Setup) -> Option<Vec<u8>> {
     let mut header = MAGIC.to_le_bytes().to_vec();
     put(&mut header, &[u32::try_from(bytes.len()).ok()?, flags, setup.dumps, l1.entry]);
     put(&mut header, &[limits_at, limits.len() as u32, command_line, setup.command_line.len() as u32]);
-    put(&mut header, &[segments_at, rows(&segments), modules_at, rows(&modules), 0, 0]);
+    put(&mut header, &[segments_at, rows(&segments), modules_at, rows(&modules), 0, setup.reload]);
     bytes.get_mut(..HEAD)?.copy_from_slice(&header);
     Some(bytes)
 }

@@ -69,6 +69,8 @@ pub struct L0 {
     pub start: Start,
     /// L1's virtual CPU; without it what QEMU's `max` has and the engine gives.
     pub limits: Option<vmcb::Limits>,
+    /// After so many exits, each time, L0 goes on from its nested state as it saved it; 0: never.
+    pub reload: u32,
 }
 
 impl L0 {
@@ -77,7 +79,12 @@ impl L0 {
 
 impl Machine for L0 {
     fn prepare(&self, image: &Image, folder: &Path) -> Result<Command, Error> {
-        let setup = nsvm_l0::Setup { limits: self.limits.clone(), quiet: true, ..nsvm_l0::Setup::default() };
+        let setup = nsvm_l0::Setup {
+            limits: self.limits.clone(),
+            quiet: true,
+            reload: self.reload,
+            ..nsvm_l0::Setup::default()
+        };
         let kernel =
             nsvm_l0::kernel(image.flat(), &setup).map_err(|error| Error::Missing(error.to_string()))?;
         let mut command = (self.start)();

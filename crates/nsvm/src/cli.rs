@@ -665,6 +665,9 @@ pub(crate) struct L0Run {
     /// Of how many refused VMRUNs the VMCB is dumped
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) dumps: u32,
+    /// After every N exits L0 saves its nested state, throws it away and goes on from the saved bytes; 0: never
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) reload: u32,
 }
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ pub(crate) fn run(arguments: &L0Run, out: &mut dyn Write) -> Result<u8, Error> {
         verdict_only: arguments.verdict_only,
         quiet: false,
         dumps: arguments.dumps,
+        reload: arguments.reload,
     };
     let kernel = nsvm_l0::kernel(&read(&arguments.l1)?, &setup).map_err(failed)?;
     let mut command = qemu(arguments.qemu.as_deref())?;
