@@ -1,7 +1,7 @@
 //! What L0 does at each exit.
 
 use crate::bundle::{ended, verdict};
-use crate::decode::Code;
+use crate::decode::{self, Code, OfL2};
 use crate::log::{self, Log};
 use crate::memory::{Pool, Ram};
 use crate::reload::Reload;
@@ -270,9 +270,14 @@ impl L0 {
                 self.vmcb02.get(f::exitinfo2),
                 self.vmcb02.get(f::exitinfo1)
             )),
-            // Without prefixes: L2's bytes stand behind two sets of tables.
-            code::CPUID | code::MSR => self.vmcb02.get(f::rip).wrapping_add(2),
-            _ => self.vmcb02.get(f::rip).wrapping_add(3),
+            _ => {
+                let (nested, world) = engine!(self);
+                match decode::next_rip_of_l2(nested, world, exit) {
+                    OfL2::Next(next) => next,
+                    // L2 executes what stands there now.
+                    OfL2::Another => return,
+                }
+            }
         };
         let done = self.shared(exit);
         self.finish(done, next);

@@ -86,7 +86,7 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
     let pages = unsafe { &mut *PAGES.0.get() };
     if let Err(bridge) = ports::hold_bus_masters() {
         fail(format_args!(
-            "the host bridge is {bridge:08x}, not that of QEMU's `-M pc`: bus mastering cannot be held off"
+            "the host bridge is {bridge:08x}, not that of QEMU's `-M pc` or `-M q35`: bus mastering cannot be held off"
         ));
     }
     let map = Map::read(start_info, home).unwrap_or_else(|why| fail(format_args!("{why}")));
@@ -106,7 +106,7 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         every_port: address(ones),
         every_msr: address(ones),
     };
-    let nested = if verdict_only {
+    let mut nested = if verdict_only {
         Nested::for_verdicts(limits, host)
     } else {
         match Nested::new(limits, host, |feature| own.has(feature) == Some(true)) {
@@ -119,6 +119,7 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         }
     };
 
+    nested.set_gib_pages(cpuid::gib_pages());
     ones.fill(0xFF);
     ports::intercept(iopm);
     intercept_msrs(msrpm);
