@@ -232,6 +232,8 @@ guarded_wrmsr:
 .globl guarded_vmrun
 guarded_vmrun:
     enter_guard
+    mov rax, cr0
+    push rax
     mov rax, rdi
     test esi, esi
     jz 1f
@@ -244,11 +246,12 @@ guarded_vmrun:
     xor edi, edi
     xor ebp, ebp
     vmrun rax
-    // QEMU 7.2 leaves CR0.PG of L1 clear behind a guest with LME and neither PG nor PAE, and takes nested paging for
-    // off from then on. Writing CR0 once more mends it; elsewhere PG is set and nothing is done.
+    // QEMU leaves CR0 as the guest had it, paging and perhaps protection off, behind one with LME and neither PG nor
+    // PAE: it sets CR0 before CR4. Writing L1's own CR0 once more mends it; elsewhere PG is set and nothing is done.
     mov rax, cr0
-    bts rax, 31
-    jc 2f
+    test eax, eax
+    js 2f
+    pop rax
     mov cr0, rax
 2:
     xor eax, eax
