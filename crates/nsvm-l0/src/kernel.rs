@@ -119,7 +119,7 @@ const FIRMWARE: u64 = 256 << 10;
 const _: () = assert!(image::SIZE + FIRMWARE <= REGION);
 
 /// The machine that L0 runs on, as arguments of `qemu-system-x86_64`: without the kernel, and without what the two serial
-/// ports are tied to. The first one is L1's, the second L0's log.
+/// ports are tied to. The first one is L1's, the second L0's log. A further `-M q35` makes it that machine.
 pub fn machine(command: &mut Command, memory: u32) {
     command
         // Firmware's system management mode would be a way around L0.

@@ -183,6 +183,20 @@ fn devices_cannot_write_to_memory() {
     passes("devices", &Setup::default());
 }
 
+/// The other machine of QEMU has its configuration space in memory, too.
+#[test]
+fn q35_is_another_machine() {
+    const Q35: [&str; 2] = ["-M", "q35"];
+    for test in ["devices", "hello", "interrupts", "attack 1000 1"] {
+        let setup = Setup { quiet: true, ..Setup::default() };
+        let Some(ran) = run(test, Some(&setup), &Q35) else { return };
+        assert_eq!(ran.code, 0, "{test}: {}\n{}", ran.output, ran.log);
+        assert!(ran.output.ends_with(": passed\n"), "{}", ran.output);
+    }
+    let Some(bare) = run("devices", None, &Q35) else { return };
+    assert!(bare.output.contains("configuration space false"), "the test sees it: {}", bare.output);
+}
+
 /// `cargo test` runs a part; NSVM_L0_ATTACKS=1000000 is the bar.
 #[test]
 fn an_attacker_gets_nowhere() {

@@ -656,6 +656,9 @@ pub(crate) struct L0Run {
     /// Another qemu-system-x86_64: a path, or a fetched one such as `qemu@sid`
     #[arg(long, value_name = "PATH")]
     pub(crate) qemu: Option<String>,
+    /// QEMU's machine
+    #[arg(long, value_name = "NAME", default_value = "pc", value_parser = ["pc", "q35"])]
+    pub(crate) machine: String,
     /// L1's memory
     #[arg(long, value_name = "MIB", default_value_t = nsvm_l0::MEMORY.0)]
     pub(crate) memory: u32,
