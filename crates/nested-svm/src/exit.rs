@@ -5,7 +5,7 @@ use crate::maps::{self, Access};
 use crate::memory::Memory;
 use crate::nested::{Flush, Guest, Nested, World};
 use crate::page::Page;
-use crate::shadow::{NestedFault, Resolved, Tables};
+use crate::shadow::{Cpu, NestedFault, Resolved, Tables};
 use crate::trace::{Trace, Traced};
 use crate::vmcb02;
 use vmcb::layout::vmcb_field as f;
@@ -74,6 +74,24 @@ impl Nested {
             }
             world.vmcb02.set(f::tlb_control, self.take_flush().into());
         }
+    }
+
+    /// Physical address of L1 for a guest physical address of L2, as L1's nested tables have it now; `None` where a read
+    /// would fault. For an L0 that looks at the bytes of L2's instruction: nothing is changed.
+    pub fn address_of_l2<M: Memory, T: Tables, L: Trace>(
+        &self,
+        world: &mut World<'_, M, T, L>,
+        address: u64,
+    ) -> Option<u64> {
+        if self.enabled.nested_paging {
+            world.shadow.look(world.memory, self.cpu(), address)
+        } else {
+            Some(address)
+        }
+    }
+
+    const fn cpu(&self) -> Cpu<'_> {
+        Cpu { limits: &self.limits, gib_pages: self.gib_pages }
     }
 
     fn new_root<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
@@ -161,7 +179,7 @@ impl Nested {
         }
         let fault =
             NestedFault { info: world.vmcb02.get(f::exitinfo1), address: world.vmcb02.get(f::exitinfo2) };
-        match world.shadow.resolve(world.memory, &self.limits, fault) {
+        match world.shadow.resolve(world.memory, self.cpu(), fault) {
             Resolved::Mapped => {
                 self.keep(world.vmcb02, ExitCode::NPF);
                 Exit::Resume

@@ -137,6 +137,10 @@ pub struct Nested {
     pub(crate) vmcb12_address: u64,
     /// What VMRUN's checks read of the executing CPU, as of the last VMRUN.
     pub(crate) environment: Environment<'static>,
+    /// The virtual CPU has pages of 1 GiB.
+    pub(crate) gib_pages: bool,
+    /// MSR U_CET, where it is known.
+    pub(crate) u_cet: Option<u64>,
     pub(crate) enabled: Enabled,
     /// ASID of VMCB12 at the last VMRUN.
     pub(crate) last_asid: u32,
@@ -239,6 +243,8 @@ impl Nested {
             vmcb12,
             vmcb12_address: 0,
             environment: PLAIN,
+            gib_pages: true,
+            u_cet: None,
             last_asid: 0,
             flush: Flush::Asid,
             flush_l1: Flush::Nothing,
@@ -268,6 +274,21 @@ impl Nested {
     #[must_use]
     pub const fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Whether the virtual CPU has pages of 1 GiB, CPUID 8000_0001 EDX\[26\], which is no feature of the rules: to be said
+    /// again after a load. They are taken to be there until then; without them an entry of L1's nested tables that maps
+    /// one has a reserved bit set.
+    pub const fn set_gib_pages(&mut self, has: bool) {
+        self.gib_pages = has;
+    }
+
+    /// What the guests have in the MSR U_CET (6A0h), which VMRUN does not switch and no VMCB holds: L0 says it before it
+    /// calls [`Self::vmrun`], if the virtual CPU has shadow stacks. Without it an L2 in virtual-8086 mode with CR4.CET is
+    /// undecided, and refused.
+    pub const fn set_u_cet(&mut self, value: u64) {
+        self.u_cet = Some(value);
+        self.environment = self.environment.with_u_cet(value);
     }
 
     /// The global interrupt flag of the virtual CPU.

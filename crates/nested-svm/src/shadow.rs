@@ -302,7 +302,7 @@ impl<T: Tables> Shadow<T> {
     pub(crate) fn resolve<M: Memory>(
         &mut self,
         memory: &mut M,
-        limits: &Limits,
+        cpu: Cpu<'_>,
         fault: NestedFault,
     ) -> Resolved {
         let Some(root) = self.current else {
@@ -310,7 +310,7 @@ impl<T: Tables> Shadow<T> {
             return Resolved::NotMemory(fault.address);
         };
         let (mode, nx) = (root.paging.mode(), root.paging.nx());
-        let walk = Walk { memory, root, mode, nx, reserved: reserved_address(limits), fault };
+        let walk = Walk { memory, root, mode, nx, cpu, reserved: cpu.reserved_address(), fault, marks: true };
         match walk.translate() {
             Ok(found) => self.map(root, fault.address, found),
             Err(stop) => stop,
@@ -358,15 +358,35 @@ impl<T: Tables> Shadow<T> {
         Resolved::Mapped
     }
 
+    /// Where L1's tables lead for an address of L2 that is read, with no trace in them: no entry is marked as accessed.
+    pub(crate) fn look<M: Memory>(&self, memory: &mut M, cpu: Cpu<'_>, address: u64) -> Option<u64> {
+        let root = self.current?;
+        let (mode, nx) = (root.paging.mode(), root.paging.nx());
+        let fault = NestedFault { info: 0, address };
+        let walk =
+            Walk { memory, root, mode, nx, cpu, reserved: cpu.reserved_address(), fault, marks: false };
+        let found = walk.translate().ok()?;
+        Some(found.base_of(address, 12) | address & 0xFFF)
+    }
+
     /// Physical address of the root that L2 runs on.
     pub(crate) fn root(&self) -> Option<u64> {
         self.current.map(|root| self.address(root.page))
     }
 }
 
-fn reserved_address(limits: &Limits) -> u64 {
-    let width = limits.cpu().phys_bits().unwrap_or(52);
-    ADDRESS & !((1 << width) - 1)
+/// What of the virtual CPU decides about its nested tables.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cpu<'a> {
+    pub(crate) limits: &'a Limits,
+    pub(crate) gib_pages: bool,
+}
+
+impl Cpu<'_> {
+    fn reserved_address(self) -> u64 {
+        let width = self.limits.cpu().phys_bits().unwrap_or(52);
+        ADDRESS & !((1 << width) - 1)
+    }
 }
 
 /// What L1's tables say of an address.
@@ -406,9 +426,12 @@ struct Walk<'a, M> {
     root: Root,
     mode: Mode,
     nx: bool,
+    cpu: Cpu<'a>,
     /// Address bits that the virtual CPU does not have.
     reserved: u64,
     fault: NestedFault,
+    /// Accessed and dirty bits are set.
+    marks: bool,
 }
 
 impl<M: Memory> Walk<'_, M> {
@@ -467,7 +490,7 @@ impl<M: Memory> Walk<'_, M> {
         match self.mode {
             Mode::Legacy => level == 2 && self.root.paging.pse(),
             Mode::Pae => level == 2,
-            Mode::Long | Mode::Long5 => matches!(level, 2 | 3),
+            Mode::Long | Mode::Long5 => level == 2 || level == 3 && self.cpu.gib_pages,
         }
     }
 
@@ -478,7 +501,7 @@ impl<M: Memory> Walk<'_, M> {
         let last = steps.len().saturating_sub(1);
         for (index, &(at, entry)) in steps.iter().enumerate() {
             let wanted = entry | A | if write && index == last { D } else { 0 };
-            if wanted != entry && !mark(self.memory, at, legacy, entry, wanted) {
+            if self.marks && wanted != entry && !mark(self.memory, at, legacy, entry, wanted) {
                 // L1 changed it meanwhile: what it says now is asked when the fault comes again.
                 return Err(Resolved::Mapped);
             }
@@ -537,7 +560,8 @@ impl<M: Memory> Walk<'_, M> {
         }
         if !leaf && level >= 3 {
             // Bit 8 is G, which only a leaf has; PS of the levels that map nothing.
-            reserved |= 1 << 8 | if level >= 4 { PS } else { 0 };
+            let has_leaf = level == 3 && self.cpu.gib_pages;
+            reserved |= 1 << 8 | if has_leaf { 0 } else { PS };
         }
         if leaf && level > 1 {
             // Address bits below the page's size; bit 12 is PAT.

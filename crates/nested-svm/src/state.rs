@@ -9,7 +9,7 @@
 use crate::events::{Injected, Pending};
 use crate::memory::Memory;
 use crate::msr::{SVMDIS, TSC_RATIO_BITS, VM_CR_WRITABLE};
-use crate::nested::{Guest, Host, Nested, TSC_RATIO_ONE, World};
+use crate::nested::{Flush, Guest, Host, Nested, TSC_RATIO_ONE, World};
 use crate::page::Page;
 use crate::shadow::Tables;
 use crate::trace::Trace;
@@ -211,6 +211,8 @@ impl Nested {
             return Err(LoadError::Corrupt("an unknown flag"));
         }
         nested.guest = if flag(0) { Guest::L2 } else { Guest::L1 };
+        // What the hardware below has cached, and of whom, nobody knows.
+        nested.flush_l1 = Flush::Asid;
         (nested.gif, nested.host_if, nested.svme) = (flag(1), flag(2), flag(3));
         (nested.vm_cr, nested.hsave_pa, nested.tsc_ratio) = (from.number()?, from.number()?, from.number()?);
         let interrupts = [from.number()?, from.number()?, from.number()?, from.number()?];

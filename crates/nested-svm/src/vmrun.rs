@@ -201,7 +201,7 @@ impl Nested {
     #[inline(never)]
     fn admit_with_pdptes<M: Memory>(&self, memory: &M) -> Result<(), Refusal> {
         let entries = self.read_pdptes(memory).map_err(Refusal::NoPdptes)?;
-        let mut environment = FIXED.with_pdptes(entries);
+        let mut environment = self.fixed().with_pdptes(entries);
         environment.update(&self.environment);
         match vmcb::admit::<Engine>(self.vmcb12.bytes(), &self.limits, &environment) {
             Ok(_) => Ok(()),
@@ -224,16 +224,34 @@ impl Nested {
     /// The same of a CPU that [`Self::may_execute`] found able to execute it: SVM on, protected mode, CPL 0.
     #[inline(always)]
     fn executing(&self, vmcb01: &Page, address: u64) -> Environment<'static> {
-        self.with_mode(vmcb01, Facts::SVME.union(Facts::PE).bits(), address)
+        self.state_mode(FIXED, vmcb01, Facts::SVME.union(Facts::PE).bits(), address)
+    }
+
+    fn with_mode(&self, vmcb01: &Page, facts: u64, address: u64) -> Environment<'static> {
+        self.state_mode(self.fixed(), vmcb01, facts, address)
+    }
+
+    /// What does not change from one VMRUN to the next.
+    const fn fixed(&self) -> Environment<'static> {
+        match self.u_cet {
+            Some(value) => FIXED.with_u_cet(value),
+            None => FIXED,
+        }
     }
 
     #[inline(always)]
-    fn with_mode(&self, vmcb01: &Page, facts: u64, address: u64) -> Environment<'static> {
+    fn state_mode(
+        &self,
+        of: Environment<'static>,
+        vmcb01: &Page,
+        facts: u64,
+        address: u64,
+    ) -> Environment<'static> {
         let facts = facts
             | fact(Facts::PG, vmcb01.vmcb().cr0().contains(Cr0::PG))
             | fact(Facts::LONG64, in_64_bit_mode(vmcb01))
             | fact(Facts::HSAVE_PA_ZERO, self.hsave_pa == 0);
-        FIXED.with(Facts::from_bits(facts), Answer::Yes).with_vmcb_address(address)
+        of.with(Facts::from_bits(facts), Answer::Yes).with_vmcb_address(address)
     }
 
     /// Whether L2 uses PAE paging without nested paging.

@@ -510,3 +510,43 @@ fn forgetting_under_a_running_guest() {
     nested.before_entry(&mut world);
     assert_eq!(world.vmcb01.get(f::tlb_control), 3);
 }
+
+/// Where an address of L2 leads can be asked without a trace: no fault, no accessed bit.
+#[test]
+fn addresses_are_looked_up_without_a_trace() {
+    for (mode, leaf) in MODES.into_iter().zip([0x20_0000, 0x20_0000, 0x20_0000, 0x20_0000]) {
+        let mut machine = machine(mode, false, false, ADDRESS, 1, leaf | ALL);
+        let before: Vec<_> = (1..=mode.levels()).map(|level| get(&machine, mode, level, ADDRESS)).collect();
+        let look = |machine: &mut Machine, address| {
+            let (nested, mut world) = machine.split();
+            nested.address_of_l2(&mut world, address)
+        };
+        assert_eq!(look(&mut machine, ADDRESS), Some(0x20_0123), "{mode:?}");
+        assert_eq!(look(&mut machine, ADDRESS + 0x1000), None, "{mode:?}");
+        let after: Vec<_> = (1..=mode.levels()).map(|level| get(&machine, mode, level, ADDRESS)).collect();
+        assert_eq!(before, after, "{mode:?}");
+        assert_eq!(access(&mut machine, Access::read(ADDRESS)), Ok(0x20_0123));
+        assert_ne!(get(&machine, mode, 1, ADDRESS) & A, 0, "an access leaves one: {mode:?}");
+    }
+    let mut machine = Machine::new(limits(CPU));
+    assert_eq!(machine.vmrun(), Ok(Guest::L2));
+    let (nested, mut world) = machine.split();
+    assert_eq!(nested.address_of_l2(&mut world, 0x1234_5678), Some(0x1234_5678), "without nested paging");
+}
+
+/// A page of 1 GiB is one where the virtual CPU has such pages; else PS is a reserved bit there.
+#[test]
+fn pages_of_1_gib_follow_the_virtual_cpu() {
+    for mode in [Mode::Long, Mode::Long5] {
+        for has in [true, false] {
+            let mut machine = machine(mode, false, false, ADDRESS, 3, PS | ALL);
+            machine.nested.set_gib_pages(has);
+            let found = access(&mut machine, Access::read(0x4000_0123));
+            assert_eq!(found, if has { Ok(0x123) } else { Err(FINAL | 1 | 8) }, "{mode:?}");
+        }
+        // Pages of 2 MiB are there in any case.
+        let mut machine = machine(mode, false, false, ADDRESS, 2, 0x20_0000 | PS | ALL);
+        machine.nested.set_gib_pages(false);
+        assert_eq!(access(&mut machine, Access::read(ADDRESS)), Ok(0x20_0000 | ADDRESS & 0x1F_FFFF));
+    }
+}

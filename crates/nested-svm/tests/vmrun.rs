@@ -288,3 +288,25 @@ fn pages_print_their_fields() {
     page.set(f::guest_asid, 5);
     assert!(format!("{page:?}").contains("asid: 5"));
 }
+
+/// U_CET stands in no VMCB: what L0 says of it decides about an L2 in virtual-8086 mode with CR4.CET.
+#[test]
+fn u_cet_is_what_l0_says() {
+    const RULE: &str = "sav-ucet-ss-in-v86";
+    for (said, ran) in
+        [(None, Ok(Guest::L1)), (Some(0), Ok(Guest::L2)), (Some(1), Ok(Guest::L1)), (Some(2), Ok(Guest::L2))]
+    {
+        let mut machine = Machine::new(limits("EPYC-Milan-v3,phys-bits=48,-v-vmsave-vmload,+shstk"));
+        if let Some(value) = said {
+            machine.nested.set_u_cet(value);
+        }
+        let cr4 = machine.vmcb12().get(f::cr4);
+        let rflags = machine.vmcb12().get(f::rflags);
+        machine.set12(f::cr4, cr4 | 1 << 23);
+        machine.set12(f::cr0, machine.vmcb12().get(f::cr0) | 1 << 16);
+        machine.set12(f::rflags, rflags | 1 << 17);
+        assert_eq!(machine.vmrun(), ran, "{said:?}: {:?}", machine.log);
+        let named = machine.log.0.iter().any(|line| line.contains(RULE));
+        assert_eq!(named, ran == Ok(Guest::L1), "{said:?}: {:?}", machine.log);
+    }
+}

@@ -144,7 +144,7 @@ pointers:
 directories:
     .skip 4 * 4096
 stack:
-    .skip 65536
+    .skip 262144
 stack_top:
 .section .text
 "#,

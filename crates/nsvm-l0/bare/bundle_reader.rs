@@ -41,6 +41,10 @@ impl Bundle {
         self.word(16)
     }
 
+    pub(crate) fn reload(&self) -> u32 {
+        self.word(64)
+    }
+
     pub(crate) fn entry(&self) -> u32 {
         self.word(20)
     }

@@ -29,6 +29,11 @@ pub(crate) fn host() -> vmcb::Cpu {
     vmcb::Cpu::from_cpuid(&table)
 }
 
+/// Whether the CPU below has pages of 1 GiB, and so L1's: a bit that no rule reads is passed on as it is.
+pub(crate) fn gib_pages() -> bool {
+    cpu::cpuid(0x8000_0001, 0)[3] >> 26 & 1 == 1
+}
+
 /// Logs L1's virtual CPU, as `cpuid -r` prints it: `nsvm check LOG --cpu cpuid:LOG` reads that.
 pub(crate) fn tell(nested: &Nested, vmcb: Vmcb<'_>) {
     crate::log::line(format_args!("L1's CPU by its CPUID:"));

@@ -1,7 +1,9 @@
 //! How long an instruction is that was intercepted: QEMU's CPUs have no next RIP.
 
-use crate::memory::{Ram, translate};
-use nested_svm::{Memory as _, Page};
+use crate::log::Log;
+use crate::memory::{Pool, Ram, translate};
+use core::cell::RefCell;
+use nested_svm::{Memory, Nested, NoMemory, Page, World};
 use vmcb::layout::vmcb_field as f;
 use vmcb::{CsAttributes, Efer};
 
@@ -48,7 +50,7 @@ impl Code {
     pub(crate) fn next_rip(&mut self, ram: &Ram, vmcb: &Page, code: u64) -> Option<u64> {
         let rip = vmcb.get(f::rip);
         let wide = in_64_bit_mode(vmcb);
-        let linear = if wide { rip } else { vmcb.vmcb().segment(f::cs).base.wrapping_add(rip) & 0xFFFF_FFFF };
+        let linear = linear(vmcb);
         let (page, offset) = (linear & !0xFFF, linear & 0xFFF);
         let found = self.slot(linear);
         // The common case: no prefix, on a page that was found lately.
@@ -71,23 +73,88 @@ impl Code {
     #[cold]
     #[inline(never)]
     fn find(&mut self, ram: &Ram, vmcb: &Page, code: u64, linear: u64) -> Option<u64> {
-        let wide = in_64_bit_mode(vmcb);
-        let mut bytes = [0; LONGEST];
         let physical = translate(ram, vmcb.vmcb(), linear)?;
         *self.slot(linear) = Found { linear: linear & !0xFFF, physical: physical & !0xFFF };
-        // What lies on the next page is read from there, and is left out where there is none.
-        let here = LONGEST.min(4096 - (linear & 0xFFF) as usize);
-        let (first, second) = bytes.split_at_mut(here);
-        ram.read(physical, first).ok()?;
-        let next = linear.wrapping_add(here as u64);
-        let next = translate(ram, vmcb.vmcb(), if wide { next } else { next & 0xFFFF_FFFF });
-        let whole = !second.is_empty() && next.is_some_and(|next| ram.read(next, second).is_ok());
-        let bytes = bytes.get(..if whole { LONGEST } else { here })?;
-        let prefixes = bytes.iter().take_while(|&&byte| is_prefix(byte, wide)).count();
-        let rest = bytes.get(prefixes..)?;
-        let opcode = opcodes(code).iter().find(|opcode| rest.starts_with(opcode))?;
-        Some((prefixes + opcode.len()) as u64)
+        length(&fetch(ram, vmcb, linear)?, code, in_64_bit_mode(vmcb))
     }
+}
+
+/// What stands at RIP of L2, which exited with this code.
+pub(crate) enum OfL2 {
+    /// The instruction that exited: RIP of the next one.
+    Next(u64),
+    /// Another one: it changed since.
+    Another,
+}
+
+/// RIP of the instruction after L2's. Where its bytes cannot be read, they are taken to have no prefix.
+#[cold]
+pub(crate) fn next_rip_of_l2(nested: &Nested, world: &mut World<'_, Ram, Pool, Log>, code: u64) -> OfL2 {
+    let vmcb = world.vmcb02.clone();
+    let (rip, wide) = (vmcb.get(f::rip), in_64_bit_mode(&vmcb));
+    let linear = linear(&vmcb);
+    let bytes = fetch(&OfL2Memory { nested, world: RefCell::new(world) }, &vmcb, linear);
+    let found = match bytes {
+        Some(bytes) => length(&bytes, code, wide),
+        None => opcodes(code).first().map(|opcode| opcode.len() as u64),
+    };
+    found.map_or(OfL2::Another, |length| OfL2::Next(after(rip, length, wide)))
+}
+
+/// L2's physical memory, by L1's nested tables.
+struct OfL2Memory<'a, 'w> {
+    nested: &'a Nested,
+    world: RefCell<&'a mut World<'w, Ram, Pool, Log>>,
+}
+
+impl Memory for OfL2Memory<'_, '_> {
+    /// What is read here lies on one page.
+    fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), NoMemory> {
+        let mut world = self.world.borrow_mut();
+        let address = self.nested.address_of_l2(&mut world, address).ok_or(NoMemory)?;
+        world.memory.read(address, bytes)
+    }
+
+    fn write(&mut self, _: u64, _: &[u8]) -> Result<(), NoMemory> {
+        Err(NoMemory)
+    }
+}
+
+/// The bytes of an instruction; those beyond the last one that can be read are missing.
+struct Fetched {
+    bytes: [u8; LONGEST],
+    count: usize,
+}
+
+/// Nothing where not even the first byte can be read.
+fn fetch<M: Memory>(memory: &M, vmcb: &Page, linear: u64) -> Option<Fetched> {
+    let mut bytes = [0; LONGEST];
+    let physical = translate(memory, vmcb.vmcb(), linear)?;
+    // What lies on the next page is read from there, and is left out where there is none.
+    let here = LONGEST.min(4096 - (linear & 0xFFF) as usize);
+    let (first, second) = bytes.split_at_mut(here);
+    memory.read(physical, first).ok()?;
+    let next = linear.wrapping_add(here as u64);
+    let next = if in_64_bit_mode(vmcb) { next } else { next & 0xFFFF_FFFF };
+    let whole = !second.is_empty()
+        && translate(memory, vmcb.vmcb(), next).is_some_and(|next| memory.read(next, second).is_ok());
+    Some(Fetched { bytes, count: if whole { LONGEST } else { here } })
+}
+
+/// The length of the instruction that exits with this code, prefixes included; nothing where it is another one.
+fn length(fetched: &Fetched, code: u64, wide: bool) -> Option<u64> {
+    let bytes = fetched.bytes.get(..fetched.count)?;
+    let prefixes = bytes.iter().take_while(|&&byte| is_prefix(byte, wide)).count();
+    let rest = bytes.get(prefixes..)?;
+    let opcode = opcodes(code).iter().find(|opcode| rest.starts_with(opcode))?;
+    Some((prefixes + opcode.len()) as u64)
+}
+
+/// Linear address of the instruction.
+#[inline(always)]
+fn linear(vmcb: &Page) -> u64 {
+    let rip = vmcb.get(f::rip);
+    if in_64_bit_mode(vmcb) { rip } else { vmcb.vmcb().segment(f::cs).base.wrapping_add(rip) & 0xFFFF_FFFF }
 }
 
 #[inline(always)]

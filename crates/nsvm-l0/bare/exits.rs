@@ -1,10 +1,11 @@
 //! What L0 does at each exit.
 
 use crate::bundle::{ended, verdict};
-use crate::decode::Code;
+use crate::decode::{self, Code, OfL2};
 use crate::firmware::Map;
 use crate::log::{self, Log};
 use crate::memory::{Pool, Ram};
+use crate::reload::Reload;
 use crate::vcpu::{self, Registers};
 use crate::{bios, cpu, cpuid, ports};
 use nested_svm::{Exit, Fault, Guest, Memory as _, Msr, Nested, Page, Refusal, Shadow, World};
@@ -73,6 +74,7 @@ pub(crate) struct L0 {
     pub(crate) virtual_gif: bool,
     /// An interrupt came while L1 ran on it.
     pub(crate) interrupted: bool,
+    pub(crate) reload: Reload,
 }
 
 /// The engine and what it works on.
@@ -114,6 +116,9 @@ impl L0 {
     /// Runs until the machine ends.
     pub(crate) fn run(&mut self) -> ! {
         loop {
+            if self.reload.is_on() {
+                self.reload();
+            }
             let guest = if self.nested.is_settled() { self.nested.guest() } else { self.prepare() };
             if guest == Guest::L1 && self.virtual_gif && !self.interrupted && self.nested.svme() {
                 self.enter_with_virtual_gif();
@@ -137,6 +142,13 @@ impl L0 {
                 Exit::Shutdown => self.shut_down("L2 shut down, which L1 does not intercept"),
             }
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reload(&mut self) {
+        let (nested, world) = engine!(self);
+        self.reload.count(nested, world);
     }
 
     /// What waits is delivered first.
@@ -315,9 +327,14 @@ impl L0 {
                 self.vmcb02.get(f::exitinfo2),
                 self.vmcb02.get(f::exitinfo1)
             )),
-            // Without prefixes: L2's bytes stand behind two sets of tables.
-            code::CPUID | code::MSR => self.vmcb02.get(f::rip).wrapping_add(2),
-            _ => self.vmcb02.get(f::rip).wrapping_add(3),
+            _ => {
+                let (nested, world) = engine!(self);
+                match decode::next_rip_of_l2(nested, world, exit) {
+                    OfL2::Next(next) => next,
+                    // L2 executes what stands there now.
+                    OfL2::Another => return,
+                }
+            }
         };
         let done = self.shared(exit);
         self.finish(done, next);

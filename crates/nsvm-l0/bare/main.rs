@@ -24,6 +24,7 @@ mod log;
 mod memory;
 mod multiboot;
 mod ports;
+mod reload;
 mod symbols;
 mod vcpu;
 
@@ -35,6 +36,7 @@ use firmware::Map;
 use log::{Log, fail};
 use memory::{Identity, Pool, Ram, Table};
 use nested_svm::{Host, Nested, NoMemory, Page, Shadow, Unsupported};
+use reload::Reload;
 use vmcb::layout::vmcb_field as f;
 use vmcb::{Efer, Feature, Limits, NestedCtl, Policy};
 
@@ -85,7 +87,7 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
     let pages = unsafe { &mut *PAGES.0.get() };
     if let Err(bridge) = ports::hold_bus_masters() {
         fail(format_args!(
-            "the host bridge is {bridge:08x}, not that of QEMU's `-M pc`: bus mastering cannot be held off"
+            "the host bridge is {bridge:08x}, not that of QEMU's `-M pc` or `-M q35`: bus mastering cannot be held off"
         ));
     }
     let map = Map::read(start_info, home).unwrap_or_else(|why| fail(format_args!("{why}")));
@@ -107,7 +109,7 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         // No machine but QEMU's has got this far.
         marks_pdptes: true,
     };
-    let nested = if verdict_only {
+    let mut nested = if verdict_only {
         Nested::for_verdicts(limits, host)
     } else {
         match Nested::new(limits, host, |feature| own.has(feature) == Some(true)) {
@@ -120,6 +122,7 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         }
     };
 
+    nested.set_gib_pages(cpuid::gib_pages());
     ones.fill(0xFF);
     ports::intercept(iopm);
     intercept_msrs(msrpm);
@@ -155,6 +158,7 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         verdict_only,
         virtual_gif: own.has(Feature::Vgif) == Some(true),
         interrupted: false,
+        reload: Reload::new(bundle.reload(), host),
         vmcb01,
         vmcb02,
     };

@@ -245,8 +245,8 @@ impl Tables for Pool {
     }
 }
 
-/// A walk of L1's own page tables, for the bytes of an instruction.
-pub(crate) fn translate(ram: &Ram, vmcb: vmcb::Vmcb<'_>, linear: u64) -> Option<u64> {
+/// A walk of a guest's own page tables, which stand in its `memory`, for the bytes of an instruction.
+pub(crate) fn translate<M: Memory>(memory: &M, vmcb: vmcb::Vmcb<'_>, linear: u64) -> Option<u64> {
     use vmcb::{Cr0, Cr4, Efer};
     const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
     if !vmcb.cr0().contains(Cr0::PG) {
@@ -257,7 +257,7 @@ pub(crate) fn translate(ram: &Ram, vmcb: vmcb::Vmcb<'_>, linear: u64) -> Option<
     if !long && !cr4.contains(Cr4::PAE) {
         let entry = |table: u64, shift: u32| {
             let mut bytes = [0; 4];
-            ram.read((table & 0xFFFF_F000) + (linear >> shift & 0x3FF) * 4, &mut bytes).ok()?;
+            memory.read((table & 0xFFFF_F000) + (linear >> shift & 0x3FF) * 4, &mut bytes).ok()?;
             Some(u64::from(u32::from_le_bytes(bytes))).filter(|entry| entry & PRESENT != 0)
         };
         let directory = entry(cr3, 22)?;
@@ -278,7 +278,7 @@ pub(crate) fn translate(ram: &Ram, vmcb: vmcb::Vmcb<'_>, linear: u64) -> Option<
     for level in (1..=levels).rev() {
         let shift = 12 + 9 * (level - 1);
         let indices = if !long && level == 3 { 3 } else { 0x1FF };
-        let entry = ram.read_u64(table + (linear >> shift & indices) * 8).ok()?;
+        let entry = memory.read_u64(table + (linear >> shift & indices) * 8).ok()?;
         if entry & PRESENT == 0 {
             return None;
         }

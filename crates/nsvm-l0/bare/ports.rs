@@ -7,7 +7,7 @@ use crate::cpu::{input, output};
 enum Policy {
     /// Nothing is written; reads give ones, as where there is no device.
     Deny,
-    /// Bus mastering stays off.
+    /// Bus mastering stays off, and so does the way to configuration space through memory.
     Configuration,
     /// The A20 line stays open: closing it would move L0's own memory.
     SystemControl,
@@ -33,6 +33,10 @@ const CONFIG_DATA: u16 = 0xCFC;
 /// Low byte of the command register of every PCI function.
 const COMMAND: u32 = 4;
 const BUS_MASTER: u32 = 1 << 2;
+/// Register of Q35's host bridge, whose bit 0 opens configuration space in memory. The other bridge has nothing there
+/// that an emulator reads.
+const PCIEXBAR: u32 = 0x60;
+const PCIEXBAREN: u32 = 1;
 
 /// Sets the bits of these ports in an I/O permission map.
 pub(crate) fn intercept(map: &mut [u8]) {
@@ -81,8 +85,15 @@ fn write_aligned(port: u16, size: u8, value: u32) {
     match policy(port) {
         Some(Policy::Deny) => {}
         Some(Policy::Configuration) => {
-            let register = (input(CONFIG_ADDRESS, 4) & 0xFC) + u32::from(port - CONFIG_DATA);
-            output(port, size, if register == COMMAND { value & !BUS_MASTER } else { value });
+            const FUNCTION: u32 = 0xFF_FF00;
+            let selected = input(CONFIG_ADDRESS, 4);
+            let register = (selected & 0xFC) + u32::from(port - CONFIG_DATA);
+            let held = match register {
+                COMMAND => BUS_MASTER,
+                PCIEXBAR if selected & FUNCTION == 0 => PCIEXBAREN,
+                _ => 0,
+            };
+            output(port, size, value & !held);
         }
         Some(Policy::SystemControl) => output(port, size, value | 2),
         Some(Policy::Keyboard) => {
@@ -107,10 +118,14 @@ fn config(bus: u32, device: u32, function: u32, register: u32) -> u32 {
 /// On a machine whose configuration space can be reached otherwise than by the ports that are held here.
 pub(crate) fn hold_bus_masters() -> Result<(), u32> {
     const I440FX: u32 = 0x1237_8086;
+    const Q35: u32 = 0x29C0_8086;
     const NOBODY: u32 = u32::MAX;
     let bridge = config(0, 0, 0, 0);
-    if bridge != I440FX {
-        return Err(bridge);
+    match bridge {
+        I440FX => {}
+        // Firmware has opened it.
+        Q35 => output(CONFIG_DATA, 4, config(0, 0, 0, PCIEXBAR) & !PCIEXBAREN),
+        _ => return Err(bridge),
     }
     for (bus, device) in (0..256).flat_map(|bus| (0..32).map(move |device| (bus, device))) {
         for function in 0..8 {

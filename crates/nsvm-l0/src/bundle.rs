@@ -23,11 +23,13 @@
 //! | 40 | offset and number of the segments (8): physical address, size in memory, offset, size of what is given (16) |
 //! | 48 | offset and number of the modules (8): offset, size, offset and size of the module's own command line (16) |
 //! | 56 | offset and size of the setup header of a Linux kernel; size 0: L1 is a multiboot kernel (8) |
+//! | 64 | after how many exits the nested state is saved and loaded again, each time; 0: never (4) |
+//! | 68 | zero (4) |
 
 /// `"NSVML0B1"`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"NSVML0B1");
 /// Bytes of the bundle's head.
-pub const HEAD: usize = 64;
+pub const HEAD: usize = 72;
 /// Bytes of a segment's and of a module's row.
 pub const ROW: usize = 16;
 

@@ -34,6 +34,9 @@ pub struct Setup {
     pub quiet: bool,
     /// Of so many refused VMRUNs the VMCB is dumped.
     pub dumps: u32,
+    /// After so many exits, each time, L0 saves its nested state, throws it away and goes on from the saved bytes; 0:
+    /// never.
+    pub reload: u32,
 }
 
 impl Default for Setup {
@@ -46,6 +49,7 @@ impl Default for Setup {
             verdict_only: false,
             quiet: false,
             dumps: 16,
+            reload: 0,
         }
     }
 }
@@ -149,7 +153,7 @@ const FIRMWARE: u64 = 256 << 10;
 const _: () = assert!(image::SIZE + FIRMWARE <= REGION);
 
 /// The machine that L0 runs on, as arguments of `qemu-system-x86_64`: without the kernel, and without what the two serial
-/// ports are tied to. The first one is L1's, the second L0's log.
+/// ports are tied to. The first one is L1's, the second L0's log. A further `-M q35` makes it that machine.
 pub fn machine(command: &mut Command, memory: u32) {
     command
         // Firmware's system management mode would be a way around L0.
@@ -205,7 +209,7 @@ fn bundle(l1: &L1, image: &[u8], setup: &Setup) -> Option<Vec<u8>> {
     put(&mut header, &[u32::try_from(bytes.len()).ok()?, flags, setup.dumps, l1.entry]);
     put(&mut header, &[limits_at, limits.len() as u32, command_line, setup.command_line.len() as u32]);
     put(&mut header, &[segments_at, rows(&segments), modules_at, rows(&modules)]);
-    put(&mut header, &[setup_header_at, setup_header.len() as u32]);
+    put(&mut header, &[setup_header_at, setup_header.len() as u32, setup.reload, 0]);
     bytes.get_mut(..HEAD)?.copy_from_slice(&header);
     Some(bytes)
 }

@@ -75,7 +75,8 @@ fn run(test: &str, setup: Option<&Setup>, more: &[&str]) -> Option<Ran> {
     let mut command = qemu()?;
     let name: String =
         test.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
-    let stem = format!("{name}-{}-{:?}", setup.is_some(), std::thread::current().id());
+    let reload = setup.map_or(0, |setup| setup.reload);
+    let stem = format!("{name}-{}-{reload}-{:?}", setup.is_some(), std::thread::current().id());
     let file = |kind: &str| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{stem}.{kind}"));
     machine(&mut command, setup.map_or(128, |setup| setup.memory));
     command.arg("-serial").arg(format!("file:{}", file("out").display()));
@@ -233,12 +234,51 @@ fn devices_cannot_write_to_memory() {
     passes("devices", &Setup::default());
 }
 
+/// The other machine of QEMU has its configuration space in memory, too.
+#[test]
+fn q35_is_another_machine() {
+    const Q35: [&str; 2] = ["-M", "q35"];
+    for test in ["devices", "hello", "interrupts", "attack 1000 1"] {
+        let setup = Setup { quiet: true, ..Setup::default() };
+        let Some(ran) = run(test, Some(&setup), &Q35) else { return };
+        assert_eq!(ran.code, 0, "{test}: {}\n{}", ran.output, ran.log);
+        assert!(ran.output.ends_with(": passed\n"), "{}", ran.output);
+    }
+    let Some(bare) = run("devices", None, &Q35) else { return };
+    assert!(bare.output.contains("configuration space false"), "the test sees it: {}", bare.output);
+}
+
 /// `cargo test` runs a part; NSVM_L0_ATTACKS=1000000 is the bar.
 #[test]
 fn an_attacker_gets_nowhere() {
     let rounds = std::env::var("NSVM_L0_ATTACKS").unwrap_or_else(|_| "10000".to_owned());
     for seed in [1, 2] {
         passes(&format!("attack {rounds} {seed}"), &Setup { quiet: true, ..Setup::default() });
+    }
+}
+
+/// At every exit the nested state is saved, thrown away and loaded: nothing changes for the guests, interrupts and
+/// injected events included.
+#[test]
+fn saved_and_loaded_at_each_exit() {
+    let reload = |every| Setup { quiet: true, reload: every, ..Setup::default() };
+    for (test, every) in [
+        ("hello", 1),
+        ("refused", 1),
+        ("xmm 1000", 1),
+        ("interrupts", 1),
+        ("attack 500 1", 1),
+        ("attack 1000 2", 3),
+    ] {
+        let Some(plain) = passes(test, &reload(0)) else { return };
+        let Some(ran) = passes(test, &reload(every)) else { return };
+        // How often the timer ticked, and what it cut short, is the emulator's affair.
+        let settled = |output: &str| match test.split(' ').next() {
+            Some("attack") => output.split(" refused").next().unwrap_or_default().to_owned(),
+            Some("interrupts") => String::new(),
+            _ => output.to_owned(),
+        };
+        assert_eq!(settled(&ran.output), settled(&plain.output), "{test}");
     }
 }
 

@@ -69,6 +69,8 @@ pub struct L0 {
     pub start: Start,
     /// L1's virtual CPU; without it what QEMU's `max` has and the engine gives.
     pub limits: Option<vmcb::Limits>,
+    /// After so many exits, each time, L0 goes on from its nested state as it saved it; 0: never.
+    pub reload: u32,
 }
 
 /// L0's log in the folder of a run.
@@ -104,7 +106,12 @@ fn last_of_l0(folder: &Path) -> Option<String> {
 
 impl Machine for L0 {
     fn prepare(&self, image: &Image, folder: &Path) -> Result<Command, Error> {
-        let setup = nsvm_l0::Setup { limits: self.limits.clone(), quiet: true, ..nsvm_l0::Setup::default() };
+        let setup = nsvm_l0::Setup {
+            limits: self.limits.clone(),
+            quiet: true,
+            reload: self.reload,
+            ..nsvm_l0::Setup::default()
+        };
         boot_l0(&self.start, image.flat(), &setup, "none", folder)
     }
 

@@ -295,7 +295,7 @@ impl Finder<'_> {
                 head.cpu = spec.cpu.clone().unwrap_or_else(|| QEMU_CPU.to_owned());
                 head.below = Some(format!("qemu-tcg {}, cpu {QEMU_CPU}", version(&qemu)?));
                 let limits = cpu.map(|cpu| vmcb::Limits::compile(&cpu, vmcb::Policy::VirtualCpu));
-                Answers::Machine(Box::new(L0 { start: Box::new(move || qemu.command()), limits }))
+                Answers::Machine(Box::new(L0 { start: Box::new(move || qemu.command()), limits, reload: 0 }))
             }
         };
         Ok(Ready { head, answers })

@@ -662,6 +662,9 @@ pub(crate) struct L0Run {
     /// Another qemu-system-x86_64: a path, or a fetched one such as `qemu@sid`
     #[arg(long, value_name = "PATH")]
     pub(crate) qemu: Option<String>,
+    /// QEMU's machine
+    #[arg(long, value_name = "NAME", default_value = "pc", value_parser = ["pc", "q35"])]
+    pub(crate) machine: String,
     /// L1's memory
     #[arg(long, value_name = "MIB", default_value_t = nsvm_l0::MEMORY.0)]
     pub(crate) memory: u32,
@@ -671,6 +674,9 @@ pub(crate) struct L0Run {
     /// Of how many refused VMRUNs the VMCB is dumped
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) dumps: u32,
+    /// After every N exits L0 saves its nested state, throws it away and goes on from the saved bytes; 0: never
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) reload: u32,
 }
 
 #[cfg(test)]

@@ -57,10 +57,12 @@ pub(crate) fn run(arguments: &L0Run, out: &mut dyn Write) -> Result<u8, Error> {
         verdict_only: arguments.verdict_only,
         quiet: false,
         dumps: arguments.dumps,
+        reload: arguments.reload,
     };
     let kernel = nsvm_l0::kernel(&read(&arguments.l1)?, &setup).map_err(failed)?;
     let mut command = qemu(arguments.qemu.as_deref())?;
     nsvm_l0::machine(&mut command, setup.memory);
+    command.args(["-M", &arguments.machine]);
     let folder = Folder::new().map_err(failed)?;
     let path = folder.path().join("l0.elf");
     std::fs::write(&path, kernel).map_err(failed)?;
