@@ -130,6 +130,8 @@ impl Loaded {
         if nested.guest == Guest::L2 {
             let Injected { by_l1, rip, next_rip, .. } = nested.injected;
             nested.enter(world);
+            // What held interrupts back while GIF was clear does so again.
+            nested.set_gif(world.vmcb02, nested.gif);
             vmcb02::copy_unloaded(world.vmcb02, &nested.vmcb12);
             for (field, value) in SHARED.into_iter().zip(shared) {
                 world.vmcb02.set(field, value);

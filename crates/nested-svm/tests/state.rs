@@ -117,6 +117,24 @@ fn vmcb02_is_the_same() {
     }
 }
 
+/// L2 cleared GIF by an L1 that leaves that to it: interrupts are held back as before, and come afterwards.
+#[test]
+fn while_l2_has_gif_clear() {
+    let mut machine = Machine::new(limits(CPU));
+    assert_eq!(machine.vmrun(), Ok(Guest::L2));
+    let (nested, mut world) = machine.split();
+    nested.clgi(&mut world).unwrap();
+    let held = world.vmcb02.get(f::int_ctl);
+    assert_eq!(held, 1 << 24);
+    let bytes = saved(&machine);
+    moved(&mut machine, &bytes);
+    assert!(!machine.nested.gif());
+    assert_eq!(machine.vmcb02.get(f::int_ctl), held);
+    let (nested, mut world) = machine.split();
+    nested.stgi(&mut world).unwrap();
+    assert_eq!(world.vmcb02.get(f::int_ctl), 0);
+}
+
 /// While L1 runs there is no L2 to save; MSRs, GIF and what waits go along.
 #[test]
 fn while_l1_runs() {
