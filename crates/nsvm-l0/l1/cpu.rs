@@ -92,6 +92,7 @@ unsafe extern "C" {
     static l2_read: [u8; 1];
     static l2_write: [u8; 1];
     static l2_jump: [u8; 1];
+    static l2_prefixed: [u8; 1];
     #[link_name = "top"]
     static TABLES: u8;
 }
@@ -120,6 +121,8 @@ pub(crate) enum Code {
     Write,
     /// Goes on there.
     Jump,
+    /// Instructions with prefixes, then VMMCALL.
+    Prefixed,
 }
 
 impl Code {
@@ -133,6 +136,7 @@ impl Code {
             Self::Read => (&raw const l2_read) as u64,
             Self::Write => (&raw const l2_write) as u64,
             Self::Jump => (&raw const l2_jump) as u64,
+            Self::Prefixed => (&raw const l2_prefixed) as u64,
         }
     }
 }
@@ -454,5 +458,14 @@ l2_vmmcall:
 .globl l2_spin
 l2_spin:
     jmp l2_spin
+.globl l2_prefixed
+l2_prefixed:
+    // CPUID, RDMSR of EFER and STGI; one byte too few, and what follows is another instruction.
+    .byte 0x67, 0x0F, 0xA2
+    mov ecx, 0xC0000080
+    .byte 0x2E, 0x0F, 0x32
+    .byte 0x67, 0x0F, 0x01, 0xDC
+    vmmcall
+    ud2
 "#
 );

@@ -149,6 +149,7 @@ extern "C" fn main(magic: u32, info: u32) -> ! {
         "msrs" => msrs(),
         "checks" => checks::run(),
         "pdptes" => pdptes(),
+        "prefixes" => prefixes(),
         "devices" => attack::devices(),
         "attack" => attack::run(number(), number()),
         _ => {
@@ -317,6 +318,15 @@ fn pdptes() -> bool {
         say!("EXITCODE {:#x}, mark {:#x}", VMCB.read(field::EXITCODE), POINTERS.read(0) & 0x20);
     }
     passed
+}
+
+/// L2 executes instructions with prefixes that L1 leaves to L0.
+fn prefixes() -> bool {
+    lay_out(&VMCB, Code::Prefixed);
+    let ran = cpu::vmrun(VMCB.address());
+    let (code, rip) = (VMCB.read(field::EXITCODE), VMCB.read(field::RIP));
+    say!("EXITCODE {code:#x} at {:#x} of the code", rip.wrapping_sub(Code::Prefixed.address()));
+    ran && code == VMMCALL && rip == Code::Prefixed.address() + 15
 }
 
 /// Interrupts reach L1, wait while its GIF is clear, and end an L2 that spins.

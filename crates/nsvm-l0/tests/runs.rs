@@ -179,6 +179,14 @@ fn interrupts_are_l1s() {
     passes("interrupts", &Setup::default());
 }
 
+/// The bare emulator skips the prefixes as L0 must.
+#[test]
+fn instructions_of_l2_have_prefixes() {
+    let Some(bare) = run("prefixes", None, &[]) else { return };
+    assert_eq!(bare.code, 0, "the test itself holds on the bare emulator: {}", bare.output);
+    passes("prefixes", &Setup::default());
+}
+
 #[test]
 fn msrs_that_l1_leaves_alone_are_l2s() {
     let Some(bare) = run("msrs", None, &[]) else { return };
