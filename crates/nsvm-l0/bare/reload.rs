@@ -10,13 +10,18 @@ pub(crate) struct Reload {
     /// After so many exits; 0: never.
     every: u32,
     left: u32,
+    /// The last exit only filled in the shadow of L1's nested tables.
+    filled: bool,
+    /// The shadow was lost while L2 waited for more of it: not again before L2 has gone on, which it never would if each
+    /// of the pages that one instruction needs were lost for the next.
+    held: bool,
     host: Host,
     buffer: [u8; Nested::SAVED_MAX],
 }
 
 impl Reload {
     pub(crate) const fn new(every: u32, host: Host) -> Self {
-        Self { every, left: every, host, buffer: [0; Nested::SAVED_MAX] }
+        Self { every, left: every, filled: false, held: false, host, buffer: [0; Nested::SAVED_MAX] }
     }
 
     #[inline(always)]
@@ -24,12 +29,21 @@ impl Reload {
         self.every != 0
     }
 
+    /// The exit only filled in the shadow: L2 has not gone on.
+    #[inline(always)]
+    pub(crate) fn filled(&mut self) {
+        self.filled = true;
+    }
+
     /// An exit was dealt with.
     pub(crate) fn count(&mut self, nested: &mut Nested, world: &mut World<'_, Ram, Pool, Log>) {
-        self.left -= 1;
-        if self.left > 0 {
+        let filled = core::mem::take(&mut self.filled);
+        self.held &= filled;
+        self.left = self.left.saturating_sub(1);
+        if self.left > 0 || self.held {
             return;
         }
+        self.held = filled;
         self.left = self.every;
         let limits = nested.limits().clone();
         let bytes = nested.save(world.vmcb02, &mut self.buffer);
