@@ -91,7 +91,7 @@ impl Nested {
     }
 
     const fn cpu(&self) -> Cpu<'_> {
-        Cpu { limits: &self.limits, gib_pages: self.gib_pages }
+        Cpu { limits: &self.limits, gib_pages: self.host.gib_pages }
     }
 
     fn new_root<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
@@ -139,7 +139,7 @@ impl Nested {
         image.set(f::exitinfo2, info[1]);
         image.set(f::exitintinfo, interrupted.bits());
         image.set_bits(f::eventinj, Event::V, 0);
-        if self.pdptes_marked {
+        if self.host.marks_pdptes && self.needs_pdptes() {
             self.unmark_pdptes(world.memory);
         }
         let image = &mut self.vmcb12;

@@ -35,6 +35,7 @@ pub const HOST: Host = Host {
     every_port: 0x7_0000_8000,
     every_msr: 0x7_0000_C000,
     marks_pdptes: true,
+    gib_pages: true,
 };
 
 /// N_CR3 of VMCB01: L0's tables for L1.
@@ -52,7 +53,11 @@ pub const SHADOW_ON_HOST: u64 = 0x6_0000_0000;
 /// Where no host can run such a virtual CPU.
 #[must_use]
 pub fn nested(limits: Limits) -> Nested {
-    Nested::new(limits, HOST, |feature| feature != Feature::LmsleUnsupported).expect("the host has all")
+    nested_on(HOST, limits)
+}
+
+fn nested_on(host: Host, limits: Limits) -> Nested {
+    Nested::new(limits, host, |feature| feature != Feature::LmsleUnsupported).expect("the host has all")
 }
 
 /// L1's memory, from 0 on. Holes can be made, reads are counted, and another CPU of L1 can be played.
@@ -463,8 +468,17 @@ impl Machine {
     /// Where no host can run such a virtual CPU.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
+        Self::on(HOST, limits)
+    }
+
+    /// The same on another host.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
+    #[must_use]
+    pub fn on(host: Host, limits: Limits) -> Self {
         let mut machine = Self {
-            nested: nested(limits.clone()),
+            nested: nested_on(host, limits.clone()),
             vmcb01: Box::new(l1()),
             vmcb02: Box::new(Page::zeroed()),
             ram: Ram::new(RAM),

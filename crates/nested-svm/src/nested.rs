@@ -75,6 +75,9 @@ pub struct Host {
     /// The hardware sets bit 5, accessed, in page directory pointers of a guest in legacy PAE mode, as QEMU does. The manual
     /// has it reserved there and VMRUN refuse it, so the engine takes it away again at #VMEXIT.
     pub marks_pdptes: bool,
+    /// The virtual CPU has pages of 1 GiB, CPUID 8000_0001 EDX\[26\], which no rule reads. Without them an entry of L1's
+    /// nested tables that maps one has a reserved bit set.
+    pub gib_pages: bool,
 }
 
 /// What a call of the engine works on.
@@ -137,8 +140,6 @@ pub struct Nested {
     pub(crate) vmcb12_address: u64,
     /// What VMRUN's checks read of the executing CPU, as of the last VMRUN.
     pub(crate) environment: Environment<'static>,
-    /// The virtual CPU has pages of 1 GiB.
-    pub(crate) gib_pages: bool,
     /// MSR U_CET, where it is known.
     pub(crate) u_cet: Option<u64>,
     pub(crate) enabled: Enabled,
@@ -165,8 +166,6 @@ pub struct Nested {
     pub(crate) vm_cr: u64,
     pub(crate) hsave_pa: u64,
     pub(crate) tsc_ratio: u64,
-    /// L2 was entered in legacy PAE mode, and the hardware may have marked its page directory pointers.
-    pub(crate) pdptes_marked: bool,
     /// Where L1's tables led at the last nested page fault that stayed with L0.
     pub(crate) l1_address: Option<u64>,
 }
@@ -243,7 +242,6 @@ impl Nested {
             vmcb12,
             vmcb12_address: 0,
             environment: PLAIN,
-            gib_pages: true,
             u_cet: None,
             last_asid: 0,
             flush: Flush::Asid,
@@ -258,7 +256,6 @@ impl Nested {
             vm_cr: 0,
             hsave_pa: 0,
             tsc_ratio: TSC_RATIO_ONE,
-            pdptes_marked: false,
             l1_address: None,
         }
     }
@@ -274,13 +271,6 @@ impl Nested {
     #[must_use]
     pub const fn limits(&self) -> &Limits {
         &self.limits
-    }
-
-    /// Whether the virtual CPU has pages of 1 GiB, CPUID 8000_0001 EDX\[26\], which is no feature of the rules: to be said
-    /// again after a load. They are taken to be there until then; without them an entry of L1's nested tables that maps
-    /// one has a reserved bit set.
-    pub const fn set_gib_pages(&mut self, has: bool) {
-        self.gib_pages = has;
     }
 
     /// What the guests have in the MSR U_CET (6A0h), which VMRUN does not switch and no VMCB holds: L0 says it before it

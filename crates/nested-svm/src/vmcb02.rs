@@ -195,6 +195,7 @@ allow! {
     gdtr: ALL, ALL Take Always;
     idtr: ALL, ALL Take Always;
     cpl: 0, ALL Take Always;
+    efer: 0, EFER Take Always;
     cr0: 0, ALL Take Always;
     cr2: 0, ALL Take Always;
     cr3: 0, ALL Take Always;
@@ -239,9 +240,10 @@ pub(crate) fn enter(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: En
     // VMRUN does not load these: L2 starts with what L1 had.
     copy_unloaded(vmcb02, vmcb01);
     let view = vmcb12.vmcb();
-    // The return address of an injected INTn is RIP on a CPU without it, and nRIP on a host that has it.
-    let next = if enabled.offers.has(Feature::NripSave) { f::nrip } else { f::rip };
-    vmcb02.set(f::nrip, vmcb12.get(next));
+    if !enabled.offers.has(Feature::NripSave) {
+        // The return address of an injected INTn is RIP on such a CPU, and nRIP on a host that has it.
+        vmcb02.set(f::nrip, vmcb12.get(f::rip));
+    }
     if enabled.pause {
         // A virtual CPU without the filter exits at each PAUSE, whatever L0's own filter.
         for (field, when) in
@@ -255,8 +257,7 @@ pub(crate) fn enter(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: En
     if own.masks_interrupts {
         vmcb02.set_bits(f::int_ctl, IntCtl::V_INTR_MASKING.bits(), ALL);
     }
-    // The row of EFER: its bits but for LMA, which follows from others.
-    vmcb02.set(f::efer, with_lma(Efer::from_bits(view.efer().bits() & EFER), view.cr0()));
+    vmcb02.set(f::efer, with_lma(vmcb02.vmcb().efer(), view.cr0()));
     vmcb02.set(f::n_cr3, own.n_cr3);
     vmcb02.set(f::guest_asid, own.asid.into());
     vmcb02.set(f::tlb_control, own.tlb_control.into());

@@ -85,7 +85,6 @@ impl Nested {
         let executing = self.executing(world.vmcb01, address);
         self.environment.update(&executing);
         if self.needs_pdptes() {
-            self.pdptes_marked = self.host.marks_pdptes;
             if let Err(reason) = self.admit_with_pdptes(world.memory) {
                 return self.refuse(&mut world.lend(), address, next_rip, reason);
             }
@@ -256,7 +255,7 @@ impl Nested {
 
     /// Whether L2 uses PAE paging without nested paging.
     #[inline(always)]
-    fn needs_pdptes(&self) -> bool {
+    pub(crate) fn needs_pdptes(&self) -> bool {
         let vmcb12 = self.vmcb12.vmcb();
         vmcb12.cr0().contains(Cr0::PG)
             & vmcb12.cr4().contains(Cr4::PAE)
@@ -287,12 +286,11 @@ impl Nested {
     /// Takes away what the hardware marked in the page directory pointers of an L2 that has just left.
     #[cold]
     #[inline(never)]
-    pub(crate) fn unmark_pdptes<M: Memory>(&mut self, memory: &mut M) {
+    pub(crate) fn unmark_pdptes<M: Memory>(&self, memory: &mut M) {
         const PRESENT: u64 = 1;
         const ACCESSED: u64 = 1 << 5;
-        self.pdptes_marked = false;
         // By now the copy of VMCB12 has L2's state as it left.
-        let (true, Ok(entries)) = (self.needs_pdptes(), self.read_pdptes(memory)) else { return };
+        let Ok(entries) = self.read_pdptes(memory) else { return };
         let marked = PRESENT | ACCESSED;
         for (entry, at) in entries.into_iter().zip((self.pdptes()..).step_by(8)) {
             if entry & marked == marked {

@@ -1,7 +1,7 @@
 //! L1's nested tables as shadow tables: what is reached, which faults L1 gets, and what is flushed.
 
-use nested_svm::model::{Access, CPU, Machine, Pages, RAM, RAM_ON_HOST, Seen, Step, VMCB12, limits};
-use nested_svm::{Exit, Guest, Memory, Shadow};
+use nested_svm::model::{Access, CPU, HOST, Machine, Pages, RAM, RAM_ON_HOST, Seen, Step, VMCB12, limits};
+use nested_svm::{Exit, Guest, Host, Memory, Shadow};
 use vmcb::layout::vmcb_field as f;
 
 const P: u64 = 1;
@@ -74,7 +74,19 @@ fn is_pointer(mode: Mode, level: u32) -> bool {
 
 /// L1 in this mode, with NXE and PSE as given, and a chain of tables for one address down to a level.
 fn machine(mode: Mode, nx: bool, pse: bool, address: u64, leaf_level: u32, leaf: u64) -> Machine {
-    let mut machine = Machine::new(limits("EPYC-Genoa-v2,phys-bits=48,-v-vmsave-vmload"));
+    machine_on(HOST, mode, [nx, pse], address, leaf_level, leaf)
+}
+
+/// The same on another host.
+fn machine_on(
+    host: Host,
+    mode: Mode,
+    [nx, pse]: [bool; 2],
+    address: u64,
+    leaf_level: u32,
+    leaf: u64,
+) -> Machine {
+    let mut machine = Machine::on(host, limits("EPYC-Genoa-v2,phys-bits=48,-v-vmsave-vmload"));
     let cr4 = [0, 0x20, 0x20, 0x1020][mode as usize] | if pse { 0x10 } else { 0 };
     let long = matches!(mode, Mode::Long | Mode::Long5);
     machine.vmcb01.set(f::cr4, cr4);
@@ -539,14 +551,14 @@ fn addresses_are_looked_up_without_a_trace() {
 fn pages_of_1_gib_follow_the_virtual_cpu() {
     for mode in [Mode::Long, Mode::Long5] {
         for has in [true, false] {
-            let mut machine = machine(mode, false, false, ADDRESS, 3, PS | ALL);
-            machine.nested.set_gib_pages(has);
+            let host = Host { gib_pages: has, ..HOST };
+            let mut machine = machine_on(host, mode, [false, false], ADDRESS, 3, PS | ALL);
             let found = access(&mut machine, Access::read(0x4000_0123));
             assert_eq!(found, if has { Ok(0x123) } else { Err(FINAL | 1 | 8) }, "{mode:?}");
         }
         // Pages of 2 MiB are there in any case.
-        let mut machine = machine(mode, false, false, ADDRESS, 2, 0x20_0000 | PS | ALL);
-        machine.nested.set_gib_pages(false);
+        let host = Host { gib_pages: false, ..HOST };
+        let mut machine = machine_on(host, mode, [false, false], ADDRESS, 2, 0x20_0000 | PS | ALL);
         assert_eq!(access(&mut machine, Access::read(ADDRESS)), Ok(0x20_0000 | ADDRESS & 0x1F_FFFF));
     }
 }

@@ -162,6 +162,10 @@ fn marks_of_the_hardware_in_pdptes_are_taken_away() {
     machine.ram.put_u64(TABLE, 0x3021);
     assert_eq!(machine.run([Step::Set(f::cr4, 0), Step::Exit(0x81, [0, 0])]), Exit::ToL1);
     assert_eq!(machine.ram.read_u64(TABLE), Ok(0x3021));
+    // And the other way round: it turned to PAE paging as it ran.
+    assert_eq!(machine.vmrun(), Ok(Guest::L2), "{:?}", machine.log);
+    assert_eq!(machine.run([Step::Set(f::cr4, 0x20), Step::Exit(0x81, [0, 0])]), Exit::ToL1);
+    assert_eq!(machine.ram.read_u64(TABLE), Ok(0x3001));
 }
 
 #[test]

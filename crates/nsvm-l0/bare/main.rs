@@ -108,8 +108,9 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         every_msr: address(ones),
         // No machine but QEMU's has got this far.
         marks_pdptes: true,
+        gib_pages: cpuid::gib_pages(),
     };
-    let mut nested = if verdict_only {
+    let nested = if verdict_only {
         Nested::for_verdicts(limits, host)
     } else {
         match Nested::new(limits, host, |feature| own.has(feature) == Some(true)) {
@@ -122,7 +123,6 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         }
     };
 
-    nested.set_gib_pages(cpuid::gib_pages());
     ones.fill(0xFF);
     ports::intercept(iopm);
     intercept_msrs(msrpm);
@@ -205,6 +205,7 @@ fn virtual_cpu(bundle: &Bundle) -> Limits {
         every_port: 0,
         every_msr: 0,
         marks_pdptes: false,
+        gib_pages: false,
     };
     loop {
         let limits = Limits::compile(&cpu, Policy::VirtualCpu);

@@ -1,6 +1,5 @@
 //! The nested state saved, thrown away, and loaded again while the guests run: what a migration does to it.
 
-use crate::cpuid;
 use crate::log::{Log, fail};
 use crate::memory::{Pool, Ram};
 use nested_svm::{Guest, Host, Nested, Page, World};
@@ -54,7 +53,6 @@ impl Reload {
             fail(format_args!("the nested state that L0 saved is not loaded: {error}"))
         });
         *nested = loaded.resume(world);
-        nested.set_gib_pages(cpuid::gib_pages());
         let again = &mut [0; Nested::SAVED_MAX];
         if nested.save(world.vmcb02, again) != bytes {
             fail(format_args!("the nested state is another one after loading: {} runs", guest(nested)));
