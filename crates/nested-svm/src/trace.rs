@@ -8,10 +8,8 @@ use vmcb::{ExitCode, Verdict};
 pub enum Refusal {
     /// The rules: which are broken, and which cannot be decided.
     Rules(Verdict),
-    /// VMCB12 has a legal address and no memory there.
+    /// VMCB12 has a legal address and no memory there: a page of ones, which no CPU accepts, and which keeps no exit code.
     NoVmcb,
-    /// A permission map that VMCB12 turns on has no memory: its address.
-    NoMap(u64),
     /// L2 uses PAE paging, and its page directory pointers have no memory: their address.
     NoPdptes(u64),
 }

@@ -231,6 +231,8 @@ pub(crate) struct Own {
     pub(crate) msrpm: u64,
     /// Physical interrupts are L0's, whatever L2's RFLAGS.IF.
     pub(crate) masks_interrupts: bool,
+    /// Bits of a physical address that the virtual CPU has.
+    pub(crate) phys_bits: u8,
 }
 
 /// Fills VMCB02 for the first entry into L2.
@@ -258,6 +260,10 @@ pub(crate) fn enter(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: En
         vmcb02.set_bits(f::int_ctl, IntCtl::V_INTR_MASKING.bits(), ALL);
     }
     vmcb02.set(f::efer, with_lma(vmcb02.vmcb().efer(), view.cr0()));
+    if !view.cr0().contains(Cr0::PG) {
+        // Without paging VMRUN does not look at CR3. Not every CPU knows that (QEMU looks), and none has the bits.
+        vmcb02.set_bits(f::cr3, ALL << (own.phys_bits & 63), 0);
+    }
     vmcb02.set(f::n_cr3, own.n_cr3);
     vmcb02.set(f::guest_asid, own.asid.into());
     vmcb02.set(f::tlb_control, own.tlb_control.into());

@@ -1,7 +1,6 @@
 //! VMRUN of L1.
 
 use crate::events::Injected;
-use crate::maps;
 use crate::memory::Memory;
 use crate::nested::{Fault, Flush, Guest, Nested, TSC_RATIO_ONE, World, takes_interrupts};
 use crate::page::Page;
@@ -60,6 +59,9 @@ const REST: [core::ops::Range<usize>; 11] = [
     0x3E0..0x400,
 ];
 
+/// What is read where nobody answers.
+const NOBODY: u8 = 0xFF;
+
 impl Nested {
     /// L1 executed VMRUN: rAX of VMCB01 is the address, and `next_rip` that of the instruction after it.
     ///
@@ -76,8 +78,11 @@ impl Nested {
         let address = vmcb_address(world.vmcb01);
         // Faults come before the page is read; which one, the rules say.
         let readable = self.may_execute(world.vmcb01).is_ok() && self.limits.accepts_page_address(address);
-        if !readable || world.memory.load(address, &mut self.vmcb12, &READ).is_err() {
+        if !readable {
             return Err(self.fault(&mut world.lend(), address));
+        }
+        if world.memory.load(address, &mut self.vmcb12, &READ).is_err() {
+            return self.refuse(&mut world.lend(), address, next_rip, Refusal::NoVmcb);
         }
         if !self.plain {
             let _ = world.memory.load(address, &mut self.vmcb12, &REST);
@@ -92,9 +97,6 @@ impl Nested {
             vmcb::admit::<WithoutPdptes>(self.vmcb12.bytes(), &self.limits, &self.environment)
         {
             return self.refuse(&mut world.lend(), address, next_rip, Refusal::Rules(verdict));
-        }
-        if let Err(at) = self.maps(world.memory) {
-            return self.refuse(&mut world.lend(), address, next_rip, Refusal::NoMap(at));
         }
         world.vmcb01.set(f::rip, next_rip);
         world.vmcb01.set(f::interrupt_state, 0);
@@ -115,14 +117,12 @@ impl Nested {
     pub fn judge<M: Memory>(&mut self, vmcb01: &Page, memory: &M) -> Result<Verdict, Fault> {
         let address = vmcb_address(vmcb01);
         let environment = self.environment(vmcb01, address);
-        let readable = self.limits.accepts_page_address(address);
+        if let Some(fault) = fault_of(&before_reading(&self.limits, &environment)) {
+            return Err(fault);
+        }
         let vmcb12 = &mut self.vmcb12;
-        let readable = readable
-            && memory.load(address, vmcb12, &READ).is_ok()
-            && memory.load(address, vmcb12, &REST).is_ok();
-        if !readable {
-            let verdict = before_reading(&self.limits, &environment);
-            return Err(fault_of(&verdict).unwrap_or(Fault::GeneralProtection));
+        if memory.load(address, vmcb12, &READ).and_then(|()| memory.load(address, vmcb12, &REST)).is_err() {
+            self.vmcb12.bytes_mut().fill(NOBODY);
         }
         let environment = match self.read_pdptes(memory) {
             Ok(entries) if self.needs_pdptes() => environment.with_pdptes(entries),
@@ -181,6 +181,7 @@ impl Nested {
                 self.host.msrpm
             },
             masks_interrupts: self.masks_interrupts,
+            phys_bits: self.limits.cpu().phys_bits().unwrap_or(52),
         };
         vmcb02::enter(world.vmcb02, &self.vmcb12, world.vmcb01, enabled, &own);
         if self.tsc_ratio != TSC_RATIO_ONE {
@@ -300,29 +301,13 @@ impl Nested {
         }
     }
 
-    /// Whether the permission maps that VMCB12 turns on are memory.
-    ///
-    /// # Errors
-    /// The address of one that is not.
-    #[inline(always)]
-    fn maps<M: Memory>(&self, memory: &M) -> Result<(), u64> {
-        const PAGE: u64 = !0xFFF;
-        let intercepts = self.vmcb12.vmcb().intercepts1();
-        let check = |turned_on: bool, base: u64, pages: u64| {
-            if !turned_on || maps::is_memory(memory, base, pages) { Ok(()) } else { Err(base & PAGE) }
-        };
-        check(intercepts.contains(InterceptMisc1::IOIO_PROT), self.vmcb12.get(f::iopm_base_pa), 3)?;
-        check(intercepts.contains(InterceptMisc1::MSR_PROT), self.vmcb12.get(f::msrpm_base_pa), 2)
-    }
-
     #[cold]
     #[inline(never)]
     fn fault<M: Memory, T: Tables, L: Trace>(&self, world: &mut World<'_, M, T, L>, address: u64) -> Fault {
         let verdict = before_reading(&self.limits, &self.environment(world.vmcb01, address));
-        let fault = fault_of(&verdict);
-        let reason = if fault.is_some() { Refusal::Rules(verdict) } else { Refusal::NoVmcb };
+        let reason = Refusal::Rules(verdict);
         world.trace.trace(Traced::Refused { address, reason, vmcb12: &Page::zeroed() });
-        fault.unwrap_or(Fault::GeneralProtection)
+        fault_of(&verdict).unwrap_or(Fault::GeneralProtection)
     }
 
     #[cold]
@@ -334,7 +319,9 @@ impl Nested {
         next_rip: u64,
         reason: Refusal,
     ) -> Result<Guest, Fault> {
-        if self.plain {
+        if reason == Refusal::NoVmcb {
+            self.vmcb12.bytes_mut().fill(NOBODY);
+        } else if self.plain {
             // For whoever looks at it; the page was there a moment ago.
             let _ = world.memory.load(address, &mut self.vmcb12, &REST);
         }
@@ -344,7 +331,7 @@ impl Nested {
                 Some(fault) => return Err(fault),
                 None => code_of(&verdict),
             },
-            Refusal::NoVmcb | Refusal::NoMap(_) | Refusal::NoPdptes(_) => ExitCode::INVALID,
+            Refusal::NoVmcb | Refusal::NoPdptes(_) => ExitCode::INVALID,
         };
         self.write_refusal(world.memory, address, code);
         world.vmcb01.set(f::rip, next_rip);

@@ -97,11 +97,7 @@ impl Log {
             }
             Refusal::NoVmcb => {
                 seen = false;
-                let _ = write!(Serial, "there is no memory at this address; #GP(0)");
-            }
-            Refusal::NoMap(at) => {
-                let _ =
-                    write!(Serial, "there is no memory for the permission map at {at:#x}; VMEXIT_INVALID");
+                let _ = write!(Serial, "there is no memory at this address; VMEXIT_INVALID, written nowhere");
             }
             Refusal::NoPdptes(at) => {
                 let _ = write!(

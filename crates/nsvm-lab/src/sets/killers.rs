@@ -111,6 +111,12 @@ pub const KILLERS: &[Killer] = &[
         cases: &["row.legal.pdptes-without-pae"],
         reason: "its page tables lead to code that is none of ours, and QEMU 7.2 does not come back",
     },
+    Killer {
+        subject: "l0",
+        versions: "*",
+        cases: &["row.legal.pdptes-without-pae"],
+        reason: "as on the QEMU 7.2 below",
+    },
 ];
 
 /// KVM is KVM, whatever is below it.
