@@ -470,9 +470,12 @@ impl Row {
         if self.columns.len() == before && !self.take_characters(message) && !self.take_characters(without) {
             return false;
         }
-        match self.columns.len() == before {
-            true => self.tail.extend_from_slice(message),
-            false => self.tail.clear(),
+        if self.columns.len() == before {
+            // Dots that are not all characters of the row may be what is left of a mark where lines were cut out.
+            cut |= self.allowed.is_none() && message.iter().all(|byte| b". \t".contains(byte));
+            self.tail.extend_from_slice(message);
+        } else {
+            self.tail.clear();
         }
         self.lines.push((line.number, line.text.to_owned()));
         self.cut |= cut;

@@ -422,7 +422,12 @@ impl Dump {
                         || index.find(behind).is_some()
                         || unknown_label(behind).is_some();
                     self.take(row, slot, word, place(at..end), maybe_cut || !closed, &label);
-                    self.open_end = blank && slot.form != Form::Hex && word.len() != 16;
+                    self.open_end = blank
+                        && match slot.form {
+                            Form::Hex => false,
+                            Form::HexHalfOrWhole => number::hex_digits(word).len() != 16,
+                            Form::Decimal => true,
+                        };
                 }
                 Pending::Intercepts { row, label, mut words } => {
                     if !self.take_intercepts(row, word, place(at..end), &label, &mut words) {
