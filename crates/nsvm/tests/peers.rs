@@ -7,6 +7,7 @@ use nsvm_lab::case::Case;
 use nsvm_lab::outcome::{Answer, Seen};
 use nsvm_lab::protocol::{case_flag, memory};
 use nsvm_lab::results::Section;
+use nsvm_lab::subject::KVM_ON_L0;
 use nsvm_lab::{sets, verdict};
 use serde_json::Value;
 use snapbox::file as snapshot;
@@ -19,7 +20,9 @@ fn stack(section: &Section) -> Option<String> {
     let package = head.version.split_once(" (").and_then(|(_, rest)| rest.strip_suffix(')'));
     let version = package.unwrap_or(head.version.split(' ').next()?);
     match (head.subject.as_str(), &head.below) {
-        ("model", _) => None,
+        // They answer by the rulebook itself.
+        ("model" | "l0", _) => None,
+        (KVM_ON_L0, _) => Some(format!("kvm@{version}/hardware")),
         (top, None) => Some(format!("{top}@{version}")),
         (top, Some(below)) => {
             let (name, rest) = below.split_once(' ')?;
