@@ -366,6 +366,8 @@ impl Entry {
         match reason {
             _ if line.maybe_cut(end) => self.notes.remark(RemarkKind::MaybeCut { name: "reason" }, place),
             Reason::Code(code) => {
+                let last = text.get(end..).unwrap_or_default().trim_ascii().is_empty();
+                self.open_end = last.then(|| (f::exitcode.offset, 4, "reason", place.clone()));
                 self.learn("reason", (f::exitcode.offset, 4), code.into(), CODE, place);
             }
             Reason::Vmx => self.scanner.vmx = true,
