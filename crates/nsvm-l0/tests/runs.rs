@@ -1,6 +1,9 @@
 //! L0 under QEMU with test hypervisors as L1. Without `qemu-system-x86_64` there is nothing to run on: these tests then
 //! say so and pass, unless NSVM_LAB_REQUIRE names qemu. NSVM_QEMU is another program.
 
+#[path = "../l1/compile.rs"]
+mod compile;
+
 use nsvm_l0::{Setup, kernel, machine};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,34 +15,10 @@ use vmcb::{Cpu, Limits, Policy};
 fn image() -> &'static [u8] {
     static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
     IMAGE.get_or_init(|| {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("l1");
-        let output = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("l1.bin");
-        let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-        rustc.current_dir(&here).args([
-            "--edition=2024",
-            "--crate-type=bin",
-            "--target",
-            "x86_64-unknown-linux-gnu",
-        ]);
-        for option in [
-            "panic=abort",
-            "opt-level=2",
-            "relocation-model=static",
-            "code-model=kernel",
-            "no-redzone=yes",
-            "force-unwind-tables=no",
-            "link-arg=-nostartfiles",
-            "link-arg=-nostdlib",
-            "link-arg=-static",
-            "link-arg=-no-pie",
-            "link-arg=-Wl,--build-id=none",
-            "link-arg=-Wl,-T,link.ld",
-        ] {
-            rustc.args(["-C", option]);
+        let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join("l1.bin");
+        if let Err(error) = compile::compile(&output) {
+            panic!("{error}");
         }
-        let done =
-            rustc.arg("-Dwarnings").arg("-o").arg(&output).arg("main.rs").output().expect("rustc runs");
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         std::fs::read(output).expect("rustc wrote it")
     })
 }

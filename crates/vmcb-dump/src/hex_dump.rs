@@ -134,7 +134,10 @@ struct Block {
     repeats: bool,
     page: Option<PageBytes>,
     rows: usize,
-    /// The offset of the end stood behind the rows.
+    /// The first of them is at 0.
+    from_start: bool,
+    /// The offset of the end stood behind the rows, and shows how offsets are written: behind a `*` only where the rows
+    /// began at 0.
     ended: bool,
     /// Rows whose characters are those of the first order alone, and those of the second alone.
     votes: (u64, u64),
@@ -689,6 +692,7 @@ impl Block {
             repeats: false,
             page: None,
             rows: 0,
+            from_start: false,
             ended: false,
             votes: (0, 0),
             offset_digits: row.offset_digits,
@@ -821,7 +825,6 @@ impl Block {
     fn item(&mut self, item: Item, out: &mut Out) {
         self.idle = 0;
         let ends = matches!(item, Item::End(..));
-        self.ended |= ends;
         if self.base.is_some() {
             self.place(item, out);
             return;
@@ -882,6 +885,7 @@ impl Block {
             Item::End(offsets, line, text) => {
                 if let Some(end) = offsets.get(base).copied().flatten() {
                     self.rows += 1;
+                    self.ended = !self.repeats || self.from_start;
                     self.repeat_until(end, out);
                     if let Some(page) = &mut self.page {
                         page.notes.keep(line, &text);
@@ -892,6 +896,7 @@ impl Block {
                 let Some(offset) = row.offsets.get(base).copied().flatten() else {
                     return;
                 };
+                self.from_start |= self.rows == 0 && offset == 0;
                 self.rows += 1;
                 self.used.text = self.used.text.saturating_add(row.text() as u64);
                 self.repeat_until(offset, out);
