@@ -220,10 +220,17 @@ impl Nested {
     /// [`Unsupported`] where the virtual CPU of `limits` has a feature that a guest of this host cannot have:
     /// `host_has` answers for the CPU below. For verdicts alone any virtual CPU goes: [`Self::for_verdicts`].
     pub fn new(limits: Limits, host: Host, host_has: impl Fn(Feature) -> bool) -> Result<Self, Unsupported> {
-        match Feature::ALL.iter().find(|&&feature| !can_give(&limits, feature, &host_has)) {
-            Some(&feature) => Err(Unsupported(feature)),
-            None => Ok(Self::for_verdicts(limits, host)),
-        }
+        let first = Self::unsupported(&limits, host_has).next();
+        first.map_or_else(|| Ok(Self::for_verdicts(limits, host)), Err)
+    }
+
+    /// All that keeps [`Self::new`] from giving this virtual CPU, in the order of [`Feature::ALL`].
+    pub fn unsupported(
+        limits: &Limits,
+        host_has: impl Fn(Feature) -> bool,
+    ) -> impl Iterator<Item = Unsupported> {
+        let missing = move |&&feature: &&Feature| !can_give(limits, feature, &host_has);
+        Feature::ALL.iter().filter(missing).map(|&feature| Unsupported(feature))
     }
 
     /// The state after RESET for any virtual CPU, also one that the host cannot run: only [`Self::judge`] may be asked.

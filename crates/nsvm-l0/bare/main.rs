@@ -113,13 +113,13 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
     let nested = if verdict_only {
         Nested::for_verdicts(limits, host)
     } else {
-        match Nested::new(limits, host, |feature| own.has(feature) == Some(true)) {
+        let able = |feature| own.has(feature) == Some(true);
+        if Nested::unsupported(&limits, able).next().is_some() {
+            cannot_give(&limits, able);
+        }
+        match Nested::new(limits, host, able) {
             Ok(nested) => nested,
-            Err(Unsupported(feature)) => fail(format_args!(
-                "L1's virtual CPU has {} ({}), which this machine cannot give: leave it out (-{0}), or only judge (--verdict-only)",
-                feature.name(),
-                feature.meaning()
-            )),
+            Err(missing) => fail(format_args!("{missing}")),
         }
     };
 
@@ -196,24 +196,11 @@ fn virtual_cpu(bundle: &Bundle) -> Limits {
             .unwrap_or_else(|error| fail(format_args!("L1's virtual CPU: {error}")));
     }
     // No emulation has it, and CPUID of none says so.
-    let mut cpu = cpuid::host().with(Feature::LmsleUnsupported, true);
-    let host = Host {
-        asid: 0,
-        flush_by_asid: false,
-        iopm: 0,
-        msrpm: 0,
-        every_port: 0,
-        every_msr: 0,
-        marks_pdptes: false,
-        gib_pages: false,
-    };
-    loop {
-        let limits = Limits::compile(&cpu, Policy::VirtualCpu);
-        match Nested::new(limits.clone(), host, |feature| cpu.has(feature) == Some(true)) {
-            Ok(_) => return limits,
-            Err(Unsupported(feature)) => cpu = cpu.with(feature, false),
-        }
-    }
+    let own = cpuid::host().with(Feature::LmsleUnsupported, true);
+    let limits = Limits::compile(&own, Policy::VirtualCpu);
+    let missing = Nested::unsupported(&limits, |feature| own.has(feature) == Some(true));
+    let cpu = missing.fold(own, |cpu, Unsupported(feature)| cpu.with(feature, false));
+    Limits::compile(&cpu, Policy::VirtualCpu)
 }
 
 /// EFER, TSC_RATIO, VM_CR and VM_HSAVE_PA, reads and writes; the others are the machine's.
@@ -223,5 +210,27 @@ fn intercept_msrs(map: &mut [u8]) {
         if let Some(byte) = map.get_mut(byte + index / 4) {
             *byte |= 3 << (2 * (index % 4));
         }
+    }
+}
+
+/// Tells all that keeps the virtual CPU from running here, and how to name one that runs.
+fn cannot_give(limits: &Limits, able: impl Fn(Feature) -> bool + Copy) -> ! {
+    log::line(format_args!("this machine cannot give what L1's virtual CPU says of"));
+    for Unsupported(feature) in Nested::unsupported(limits, able) {
+        log::line(format_args!("  {} ({})", feature.name(), feature.meaning()));
+    }
+    fail(format_args!("append {} to --cpu, or only judge (--verdict-only)", Changes(limits, able)))
+}
+
+/// What to append to the name of a virtual CPU so that this machine can give it: `,-vme,-fxsr-opt`.
+struct Changes<'a, F>(&'a Limits, F);
+
+impl<F: Fn(Feature) -> bool + Copy> core::fmt::Display for Changes<'_, F> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self(limits, able) = self;
+        Nested::unsupported(limits, *able).try_for_each(|Unsupported(feature)| {
+            let sign = if limits.cpu().has(feature) == Some(true) { '-' } else { '+' };
+            write!(f, ",{sign}{}", feature.name())
+        })
     }
 }

@@ -49,16 +49,31 @@ fn a_refused_vmrun_of_a_hypervisor_is_explained() {
     assert!(stdout(&explained).contains("error[evt-exc-cp-without-shstk]"), "{}", stdout(&explained));
 }
 
-/// A CPU that this machine cannot run: the verdict is that CPU's, and L1 is told that nothing was entered.
+/// A CPU that this machine cannot run is refused with all that it lacks; judging goes for any, and follows it.
 #[test]
-fn verdicts_are_those_of_another_cpu() {
+fn verdicts_are_those_of_the_cpu_that_was_named() {
     let Some(l1) = hypervisors() else { return };
-    let log = common::file("verdicts.log", b"");
-    let cpu = "EPYC-Genoa,+shstk,phys-bits=48";
-    run(&["l0", "run", "--l1", l1, "--append", "refused", "--verdict-only", "--cpu", cpu, "--log", &log]);
-    let text = std::fs::read_to_string(&log).expect("the log");
-    assert!(text.starts_with("l0: L1's CPU by its CPUID:\n"), "{text}");
-    assert!(!text.contains("evt-exc-cp-without-shstk"), "this CPU has #CP:\n{text}");
+    let run = |cpu: &str, more: &[&str]| {
+        let log = common::file("other.log", b"");
+        let ran =
+            run(&[&["l0", "run", "--l1", l1, "--append", "refused", "--cpu", cpu, "--log", &log], more]
+                .concat());
+        (ran, std::fs::read_to_string(&log).expect("the log"))
+    };
+    const GENOA: &str = "EPYC-Genoa,phys-bits=40";
+    let (ran, log) = run(GENOA, &[]);
+    assert_eq!(status(&ran), 3);
+    let changes = log.split(' ').find(|word| word.starts_with(",-")).expect("what to append");
+    let (ran, log) = run(&format!("{GENOA}{changes}"), &[]);
+    assert_eq!(status(&ran), 0, "{log}");
+    assert!(log.contains("refused: evt-exc-cp-without-shstk"), "{log}");
+
+    let (ran, log) = run(GENOA, &["--verdict-only"]);
+    assert!(stdout(&ran).contains("EXITCODE 0xffffffffffffffff, then 0xf0000000"), "{}", stdout(&ran));
+    assert!(log.contains("refused: evt-exc-cp-without-shstk"), "{log}");
+    let (ran, log) = run(&format!("{GENOA},+shstk"), &["--verdict-only"]);
+    assert!(stdout(&ran).contains("EXITCODE 0xf0000000, then 0xf0000000"), "{}", stdout(&ran));
+    assert_eq!(log, "");
 }
 
 #[test]

@@ -379,8 +379,33 @@ impl Row {
         if !colon && (digits >= 8 && style.digits >= digits || style.octal && digits == style.digits) {
             return None;
         }
-        let row = Self::of_groups(line, style, offsets(offset), digits, columns)?;
-        Some(Self { has_characters: characters.is_some(), ..row })
+        let mut row = Self::of_groups(line, style, offsets(offset), digits, columns)?;
+        row.has_characters = characters.is_some();
+        if colon && let Some(groups) = row.groups_before_characters(text) {
+            row.trim(groups * style.bytes);
+            row.has_characters = true;
+        }
+        Some(row)
+    }
+
+    /// How many groups there are if the last ones are the characters of those before: spaces between them became fewer,
+    /// and the characters have the form of groups.
+    fn groups_before_characters(&self, text: &[u8]) -> Option<usize> {
+        let count = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte != b' ').count();
+        let behind = |group: usize| {
+            let (_, column) = self.columns.get(group)?;
+            text.get(column + self.style.digits..)
+        };
+        // Nothing is compared where more is left than the groups before have characters.
+        (1..self.columns.len()).rev().find_map(|groups| {
+            let bytes = self.printed.get(..groups * self.style.bytes)?;
+            let turned = self.turned.get(..groups * self.style.bytes)?;
+            let behind = behind(groups - 1)?;
+            let shows = |bytes: &[u8]| {
+                count(bytes) == count(behind) && characters_of(bytes) == without_spaces(behind)
+            };
+            (behind.len() <= 2 * bytes.len() && (shows(bytes) || shows(turned))).then_some(groups)
+        })
     }
 
     /// A row of the groups that begin at `columns`.
