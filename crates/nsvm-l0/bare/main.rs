@@ -114,6 +114,13 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         Nested::for_verdicts(limits, host)
     } else {
         let able = |feature| own.has(feature) == Some(true);
+        if let (Some(wanted), Some(width)) = (limits.cpu().phys_bits(), own.phys_bits())
+            && wanted > width
+        {
+            fail(format_args!(
+                "L1's physical addresses have {wanted} bits, this machine's {width}: append ,phys-bits={width} to --cpu, or only judge (--verdict-only)"
+            ));
+        }
         if Nested::unsupported(&limits, able).next().is_some() {
             cannot_give(&limits, able);
         }
@@ -192,8 +199,13 @@ fn move_bundle(home: u64) -> (Bundle, u64) {
 fn virtual_cpu(bundle: &Bundle) -> Limits {
     let encoded = bundle.limits();
     if !encoded.is_empty() {
-        return Limits::decode(encoded)
-            .unwrap_or_else(|error| fail(format_args!("L1's virtual CPU: {error}")));
+        let limits =
+            Limits::decode(encoded).unwrap_or_else(|error| fail(format_args!("L1's virtual CPU: {error}")));
+        // Where no width is named, CPUID tells L1 this machine's.
+        let unnamed = limits.cpu().phys_bits().is_none();
+        let own = cpuid::host().phys_bits().filter(|_| unnamed);
+        let cpu = own.and_then(|bits| limits.cpu().with_phys_bits(bits));
+        return cpu.map_or_else(|| limits.clone(), |cpu| Limits::compile(&cpu, limits.policy()));
     }
     // No emulation has it, and CPUID of none says so.
     let own = cpuid::host().with(Feature::LmsleUnsupported, true);

@@ -60,7 +60,11 @@ fn verdicts_are_those_of_the_cpu_that_was_named() {
                 .concat());
         (ran, std::fs::read_to_string(&log).expect("the log"))
     };
-    const GENOA: &str = "EPYC-Genoa,phys-bits=40";
+    let (ran, log) = run("EPYC-Genoa,phys-bits=52", &[]);
+    assert_eq!(status(&ran), 3);
+    let width = log.split(' ').find(|word| word.starts_with(",phys-bits=")).expect("what to append");
+    assert!(run("EPYC-Genoa", &[]).1.contains("nrip-save"), "without a width it has the machine's, {width}");
+    const GENOA: &str = "EPYC-Genoa";
     let (ran, log) = run(GENOA, &[]);
     assert_eq!(status(&ran), 3);
     let changes = log.split(' ').find(|word| word.starts_with(",-")).expect("what to append");
