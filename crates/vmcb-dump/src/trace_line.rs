@@ -607,7 +607,8 @@ impl<'a> Line<'a> {
 
     /// The same where it is known that a `kvm_` stands at `name`.
     #[must_use]
-    #[inline]
+    // In a register each, and not by way of memory: this is asked of each line of a trace.
+    #[inline(always)]
     pub fn parse_at(text: &'a [u8], name: usize) -> Option<Self> {
         let rest = text.get(name + "kvm_".len()..)?;
         let word = |at: usize| rest.get(at..)?.first_chunk().map(|bytes| u128::from_le_bytes(*bytes));

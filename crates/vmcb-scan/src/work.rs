@@ -163,16 +163,12 @@ impl Worker {
         counts: &mut [u64],
     ) {
         let direct = text.get(hit..).and_then(<[u8]>::first_chunk) == Some(b"kvm_");
-        let line = direct.then(|| Line::parse_at(text, hit)).flatten();
-        let line = line.or_else(|| self.kvm.find_iter(text).find_map(|name| Line::parse_at(text, name)));
-        let Some(line) = line else {
-            if lost_events(text).is_some() {
-                part.report.lost += 1;
-                self.record(part, number, VcpuKey::Unnamed, What::Lost);
-            } else {
-                part.dump_lines.push((number, text.to_vec()));
-            }
-            return;
+        let line = match direct.then(|| Line::parse_at(text, hit)).flatten() {
+            Some(line) => line,
+            None => match self.elsewhere(text) {
+                Some(line) => line,
+                None => return self.no_event(text, number, part),
+            },
         };
         let event = line.event();
         if let Some(count) = counts.get_mut(event as usize) {
@@ -266,6 +262,23 @@ impl Worker {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The line's event where it is not at the place that was found first: a task may be called kvm_something.
+    #[cold]
+    #[inline(never)]
+    fn elsewhere<'a>(&self, text: &'a [u8]) -> Option<Line<'a>> {
+        self.kvm.find_iter(text).find_map(|name| Line::parse_at(text, name))
+    }
+
+    /// A line that is no event of KVM's: it tells of lost ones, or may be of a dump.
+    fn no_event(&self, text: &[u8], number: u64, part: &mut Part) {
+        if lost_events(text).is_some() {
+            part.report.lost += 1;
+            self.record(part, number, VcpuKey::Unnamed, What::Lost);
+        } else {
+            part.dump_lines.push((number, text.to_vec()));
         }
     }
 
