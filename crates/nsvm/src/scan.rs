@@ -55,7 +55,7 @@ fn scan(path: &Path, file: &str, options: &Options) -> Result<Report, Error> {
     let bar = Bar::new(file, size);
     let input: Box<dyn Read + Send> = opened;
     let report = vmcb_scan::scan(input, options, |bytes| bar.update(bytes));
-    bar.end();
+    bar.end(report.as_ref().ok().map(|report| report.bytes));
     report.map_err(|error| Error::Input { file: file.to_owned(), message: error.to_string() })
 }
 
@@ -100,11 +100,34 @@ impl<'a> Bar<'a> {
         eprint!("\x1b[?7l\r\x1b[K{}\x1b[?7h", line(self.file, bytes, self.size, elapsed));
     }
 
-    fn end(&self) {
-        if self.drawn.get().is_some() {
+    /// Takes the progress away. What it took is told of large inputs, and where progress was shown.
+    fn end(&self, bytes: Option<u64>) {
+        let drawn = self.drawn.get().is_some();
+        if drawn {
             eprint!("\r\x1b[K");
         }
+        if let Some(bytes) = bytes.filter(|&bytes| drawn || bytes >= LARGE) {
+            eprintln!("note: {}", took(self.file, bytes, self.began.elapsed(), peak()));
+        }
     }
+}
+
+/// Bytes of an input of which it is told what it took.
+const LARGE: u64 = 1_000_000_000;
+
+/// The most memory that this process had at once, in bytes, where the system says it.
+fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// `trace.txt: 10.0 GB in 8.3 s, 1.2 GB/s; 12.3 MB of memory at most`.
+fn took(file: &str, bytes: u64, elapsed: Duration, peak: Option<u64>) -> String {
+    let rate = (bytes as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
+    let memory = peak.map_or_else(String::new, |peak| format!("; {} of memory at most", human_bytes(peak)));
+    let seconds = elapsed.as_secs_f64();
+    format!("{file}: {} in {seconds:.1} s, {}/s{memory}", human_bytes(bytes), human_bytes(rate))
 }
 
 /// `trace.txt: 3.2 GB of 10.0 GB (32 %), 1.1 GB/s`.
@@ -526,6 +549,12 @@ mod tests {
         );
         assert_eq!(line("-", 512, None, two), "-: 512 bytes, 256 bytes/s");
         assert_eq!(line("-", 1500, Some(0), two), "-: 1.5 kB, 750 bytes/s");
+        assert_eq!(
+            took("a", 10_000_000_000, Duration::from_millis(12_500), Some(12_345_678)),
+            "a: 10.0 GB in 12.5 s, 800.0 MB/s; 12.3 MB of memory at most"
+        );
+        assert_eq!(took("-", 512, two, None), "-: 512 bytes in 2.0 s, 256 bytes/s");
+        assert!(!cfg!(target_os = "linux") || peak().is_some_and(|peak| peak > 1_000_000));
     }
 
     #[test]
