@@ -6,7 +6,7 @@ use crate::follow::{Record, What};
 use crate::judge::{Entry, Judge, SHOWN, learn};
 use crate::report::{Report, Source, Standing, VcpuKey};
 use aho_corasick::{Span, packed::Searcher};
-use memchr::{memchr, memchr_iter, memchr2, memmem, memrchr};
+use memchr::{memchr, memchr2, memmem, memrchr};
 use std::ops::Range;
 use vmcb::{EventType, ExitCode};
 use vmcb_dump::trace::{Arguments, Event, Layouts, Line, Slot, condition, lost_events};
@@ -101,7 +101,7 @@ impl Worker {
             // A needle may stand across the end.
             let hit = self.find(bytes, at..bytes.len().min(end + MOST_NEEDLE));
             let stretch = bytes.get(at..hit.unwrap_or(end)).unwrap_or_default();
-            lines += memchr_iter(b'\n', stretch).count() as u64;
+            lines += bytecount::count(stretch, b'\n') as u64;
             if hit.is_some() || end == bytes.len() {
                 return (hit, lines);
             }
