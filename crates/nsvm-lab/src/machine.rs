@@ -69,6 +69,9 @@ pub struct L0 {
     pub start: Start,
     /// L1's virtual CPU; without it what QEMU's `max` has and the engine gives.
     pub limits: Option<vmcb::Limits>,
+    /// L0 judges each VMRUN and enters no L2: for a virtual CPU that this machine cannot run. An accepted VMCB exits with
+    /// [`nsvm_l0::bundle::verdict`]'s codes.
+    pub verdict_only: bool,
     /// After so many exits, each time, L0 goes on from its nested state as it saved it; 0: never.
     pub reload: u32,
 }
@@ -108,6 +111,7 @@ impl Machine for L0 {
     fn prepare(&self, image: &Image, folder: &Path) -> Result<Command, Error> {
         let setup = nsvm_l0::Setup {
             limits: self.limits.clone(),
+            verdict_only: self.verdict_only,
             quiet: true,
             reload: self.reload,
             ..nsvm_l0::Setup::default()

@@ -295,7 +295,8 @@ impl Finder<'_> {
                 head.cpu = spec.cpu.clone().unwrap_or_else(|| QEMU_CPU.to_owned());
                 head.below = Some(format!("qemu-tcg {}, cpu {QEMU_CPU}", version(&qemu)?));
                 let limits = cpu.map(|cpu| vmcb::Limits::compile(&cpu, vmcb::Policy::VirtualCpu));
-                Answers::Machine(Box::new(L0 { start: Box::new(move || qemu.command()), limits, reload: 0 }))
+                let start = Box::new(move || qemu.command());
+                Answers::Machine(Box::new(L0 { start, limits, verdict_only: false, reload: 0 }))
             }
         };
         Ok(Ready { head, answers })

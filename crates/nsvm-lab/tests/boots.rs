@@ -4,16 +4,18 @@
 //!
 //! Without QEMU in PATH the test prints why it is skipped; `NSVM_LAB_REQUIRE=qemu` makes that a failure.
 
+use nsvm_l0::bundle::verdict as would;
 use nsvm_lab::driver::{self, Machine, Run};
 use nsvm_lab::machine::{Boot, L0, Qemu};
-use nsvm_lab::outcome::Answer;
+use nsvm_lab::outcome::{Answer, Seen};
 use nsvm_lab::{sets, verdict};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 use std::sync::atomic::AtomicBool;
-use vmcb::{Cr0, Efer, Vmcb};
+use vmcb::{Cpu, Cr0, Decision, Efer, Limits, Policy, Vmcb};
 
 const QEMU: &str = "qemu-system-x86_64";
 
@@ -44,7 +46,7 @@ fn run(machine: &dyn Machine, name: &str) -> Run {
 }
 
 fn on_l0(reload: u32) -> Run {
-    let machine = L0 { start: Box::new(|| Command::new(QEMU)), limits: None, reload };
+    let machine = L0 { start: Box::new(|| Command::new(QEMU)), limits: None, verdict_only: false, reload };
     run(&machine, &format!("l0-{reload}"))
 }
 
@@ -78,6 +80,55 @@ fn l0_delivers_what_the_bare_machine_does() {
         }
     }
     assert!(delivered > 1000, "{delivered}");
+}
+
+/// What is refused follows L1's virtual CPU and not the machine below, which can run none of these: shadow stacks, SEV-ES,
+/// virtual NMI, and three widths of physical addresses.
+#[test]
+fn verdicts_on_l0_follow_the_virtual_cpu() {
+    if !has_qemu() {
+        return;
+    }
+    let set = sets::set("commit").expect("the set");
+    let mut refused = BTreeSet::new();
+    for cpu in [
+        "EPYC-Genoa-v2,+shstk,phys-bits=52",
+        "EPYC-Genoa-v2,-shstk,-vnmi,phys-bits=48",
+        "EPYC-Milan,+sev-es,phys-bits=43",
+    ] {
+        let limits = Limits::compile(&Cpu::parse(cpu).expect("a CPU"), Policy::VirtualCpu);
+        let machine = L0 {
+            start: Box::new(|| Command::new(QEMU)),
+            limits: Some(limits.clone()),
+            verdict_only: true,
+            reload: 0,
+        };
+        let ran = run(&machine, &format!("verdicts-{cpu}"));
+        let mut ids = BTreeSet::new();
+        for (case, outcome) in set.cases.iter().zip(&ran.outcomes) {
+            if case.cannot_run.is_some() || case.meaningless.is_some() {
+                continue;
+            }
+            let expected = verdict::expected(&set, case, &limits);
+            // L0 reads the page directory pointers, of which the set does not know.
+            if expected.undecided().iter().any(|rule| rule.id() == "sav-pdpte-reserved") {
+                continue;
+            }
+            let told = match &outcome.seen {
+                Seen::Exit { code: would::WOULD_ENTER, .. } => Decision::Accepted,
+                Seen::Exit { code: would::UNDECIDED, .. } => Decision::Undecided,
+                _ if matches!(outcome.answer(), Answer::Refused(_)) => Decision::Refused,
+                other => panic!("{cpu}: {}: {other:?}", case.id),
+            };
+            assert_eq!(told, expected.decision(), "{cpu}: {}: {expected:?}", case.id);
+            if told == Decision::Refused {
+                ids.insert(case.id.clone());
+            }
+        }
+        assert!(ids.len() > 3000, "{cpu}: {}", ids.len());
+        refused.insert(ids);
+    }
+    assert_eq!(refused.len(), 3, "each of these CPUs refuses others");
 }
 
 /// The outcome of every case is the same where L0 goes on from saved bytes after each exit, but for those that only fill
