@@ -4,8 +4,9 @@
 //! EXITINTINFO.V = 0 shows that the event was delivered, and one with V = 1 that it was not. Where the tracer lost
 //! lines, or does not record the lines that would tell, the answer is that it is not known.
 
-use crate::report::VcpuKey;
+use crate::report::{KeyHasher, VcpuKey};
 use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasherDefault;
 use vmcb::{Event, EventType, ExitCode};
 
 /// What a line says of nested entries and exits.
@@ -184,7 +185,7 @@ struct State {
 
 #[derive(Debug)]
 pub(crate) struct Follower {
-    states: HashMap<VcpuKey, State>,
+    states: HashMap<VcpuKey, State, BuildHasherDefault<KeyHasher>>,
     /// The virtual CPU named last on a line without columns.
     current: Option<u32>,
     out: Followed,
@@ -206,7 +207,7 @@ fn same(one: u32, other: u32) -> bool {
 
 impl Follower {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { states: HashMap::new(), current: None, out: Followed::default(), limit }
+        Self { states: HashMap::default(), current: None, out: Followed::default(), limit }
     }
 
     pub(crate) fn take(&mut self, record: &Record, before: u64) {
