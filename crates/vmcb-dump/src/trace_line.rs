@@ -6,7 +6,7 @@
 
 use crate::exit_reason;
 use crate::number::digit;
-use crate::trace_layout::Layout;
+use crate::trace_layout::{Layout, Slots};
 use memchr::{memchr, memmem, memrchr};
 use std::fmt;
 use std::ops::Range;
@@ -200,8 +200,6 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    pub(crate) const NONE: Self = Self::new(b"");
-
     pub(crate) const fn new(text: &[u8]) -> Self {
         let (mut key, mut mask, mut index) = (0, 0, 0);
         while index < text.len() && index < 16 {
@@ -216,11 +214,6 @@ impl Packed {
     #[inline]
     pub(crate) const fn is_in(self, head: u128) -> bool {
         head & self.mask == self.key
-    }
-
-    /// The bytes.
-    pub(crate) const fn bytes(self) -> [u8; 16] {
-        self.key.to_le_bytes()
     }
 }
 
@@ -525,18 +518,33 @@ pub(crate) fn hex(text: &[u8]) -> (u64, usize) {
 pub(crate) fn digits(bytes: [u8; 8]) -> Option<u32> {
     const EACH: u64 = 0x0101_0101_0101_0101;
     let text = u64::from_be_bytes(bytes);
-    // Letters have bit 6.
-    let above = text >> 6 & EACH;
-    let values = (text & (EACH * 0x0F)) + above * 9;
+    let values = nibbles(text);
     let letters = (values + EACH * 6) >> 4 & EACH;
     // Written again they are what was read, in small letters; the letters after f would be more than 15.
     let again = values + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'9' - 1);
-    if (again ^ (text | above << 5)) | (values & (EACH * 0xF0)) != 0 {
-        return None;
-    }
-    let pairs = (values | values >> 4) & 0x00FF_00FF_00FF_00FF;
+    let read = text | (text >> 6 & EACH) << 5;
+    ((again ^ read) | (values & (EACH * 0xF0)) == 0).then(|| joined(values))
+}
+
+/// The same of eight that are known to be digits.
+#[inline(always)]
+pub(crate) fn value_of(digits: [u8; 8]) -> u32 {
+    joined(nibbles(u64::from_be_bytes(digits)))
+}
+
+/// What each of eight digits is worth, in a byte each.
+#[inline(always)]
+const fn nibbles(text: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    // Letters have bit 6.
+    (text & (EACH * 0x0F)) + (text >> 6 & EACH) * 9
+}
+
+#[inline(always)]
+const fn joined(nibbles: u64) -> u32 {
+    let pairs = (nibbles | nibbles >> 4) & 0x00FF_00FF_00FF_00FF;
     let fours = (pairs | pairs >> 8) & 0x0000_FFFF_0000_FFFF;
-    Some((fours | fours >> 16) as u32)
+    (fours | fours >> 16) as u32
 }
 
 /// A decimal number of at most 32 bits; an empty one is 0.
@@ -640,8 +648,17 @@ impl<'a> Line<'a> {
         self.name..self.arguments.saturating_sub(1)
     }
 
+    /// The same event of a line that was looked for in a longer text, if its name stands in the line.
+    #[inline]
+    pub(crate) fn within(self, line: Range<usize>) -> Option<Self> {
+        let (name, arguments) = (self.name.checked_sub(line.start)?, self.arguments - line.start);
+        let text = self.text.get(line)?;
+        (arguments <= text.len()).then_some(Self { text, name, arguments, ..self })
+    }
+
     /// The whole line.
-    pub(crate) const fn text(&self) -> &'a [u8] {
+    #[must_use]
+    pub const fn text(&self) -> &'a [u8] {
         self.text
     }
 
@@ -721,8 +738,7 @@ impl<'a> Line<'a> {
             Event::InjectInterrupt | Event::InjectException => self.injected(found),
             event if event.arguments().is_empty() => {}
             _ => {
-                let mut layout = Layout::NONE;
-                self.walk(found, &mut layout);
+                self.walk(found, &mut Layout::default(), Slots::default());
             }
         }
     }
@@ -785,8 +801,9 @@ pub(crate) fn number(rest: &[u8], fits: impl Fn(usize, bool) -> bool) -> Option<
 }
 
 /// What the arguments of one line show.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Arguments {
+    /// Those that are not known are those of lines before.
     values: [u64; SLOTS],
     known: u32,
     /// Shown with different values.
@@ -796,6 +813,15 @@ pub struct Arguments {
     soft: bool,
     reinjected: bool,
 }
+
+impl PartialEq for Arguments {
+    fn eq(&self, other: &Self) -> bool {
+        let marks = |one: &Self| (one.vmx, one.soft, one.reinjected);
+        marks(self) == marks(other) && self.shown().eq(other.shown())
+    }
+}
+
+impl Eq for Arguments {}
 
 impl Arguments {
     pub(crate) const NONE: Self =
@@ -809,7 +835,15 @@ impl Arguments {
 
     #[inline]
     pub(crate) fn clear(&mut self) {
-        *self = Self::NONE;
+        let Self { values: _, known, doubtful, vmx, soft, reinjected } = self;
+        (*known, *doubtful) = (0, 0);
+        (*vmx, *soft, *reinjected) = (false, false, false);
+    }
+
+    /// Forgets what is not wanted.
+    #[inline]
+    pub(crate) const fn keep(&mut self, wanted: Slots) {
+        self.known &= wanted.bits();
     }
 
     /// A value, if the line shows it.
@@ -819,6 +853,12 @@ impl Arguments {
         (self.known & !self.doubtful & 1 << slot as u8 != 0)
             .then(|| self.values.get(slot as usize).copied())
             .flatten()
+    }
+
+    /// What the line shows, slot by slot.
+    fn shown(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        let known = self.known & !self.doubtful;
+        self.values.iter().copied().enumerate().filter(move |&(slot, _)| known & 1 << slot != 0)
     }
 
     /// The exit code. Trace lines show its low half; [`ExitCode::from_low_half`] says what that means.
@@ -843,6 +883,15 @@ impl Arguments {
     #[must_use]
     pub const fn is_reinjected(&self) -> bool {
         self.reinjected
+    }
+
+    /// A value that no other may contradict.
+    #[inline]
+    pub(crate) fn set(&mut self, slot: Slot, value: u64) {
+        if let Some(place) = self.values.get_mut(slot as usize) {
+            *place = value;
+            self.known |= 1 << slot as u8;
+        }
     }
 
     #[inline]

@@ -3,10 +3,10 @@
 use crate::Options;
 use crate::report::KeyHasher;
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use vmcb::layout::vmcb_field as f;
 use vmcb::{
-    Decision, Environment, Event, GuestMode, KnownPage, Limits, Phase, RuleSet, View, Vmsa, check_event,
+    Decision, Environment, Event, GuestMode, KnownPage, Limits, Phase, Rule, RuleSet, View, Vmsa, check_event,
 };
 use vmcb_dump::Found;
 use vmcb_dump::trace::{Arguments, Slot};
@@ -30,18 +30,81 @@ pub(crate) const SHOWN: [(Slot, u16, u16, u64); 12] = [
     (Slot::EventInjError, f::eventinj.offset + 4, 4, u64::MAX),
 ];
 
-/// What lines show of one VMCB12.
-pub(crate) type Entry = [Option<u64>; SHOWN.len()];
+/// What lines show of one VMCB12, in the order of [`SHOWN`].
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Entry([Option<u64>; SHOWN.len()]);
 
-/// Takes over what `arguments` show.
-pub(crate) fn learn(entry: &mut Entry, arguments: &Arguments) {
-    for (value, (slot, ..)) in entry.iter_mut().zip(SHOWN) {
-        *value = value.or(arguments.get(slot));
+impl Entry {
+    /// Takes over what `arguments` show.
+    pub(crate) fn learn(&mut self, arguments: &Arguments) {
+        for (value, (slot, ..)) in self.0.iter_mut().zip(SHOWN) {
+            *value = value.or(arguments.get(slot));
+        }
+    }
+
+    /// EVENTINJ, its low 32 bits.
+    pub(crate) fn event(&self) -> Option<u32> {
+        self.shown(Slot::EventInj).map(|word| word as u32)
+    }
+
+    fn shown(&self, wanted: Slot) -> Option<u64> {
+        self.0.iter().zip(SHOWN).find(|(_, (slot, ..))| *slot == wanted).and_then(|(value, _)| *value)
+    }
+
+    /// What is shown of some of the fields.
+    fn only(&self, group: Group) -> Self {
+        let mut some = *self;
+        for (value, taken) in some.0.iter_mut().zip(group) {
+            *value = value.filter(|_| taken);
+        }
+        some
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
     }
 }
 
+impl Hash for Entry {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Two that show the same values of other fields are rare.
+        self.0.iter().flatten().for_each(|value| state.write_u64(*value));
+    }
+}
+
+/// Fields of [`SHOWN`].
+type Group = [bool; SHOWN.len()];
+
+/// The fields of which no rule reads one with one of another group: what a VMCB12 breaks is what its groups break,
+/// each alone. Many more VMCB12s than values of one group are shown.
+fn groups() -> Vec<Group> {
+    let mut groups: Vec<Group> =
+        (0..SHOWN.len()).map(|one| std::array::from_fn(|index| index == one)).collect();
+    for rule in Rule::ALL {
+        let mut read = [false; SHOWN.len()];
+        for literal in rule.row().when {
+            literal.reads(&mut |word, mask| {
+                let Some(field) = word.field(false) else { return };
+                for (read, (_, offset, size, shown)) in read.iter_mut().zip(SHOWN) {
+                    let at = offset.checked_sub(field.offset).filter(|&at| at < field.size);
+                    let bits = at.map_or(0, |at| (shown & u64::MAX >> (64 - size * 8)) << (at * 8));
+                    *read |= bits & mask != 0;
+                }
+            });
+        }
+        let overlaps = |group: &mut Group| group.iter().zip(read).any(|(&one, other)| one && other);
+        let joined = groups.extract_if(.., overlaps).reduce(|one, other| {
+            std::array::from_fn(|index| {
+                one.get(index).copied().unwrap_or(false) || other.get(index).copied().unwrap_or(false)
+            })
+        });
+        groups.extend(joined);
+    }
+    groups
+}
+
 /// The rules that are broken, and those that are required and not met.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Broken {
     pub(crate) refusing: RuleSet,
     pub(crate) unstated: RuleSet,
@@ -60,14 +123,18 @@ type Kept<K, V> = HashMap<K, V, BuildHasherDefault<KeyHasher>>;
 #[derive(Debug)]
 pub(crate) struct Judge {
     limits: Limits,
+    groups: Vec<Group>,
+    /// Those of which all is judged, and those of which one group is.
     entries: Kept<Entry, Broken>,
+    parts: Kept<Entry, Broken>,
     events: Kept<u32, (Decision, Broken)>,
 }
 
 impl Judge {
     pub(crate) fn new(options: &Options) -> Self {
         let limits = Limits::compile(&options.cpu, options.policy);
-        Self { limits, entries: Kept::default(), events: Kept::default() }
+        let (entries, parts, events) = Default::default();
+        Self { limits, groups: groups(), entries, parts, events }
     }
 
     /// What a VMCB12 breaks, as far as lines show it.
@@ -75,19 +142,18 @@ impl Judge {
         if let Some(&broken) = self.entries.get(entry) {
             return broken;
         }
-        let mut page = KnownPage::nothing();
-        for (value, (_, offset, size, mask)) in entry.iter().zip(SHOWN) {
-            if let Some(value) = *value {
-                page.learn(offset, size, value, mask);
+        let mut broken = Broken::default();
+        for &group in &self.groups {
+            let part = entry.only(group);
+            if part.is_empty() {
+                continue;
             }
+            broken = broken.and(match self.parts.get(&part) {
+                Some(&known) => known,
+                None => *kept(&mut self.parts).entry(part).or_insert(judge(&part, &self.limits)),
+            });
         }
-        let environment = Environment::real_host();
-        let verdict = View::new(&page, Phase::Before, &self.limits, &environment).judge();
-        let broken = Broken { refusing: verdict.broken(), unstated: verdict.unstated() };
-        if self.entries.len() >= MOST {
-            self.entries.clear();
-        }
-        self.entries.insert(*entry, broken);
+        kept(&mut self.entries).insert(*entry, broken);
         broken
     }
 
@@ -107,10 +173,7 @@ impl Judge {
             refusing: one.broken().intersection(other.broken()),
             unstated: one.unstated().intersection(other.unstated()),
         };
-        if self.events.len() >= MOST {
-            self.events.clear();
-        }
-        self.events.insert(word, (decision, broken));
+        kept(&mut self.events).insert(word, (decision, broken));
         (decision, broken)
     }
 
@@ -120,5 +183,65 @@ impl Judge {
         let environment = Environment::real_host().with_vmsa(vmsa);
         let verdict = View::new(&found.vmcb, found.phase, &self.limits, &environment).judge();
         (verdict.decision(), Broken { refusing: verdict.broken(), unstated: verdict.unstated() })
+    }
+}
+
+/// Verdicts of which one more is to be kept.
+fn kept<K, V>(kept: &mut Kept<K, V>) -> &mut Kept<K, V> {
+    if kept.len() >= MOST {
+        kept.clear();
+    }
+    kept
+}
+
+/// What fields break of which the others are not known.
+fn judge(entry: &Entry, limits: &Limits) -> Broken {
+    let mut page = KnownPage::nothing();
+    for (value, (_, offset, size, mask)) in entry.0.iter().zip(SHOWN) {
+        if let Some(value) = *value {
+            page.learn(offset, size, value, mask);
+        }
+    }
+    let environment = Environment::real_host();
+    let verdict = View::new(&page, Phase::Before, limits, &environment).judge();
+    Broken { refusing: verdict.broken(), unstated: verdict.unstated() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmcb::{Cpu, Policy};
+
+    #[test]
+    fn groups_are_judged_each_alone() {
+        let groups = groups();
+        assert!(groups.len() > 4, "{groups:?}");
+        for index in 0..SHOWN.len() {
+            assert_eq!(groups.iter().filter(|group| group[index]).count(), 1);
+        }
+        let mut random = 0x2545_F491_4F6C_DD1D_u64;
+        let mut next = || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random
+        };
+        let mut broken = 0;
+        for (cpu, policy) in
+            [(Cpu::ANY, Policy::VirtualCpu), (Cpu::model("EPYC-v1").unwrap(), Policy::FixedVectors)]
+        {
+            let mut kept = Judge::new(&Options { cpu, policy, ..Options::default() });
+            for _ in 0..2000 {
+                let entry = Entry(SHOWN.map(|(_, _, size, mask)| {
+                    let value = next() & u64::MAX >> (64 - size * 8) & mask;
+                    let sparse = value & next() & next();
+                    [None, Some(0), Some(value), Some(sparse)][next() as usize % 4]
+                }));
+                let whole = judge(&entry, &kept.limits);
+                assert_eq!(kept.entry(&entry), whole, "{entry:?}");
+                broken += usize::from(whole != Broken::default());
+            }
+        }
+        assert!(broken > 100, "{broken}");
     }
 }

@@ -3,10 +3,10 @@
 use crate::Options;
 use crate::blocks::{AHEAD, Block, MAX_LINE};
 use crate::follow::{Record, What};
-use crate::judge::{Entry, Judge, SHOWN, learn};
+use crate::judge::{Entry, Judge, SHOWN};
 use crate::report::{Report, Source, Standing, VcpuKey};
 use aho_corasick::{Span, packed::Searcher};
-use memchr::{memchr, memchr2, memmem, memrchr};
+use memchr::{memchr, memmem, memrchr};
 use std::ops::Range;
 use vmcb::{EventType, ExitCode};
 use vmcb_dump::trace::{Arguments, Event, Layouts, Line, Slot, condition, lost_events};
@@ -22,6 +22,9 @@ const MOST_NEEDLE: usize = 16;
 
 /// Bytes that are searched before their lines are counted: they are still in the cache then.
 const STRETCH: usize = 8 << 10;
+
+/// What is read of a trace line beside [`SHOWN`].
+const READ: [Slot; 5] = [Slot::Vcpu, Slot::Vmcb, Slot::ExitCode, Slot::ExitIntInfo, Slot::Vector];
 
 /// Nested VMRUNs of one block that may wait for their intercepts at a time.
 const MOST_OPEN: usize = 64;
@@ -45,6 +48,17 @@ pub(crate) struct Worker {
     open: Vec<Open>,
 }
 
+/// Where a line stands.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// The lines of the block.
+    bytes: &'a [u8],
+    /// Where in them it begins.
+    start: usize,
+    /// Its number, counted from 1.
+    number: u64,
+}
+
 /// A nested VMRUN whose intercepts may come.
 struct Open {
     key: VcpuKey,
@@ -55,10 +69,11 @@ struct Open {
 
 impl Worker {
     pub(crate) fn new(options: &Options) -> Self {
+        let wanted: Vec<Slot> = READ.into_iter().chain(SHOWN.map(|(slot, ..)| slot)).collect();
         Self {
             searcher: Searcher::new(NEEDLES.iter().filter_map(|(text, at)| text.get(*at..at + STEM))),
             kvm: memmem::Finder::new("kvm_"),
-            layouts: Layouts::new(),
+            layouts: Layouts::new(&wanted),
             judge: Judge::new(options),
             events: options.events,
             limit: options.lines,
@@ -116,26 +131,31 @@ impl Worker {
         let mut counts = [0_u64; Event::Other as usize + 1];
         let mut at = 0;
         let mut lines = 0;
-        // Where the last line's name stood: most often that of the next stands there too.
-        let mut column = 0;
+        let mut arguments = Arguments::none();
         loop {
-            let (start, hit) = match same_column(bytes, at, column) {
-                Some(hit) => (at, hit),
-                None => {
-                    let (hit, counted) = self.next_hit(bytes, at);
-                    lines += counted;
-                    let Some(hit) = hit else { break };
-                    let head = bytes.get(at..hit).unwrap_or_default();
-                    (memrchr(b'\n', head).map_or(at, |end| at + end + 1), hit)
-                }
-            };
-            column = hit - start;
+            // Most often a line begins like the last, and is read from there.
+            if let Some((name, ids)) = self.layouts.name(bytes, at)
+                && let Some(line) = self.layouts.read(bytes, at, name, &mut arguments)
+            {
+                lines += 1;
+                let text = line.text();
+                let place = Place { bytes, start: at, number: lines };
+                self.event(&line, &arguments, ids, text, place, &mut part, &mut counts);
+                let end = at + text.len();
+                at = end + if bytes.get(end) == Some(&b'\r') { 2 } else { 1 };
+                continue;
+            }
+            let (hit, counted) = self.next_hit(bytes, at);
+            lines += counted;
+            let Some(hit) = hit else { break };
+            let head = bytes.get(at..hit).unwrap_or_default();
+            let start = memrchr(b'\n', head).map_or(at, |end| at + end + 1);
             let rest = bytes.get(start..).unwrap_or_default();
             let end = memchr(b'\n', rest);
             lines += 1;
             let whole = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
-            let text = readable(whole, end.is_some());
-            self.line(text, whole, start, hit - start, lines, bytes, &mut part, &mut counts);
+            let place = Place { bytes, start, number: lines };
+            self.searched(whole, end.is_some(), hit, place, &mut arguments, &mut part, &mut counts);
             at = (start + whole.len() + 1).min(bytes.len());
         }
         let unfinished = bytes.get(at..).and_then(<[u8]>::last).is_some_and(|&last| last != b'\n');
@@ -149,42 +169,60 @@ impl Worker {
         part
     }
 
+    /// A line that was found by a search: what mattered stood at `hit`.
     #[expect(clippy::too_many_arguments, reason = "the inner loop's state")]
-    #[inline]
-    fn line(
+    fn searched(
         &mut self,
-        text: &[u8],
         whole: &[u8],
-        start: usize,
+        terminated: bool,
         hit: usize,
-        number: u64,
-        bytes: &[u8],
+        place: Place<'_>,
+        arguments: &mut Arguments,
         part: &mut Part,
         counts: &mut [u64],
     ) {
-        let direct = text.get(hit..).and_then(<[u8]>::first_chunk) == Some(b"kvm_");
-        let line = match direct.then(|| Line::parse_at(text, hit)).flatten() {
-            Some(line) => line,
-            None => match self.elsewhere(text) {
-                Some(line) => line,
-                None => return self.no_event(text, number, part),
-            },
-        };
-        let event = line.event();
+        if whole.len() <= MAX_LINE
+            && let Some(line) = self.layouts.read(place.bytes, place.start, hit, arguments)
+        {
+            let ids = self.layouts.learn(&line);
+            return self.event(&line, arguments, ids, whole, place, part, counts);
+        }
+        let text = readable(whole, terminated);
+        match self.elsewhere(text) {
+            Some(line) => {
+                self.layouts.walk(&line, arguments);
+                self.event(&line, arguments, line.ids(), whole, place, part, counts);
+            }
+            None => self.no_event(text, place.number, part),
+        }
+    }
+
+    /// An event of KVM, and what its line shows.
+    #[expect(clippy::too_many_arguments, reason = "the inner loop's state")]
+    #[inline]
+    fn event(
+        &mut self,
+        line: &Line<'_>,
+        arguments: &Arguments,
+        ids: (Option<u32>, Option<u32>),
+        whole: &[u8],
+        Place { bytes, start, number }: Place<'_>,
+        part: &mut Part,
+        counts: &mut [u64],
+    ) {
+        let (event, text) = (line.event(), line.text());
         if let Some(count) = counts.get_mut(event as usize) {
             *count += 1;
         }
         if event == Event::Other {
             return;
         }
-        let mut arguments = Arguments::none();
-        self.layouts.read(&line, &mut arguments);
         if arguments.is_vmx() {
             part.report.vmx(number);
             return;
         }
         let number_of = arguments.get(Slot::Vcpu).map(|number| number as u32);
-        let key = key(self.layouts.ids(&line), number_of);
+        let key = key(ids, number_of);
         match part.report.vcpu(key) {
             Some(vcpu) => {
                 vcpu.lines += 1;
@@ -201,8 +239,8 @@ impl Worker {
         match event {
             Event::Enter => {
                 let word = arguments.get(Slot::EventInj).map(|word| word as u32);
-                let mut entry = [None; SHOWN.len()];
-                learn(&mut entry, &arguments);
+                let mut entry = Entry::default();
+                entry.learn(arguments);
                 let injects = word.is_some_and(is_valid);
                 if let Some(vcpu) = part.report.vcpu(key) {
                     vcpu.vmruns += 1;
@@ -219,7 +257,7 @@ impl Worker {
                 let vmcb = arguments.get(Slot::Vmcb);
                 self.record(part, number, key, What::Enter { word, vmcb });
             }
-            Event::Intercepts => self.intercepts(key, &arguments, start + whole.len(), bytes, part),
+            Event::Intercepts => self.intercepts(key, arguments, start + text.len(), bytes, part),
             Event::EnterFailed => {
                 self.failed(Line::parse_at(whole, line.name().start), key, number, whole, part)
             }
@@ -311,16 +349,16 @@ impl Worker {
         let index = self.open.iter().position(|open| open.key == key && end <= open.place.start + AHEAD);
         if let Some(index) = index {
             let mut open = self.open.remove(index);
-            learn(&mut open.entry, arguments);
+            open.entry.learn(arguments);
             self.judge(&open, bytes, part);
         }
     }
 
     fn judge(&mut self, open: &Open, bytes: &[u8], part: &mut Part) {
         let mut broken = self.judge.entry(&open.entry);
-        if let Some(word) = open.entry.get(EVENT).copied().flatten().filter(|&word| is_valid(word as u32)) {
+        if let Some(word) = open.entry.event().filter(|&word| is_valid(word)) {
             // L2 is a guest without SEV, which the shown fields do not say.
-            broken = broken.and(self.judge.event(word as u32).1);
+            broken = broken.and(self.judge.event(word).1);
         }
         let text = bytes.get(open.place.clone()).unwrap_or_default();
         part.report.broken(broken, open.line, text);
@@ -368,10 +406,13 @@ impl Worker {
             let Some(end) = memchr(b'\n', rest) else { break };
             let whole = rest.get(..end).unwrap_or_default();
             at = start + end + 1;
-            let Some(line) = Line::parse(readable(whole, true)) else { continue };
+            let whole = readable(whole, true);
+            let Some(line) = Line::parse(whole) else { continue };
             let key = key(line.ids(), None);
             match line.event() {
-                Event::Intercepts => self.intercepts(key, &line.arguments(), start + end, bytes, part),
+                Event::Intercepts => {
+                    self.intercepts(key, &line.arguments(), start + whole.len(), bytes, part)
+                }
                 Event::Other => {}
                 _ => self.settle(
                     self::key(line.ids(), line.arguments().get(Slot::Vcpu).map(|n| n as u32)),
@@ -385,10 +426,6 @@ impl Worker {
         }
     }
 }
-
-/// Where EVENTINJ stands in [`SHOWN`].
-const EVENT: usize = 1;
-const _: () = assert!(matches!(SHOWN[EVENT].0, Slot::EventInj));
 
 /// Events in the order of their numbers.
 const EVENTS: [Event; Event::Other as usize + 1] = [
@@ -407,16 +444,6 @@ const EVENTS: [Event; Event::Other as usize + 1] = [
 
 fn is_valid(word: u32) -> bool {
     vmcb::Event::from_bits(word.into()).valid()
-}
-
-/// The first `kvm_` of the line that begins at `start`, if it stands in this column.
-#[inline]
-fn same_column(bytes: &[u8], start: usize, column: usize) -> Option<usize> {
-    let rest = bytes.get(start..)?;
-    // Before it is no other, nor the line's end.
-    let first =
-        rest.get(column..)?.starts_with(b"kvm_") && memchr2(b'_', b'\n', rest.get(..column)?).is_none();
-    first.then_some(start + column)
 }
 
 /// What counts of a line: the last word of one that is cut may be half a word.
