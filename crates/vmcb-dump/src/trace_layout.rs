@@ -196,7 +196,7 @@ impl Reasons {
         let Some(first) = rest.first_chunk() else { return Self::search(rest) };
         let first = u64::from_le_bytes(*first);
         // The lowest bit that is set is that of the first byte up to the space.
-        let ends = first.wrapping_sub(EACH * 0x21) & !first & EACH * 0x80;
+        let ends = first.wrapping_sub(EACH * 0x21) & !first & (EACH * 0x80);
         let length = ends.trailing_zeros() / 8;
         // Of two letters are those of exceptions, behind which another word stands.
         if ends == 0 || length <= 2 {
@@ -294,6 +294,7 @@ impl Layout {
         if !self.known {
             return None;
         }
+        found.clear();
         let mut rest = text.get(start..)?;
         let mut wrong = [0; WIDE];
         let (mut pieces, mut numbers) = (&self.pieces[..], &self.numbers[..]);
@@ -541,7 +542,6 @@ impl Layouts {
         name: usize,
         found: &mut Arguments,
     ) -> Option<Line<'a>> {
-        found.clear();
         let line = Line::parse_at(text, name)?;
         let layouts = self.events.get_mut(line.event() as usize)?;
         let [last, before] = layouts;
@@ -590,15 +590,25 @@ fn place(head: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
+    const ALL: Slots = Slots(u32::MAX);
+
     /// Whether `second` is read by the layout of `first`, and then as word by word.
     fn follows(first: &str, second: &str) -> bool {
-        let [first, second] = [first, second].map(|text| Line::parse(text.as_bytes()).expect("a trace line"));
-        let (mut layout, mut found) = (Layout::NONE, Arguments::NONE);
-        first.walk(&mut found, &mut layout);
+        let first = Line::parse(first.as_bytes()).expect("a trace line");
+        let (mut layout, mut found) = (Layout::default(), Arguments::NONE);
+        first.walk(&mut found, &mut layout, ALL);
+        // As many bytes are looked at together.
+        let text = format!("{second}\n{}", "x".repeat(WIDE));
+        let line = Line::parse(text.as_bytes()).expect("a trace line");
+        let mut reasons = Reasons([(0, 0); REASONS]);
         found.clear();
-        let follows = layout.follow(&second, &mut found).is_some();
-        assert!(!follows || found == second.arguments());
-        follows
+        let end = layout.follow(text.as_bytes(), line.start(), &mut reasons, &mut found);
+        let second = Line::parse(second.as_bytes()).expect("a trace line");
+        assert!(
+            end.is_none_or(|end| end == second.text().len() && found == second.arguments()),
+            "{second:?}"
+        );
+        end.is_some()
     }
 
     #[test]
@@ -606,7 +616,7 @@ mod tests {
         for (first, second) in [
             (
                 "kvm_exit: vcpu 0 reason npf rip 0x1 info1 0x0000000000000001 error_code 0x00000000",
-                "kvm_exit: vcpu 12 reason GP excp rip 0x7f00123 info1 0x00000000FFFFabcd error_code 0x00000010",
+                "kvm_exit: vcpu 12 reason GP excp rip 0x7f00123 info1 0x00000000ffffabcd error_code 0x00000010",
             ),
             (
                 "kvm_exit: reason read_rt rip 0x1 info 1f 0",
@@ -638,6 +648,7 @@ mod tests {
             ("0xfff0", "0xfff0fff0fff0fff0f"),
             ("0xfff0", "0x"),
             ("0xfff0", "0xfffg"),
+            ("80000b0e", "80000B0E"),
             ("vcpu 1,", "vcpu ,"),
             ("vcpu 1,", "vcpu 1"),
             ("00000002", "00000002 "),

@@ -1,6 +1,6 @@
 //! A line reads the same by the layout of the lines before as word by word.
 
-use vmcb_dump::trace::{Arguments, Layouts, Line};
+use vmcb_dump::trace::{Arguments, Layouts, Line, Slot};
 
 const HEAD: &str = " CPU 0/KVM-4000    [012] d..2.  54.665919: ";
 
@@ -35,14 +35,79 @@ const EVENTS: [&str; 17] = [
 /// Bytes that end, begin or spoil a word.
 const BYTES: &[u8] = b"\0\t\r \x10(),-./019:;=@AFG[]_`afgknrxyz{\x7F\x80\xB0\xFF";
 
-/// `line` after the lines that `layouts` has read before.
-fn same(layouts: &mut Layouts, line: &[u8]) {
-    let Some(parsed) = Line::parse(line) else { return };
-    let text = String::from_utf8_lossy(line);
-    let mut found = Arguments::none();
-    layouts.read(&parsed, &mut found);
-    assert_eq!(found, parsed.arguments(), "{text}");
-    assert_eq!(layouts.ids(&parsed), parsed.ids(), "{text}");
+/// What a scan of traces asks for, and everything.
+const SOME: &[Slot] = &[Slot::Vcpu, Slot::EventInj, Slot::ExitCode, Slot::NCr3, Slot::Misc1, Slot::CrWrite];
+const ALL: &[Slot] = &[
+    Slot::Vcpu,
+    Slot::Rip,
+    Slot::Vmcb,
+    Slot::NestedRip,
+    Slot::IntCtl,
+    Slot::EventInj,
+    Slot::EventInjError,
+    Slot::NestedPaging,
+    Slot::NCr3,
+    Slot::Cr3,
+    Slot::CrRead,
+    Slot::CrWrite,
+    Slot::Exceptions,
+    Slot::Misc1,
+    Slot::Misc2,
+    Slot::Misc3,
+    Slot::ExitCode,
+    Slot::ExitInfo1,
+    Slot::ExitInfo2,
+    Slot::ExitIntInfo,
+    Slot::ExitIntInfoError,
+    Slot::Vector,
+    Slot::ErrorCode,
+];
+
+/// Layouts, and what they are asked for.
+#[derive(Clone)]
+struct Asked(Layouts, &'static [Slot]);
+
+impl Asked {
+    fn new(slots: &'static [Slot]) -> Self {
+        Self(Layouts::new(slots), slots)
+    }
+
+    fn both() -> [Self; 2] {
+        [SOME, ALL].map(Self::new)
+    }
+
+    /// `line` after the lines that were read before, in a text in which another follows.
+    fn same(&mut self, line: &[u8]) {
+        let Self(layouts, slots) = self;
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let start = b"another line\n".len();
+        let text = [b"another line\n", line, b"\n q-1 [000] 1.0: kvm_exit: what follows\n"].concat();
+        let parsed = Line::parse(line);
+        let shown = String::from_utf8_lossy(line);
+        let mut found = Arguments::none();
+        // Where it is thought to begin like those before, it does.
+        if let Some((name, ids)) = layouts.name(&text, start) {
+            let first = line.windows(4).position(|four| four == b"kvm_");
+            assert_eq!(Some(name - start), first, "{shown}");
+            if let Some(read) = layouts.read(&text, start, name, &mut found) {
+                let parsed = parsed.expect(&shown);
+                assert_eq!((read.event(), read.name()), (parsed.event(), parsed.name()), "{shown}");
+                assert_eq!(ids, parsed.ids(), "{shown}");
+            }
+        }
+        let Some(parsed) = parsed else { return };
+        let read = layouts.read(&text, start, start + parsed.name().start, &mut found).expect(&shown);
+        assert_eq!(read.text(), parsed.text());
+        assert_eq!((read.event(), read.name()), (parsed.event(), parsed.name()), "{shown}");
+        assert_eq!(layouts.learn(&read), parsed.ids(), "{shown}");
+        let wanted = parsed.arguments();
+        for slot in ALL {
+            let value = wanted.get(*slot).filter(|_| slots.contains(slot));
+            assert_eq!(found.get(*slot), value, "{slot:?} of {shown}");
+        }
+        let marks = |one: &Arguments| (one.is_vmx(), one.is_soft(), one.is_reinjected());
+        assert_eq!(marks(&found), marks(&wanted), "{shown}");
+    }
 }
 
 /// What becomes of a line when one byte is changed, left out or put in, or its end is cut off.
@@ -59,27 +124,35 @@ fn mutations(line: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 fn a_layout_never_changes_what_a_line_says() {
     for event in EVENTS {
         let line = [HEAD, event].concat().into_bytes();
-        let mut taught = Layouts::new();
-        same(&mut taught, &line);
-        let mut running = Layouts::new();
+        let [mut running, mut taught] = Asked::both();
+        taught.same(&line);
         for mutation in mutations(&line) {
-            same(&mut taught.clone(), &mutation);
-            same(&mut running, &mutation);
-            same(&mut running, &line);
+            taught.clone().same(&mutation);
+            running.same(&mutation);
+            running.same(&line);
         }
     }
 }
 
 #[test]
 fn lines_of_one_event_teach_each_other_nothing_wrong() {
+    const HEADS: [&str; 8] = [
+        "",
+        HEAD,
+        " CPU 1/KVM-4001    [002] d..2.  54.665919: ",
+        "q-1 [000] 1.0: ",
+        "q-1 [000] x] 1.0: ",
+        "CPU 1/KVM 4321/4322 [001] 1.4: kvm:",
+        "a long name of a task-1 [000] a time that takes more than forty-eight bytes to print: ",
+        "a name of a task that takes more than sixty-four bytes to print, all in all-1 [000] 1.0: ",
+    ];
     for first in EVENTS {
         for second in EVENTS {
-            let mut layouts = Layouts::new();
-            for event in [first, second, first, second] {
-                for head in
-                    ["", HEAD, "q-1 [000] 1.0: ", "q-1 [000] x] 1.0: ", "CPU 1/KVM 4321/4322 [001] 1.4: kvm:"]
-                {
-                    same(&mut layouts, [head, event].concat().as_bytes());
+            for mut layouts in Asked::both() {
+                for event in [first, second, first, second] {
+                    for head in HEADS {
+                        layouts.same([head, event].concat().as_bytes());
+                    }
                 }
             }
         }
@@ -91,19 +164,37 @@ fn lines_of_one_event_teach_each_other_nothing_wrong() {
 fn shifted_labels_are_no_layout() {
     for event in EVENTS {
         let words: Vec<&str> = event.split(' ').collect();
-        let mut taught = Layouts::new();
-        same(&mut taught, event.as_bytes());
+        let mut taught = Asked::new(ALL);
+        taught.same(event.as_bytes());
         for from in 1..words.len() {
             for to in 1..words.len() {
                 let mut moved = words.clone();
                 let word = moved.remove(from);
-                same(&mut taught.clone(), moved.join(" ").as_bytes());
+                taught.clone().same(moved.join(" ").as_bytes());
                 moved.insert(to, word);
-                same(&mut taught.clone(), moved.join(" ").as_bytes());
+                taught.clone().same(moved.join(" ").as_bytes());
                 let mut doubled = words.clone();
                 doubled.insert(to, words[from]);
-                same(&mut taught.clone(), doubled.join(" ").as_bytes());
+                taught.clone().same(doubled.join(" ").as_bytes());
             }
         }
+    }
+}
+
+/// A line like the last of its event is read without a search for its end, from any text that goes on long enough.
+#[test]
+fn the_end_of_a_line_is_where_its_text_ends() {
+    let mut found = Arguments::none();
+    for event in EVENTS {
+        let mut layouts = Layouts::new(ALL);
+        let line = [HEAD, event].concat();
+        let text = format!("{line}\r\n{line}\n{line}");
+        let mut read = |start: usize| {
+            let name = start + HEAD.len();
+            layouts.read(text.as_bytes(), start, name, &mut found).map(|read| read.text().len())
+        };
+        assert_eq!(read(0), Some(line.len()), "{event}");
+        assert_eq!(read(line.len() + 2), Some(line.len()), "{event}");
+        assert_eq!(read(2 * line.len() + 3), None, "the text has no end of this line: {event}");
     }
 }

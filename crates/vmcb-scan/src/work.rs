@@ -20,8 +20,8 @@ const STEM: usize = 2;
 /// No needle is longer.
 const MOST_NEEDLE: usize = 16;
 
-/// Bytes that are searched before their lines are counted: they are still in the cache then.
-const STRETCH: usize = 8 << 10;
+/// Bytes that are searched at a time: few where something was found just before, more where nothing is.
+const STRETCH: Range<usize> = 4 << 10..32 << 10;
 
 /// What is read of a trace line beside [`SHOWN`].
 const READ: [Slot; 5] = [Slot::Vcpu, Slot::Vmcb, Slot::ExitCode, Slot::ExitIntInfo, Slot::Vector];
@@ -110,17 +110,23 @@ impl Worker {
 
     /// The first needle from `at` on, and how many lines end before it.
     fn next_hit(&self, bytes: &[u8], mut at: usize) -> (Option<usize>, u64) {
+        let Range { start: mut size, end: most } = STRETCH;
         let mut lines = 0;
         loop {
-            let end = bytes.len().min(at + STRETCH);
+            let end = bytes.len().min(at + size);
+            // Counted before it is searched: counting fetches the bytes from memory as fast as they come, searching
+            // does not.
+            let all = count_lines(bytes, at..end);
             // A needle may stand across the end.
-            let hit = self.find(bytes, at..bytes.len().min(end + MOST_NEEDLE));
-            let stretch = bytes.get(at..hit.unwrap_or(end)).unwrap_or_default();
-            lines += bytecount::count(stretch, b'\n') as u64;
-            if hit.is_some() || end == bytes.len() {
-                return (hit, lines);
+            if let Some(hit) = self.find(bytes, at..bytes.len().min(end + MOST_NEEDLE)) {
+                return (Some(hit), lines + count_lines(bytes, at..hit));
+            }
+            lines += all;
+            if end == bytes.len() {
+                return (None, lines);
             }
             at = end;
+            size = most.min(size * 2);
         }
     }
 
@@ -444,6 +450,10 @@ const EVENTS: [Event; Event::Other as usize + 1] = [
 
 fn is_valid(word: u32) -> bool {
     vmcb::Event::from_bits(word.into()).valid()
+}
+
+fn count_lines(bytes: &[u8], range: Range<usize>) -> u64 {
+    bytecount::count(bytes.get(range).unwrap_or_default(), b'\n') as u64
 }
 
 /// What counts of a line: the last word of one that is cut may be half a word.
