@@ -4,6 +4,7 @@ use crate::Options;
 use crate::report::KeyHasher;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::sync::LazyLock;
 use vmcb::layout::vmcb_field as f;
 use vmcb::{
     Decision, Environment, Event, GuestMode, KnownPage, Limits, Phase, Rule, RuleSet, View, Vmsa, check_event,
@@ -77,7 +78,7 @@ type Group = [bool; SHOWN.len()];
 
 /// The fields of which no rule reads one with one of another group: what a VMCB12 breaks is what its groups break,
 /// each alone. Many more VMCB12s than values of one group are shown.
-fn groups() -> Vec<Group> {
+static GROUPS: LazyLock<Vec<Group>> = LazyLock::new(|| {
     let mut groups: Vec<Group> =
         (0..SHOWN.len()).map(|one| std::array::from_fn(|index| index == one)).collect();
     for rule in Rule::ALL {
@@ -101,7 +102,7 @@ fn groups() -> Vec<Group> {
         groups.extend(joined);
     }
     groups
-}
+});
 
 /// The rules that are broken, and those that are required and not met.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -123,7 +124,6 @@ type Kept<K, V> = HashMap<K, V, BuildHasherDefault<KeyHasher>>;
 #[derive(Debug)]
 pub(crate) struct Judge {
     limits: Limits,
-    groups: Vec<Group>,
     /// Those of which all is judged, and those of which one group is.
     entries: Kept<Entry, Broken>,
     parts: Kept<Entry, Broken>,
@@ -134,7 +134,7 @@ impl Judge {
     pub(crate) fn new(options: &Options) -> Self {
         let limits = Limits::compile(&options.cpu, options.policy);
         let (entries, parts, events) = Default::default();
-        Self { limits, groups: groups(), entries, parts, events }
+        Self { limits, entries, parts, events }
     }
 
     /// What a VMCB12 breaks, as far as lines show it.
@@ -143,7 +143,7 @@ impl Judge {
             return broken;
         }
         let mut broken = Broken::default();
-        for &group in &self.groups {
+        for &group in GROUPS.iter() {
             let part = entry.only(group);
             if part.is_empty() {
                 continue;
@@ -214,10 +214,9 @@ mod tests {
 
     #[test]
     fn groups_are_judged_each_alone() {
-        let groups = groups();
-        assert!(groups.len() > 4, "{groups:?}");
+        assert!(GROUPS.len() > 4, "{:?}", *GROUPS);
         for index in 0..SHOWN.len() {
-            assert_eq!(groups.iter().filter(|group| group[index]).count(), 1);
+            assert_eq!(GROUPS.iter().filter(|group| group[index]).count(), 1);
         }
         let mut random = 0x2545_F491_4F6C_DD1D_u64;
         let mut next = || {

@@ -457,6 +457,9 @@ impl Report {
             self.undecided += self.host_undecided;
         }
         self.trim();
+        // How the lines were found again is no part of what was found: it depends on the blocks.
+        self.index.clear();
+        self.recent = [None; RECENT];
         self.rules.sort_by_key(|rule| (rule.standing, std::cmp::Reverse(rule.count), rule.line, rule.host));
     }
 }
