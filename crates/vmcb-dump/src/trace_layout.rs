@@ -1,9 +1,10 @@
-//! The values of a trace line: by the layout of the last line of the same event, else word by word.
+//! The values of a trace line: by the layout of one of the last lines of the same event, else word by word.
 //!
 //! A kernel and a tool print each event in one way, so that the text between the values is nearly always that of
-//! the line before. [`Layouts`] remembers that text. Where a line has it too, and values of the same form stand
-//! between, [`Line::walk`] would take the same way over the line, and only the values are read; everything else is
-//! left to it, and teaches the layout anew.
+//! a line before. [`Layouts`] remembers that text. Where a line has it too, and values of the same form stand
+//! between, [`Line::walk`] would take the same way over the line, and only the values are read, and of those only
+//! what is wanted; everything else is left to it, and teaches a layout anew. A line that has a layout ends where its
+//! text does, so that its end is not searched.
 
 use crate::trace_line::{
     Arguments, Event, Form, Line, Reason, Scanner, Slot, decimal, hex, number, reason, switch, value_of,
@@ -17,6 +18,8 @@ const HEADS: usize = 64;
 const MOST_HEAD: usize = 64;
 /// Names of exit codes that are remembered, by a few bits of a hash.
 const REASONS: usize = 32;
+/// Bytes of one, with the number that may stand behind it.
+const MOST_REASON: usize = 64;
 /// Bytes that are compared at once.
 const WIDE: usize = 16;
 /// Windows of so many bytes between the CPU and the event's name.
@@ -26,6 +29,25 @@ const MOST_LINE: usize = 4096;
 
 /// Reads the lines of one trace, each the faster the more it is like one before. What it reads is what
 /// [`Line::arguments`] and [`Line::ids`] read.
+///
+/// # Examples
+/// ```
+/// use vmcb_dump::trace::{Arguments, Layouts, Slot};
+/// let text = b" CPU 0/KVM-1234  [003] 1.0: kvm_exit: vcpu 0 reason npf rip 0x1\n \
+///     CPU 0/KVM-1234  [003] 1.2: kvm_exit: vcpu 0 reason hlt rip 0x2\n";
+/// let mut layouts = Layouts::new(&[Slot::ExitCode]);
+/// let mut found = Arguments::none();
+/// // Of the first line somebody has to say where its event's name stands.
+/// let first = layouts.read(text, 0, 28, &mut found).expect("an event");
+/// assert_eq!(found.get(Slot::ExitCode), Some(0x400));
+/// layouts.learn(&first);
+/// let second = first.text().len() + 1;
+/// let (name, (thread, cpu)) = layouts.name(text, second).expect("it begins like the first");
+/// assert_eq!((thread, cpu), (Some(1234), Some(3)));
+/// layouts.read(text, second, name, &mut found).expect("an event");
+/// assert_eq!(found.get(Slot::ExitCode), Some(0x78));
+/// assert_eq!(found.get(Slot::Rip), None, "it was not asked for");
+/// ```
 #[derive(Clone, Debug)]
 pub struct Layouts {
     /// Those of each event: the one that fitted last, and the one before.
@@ -217,7 +239,10 @@ impl Reasons {
 
     #[inline(never)]
     fn search(rest: &[u8]) -> Option<(u32, usize)> {
-        match reason(rest, 0) {
+        // Two words at most, and none of the next line.
+        let words = rest.get(..rest.len().min(MOST_REASON))?;
+        let line = words.get(..memchr(b'\n', words).unwrap_or(words.len()))?;
+        match reason(line, 0) {
             (Reason::Code(code), used) => Some((code, used)),
             _ => None,
         }

@@ -198,3 +198,28 @@ fn the_end_of_a_line_is_where_its_text_ends() {
         assert_eq!(read(2 * line.len() + 3), None, "the text has no end of this line: {event}");
     }
 }
+
+/// No byte of the line that follows is read as one of the line before.
+#[test]
+fn a_line_that_ends_early_is_not_read_on() {
+    for event in EVENTS {
+        let line = [HEAD, event].concat();
+        for mut taught in Asked::both() {
+            taught.same(line.as_bytes());
+            for at in HEAD.len() + event.find(':').expect("a name") + 1..line.len() {
+                let (first, rest) = line.split_at(at);
+                for rest in [rest, rest.get(1..).unwrap_or_default()] {
+                    let text = format!("{first}\n{rest}\n{line}\n");
+                    let Asked(mut layouts, slots) = taught.clone();
+                    let mut found = Arguments::none();
+                    let read = layouts.read(text.as_bytes(), 0, HEAD.len(), &mut found).expect(&text);
+                    assert_eq!(read.text(), first.strip_suffix('\r').unwrap_or(first).as_bytes());
+                    let wanted = Line::parse(first.as_bytes()).expect(first).arguments();
+                    for &slot in slots {
+                        assert_eq!(found.get(slot), wanted.get(slot), "{slot:?} of {text}");
+                    }
+                }
+            }
+        }
+    }
+}
