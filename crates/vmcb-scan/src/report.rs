@@ -348,8 +348,13 @@ impl Report {
         line: u64,
         text: &[u8],
     ) {
-        let condition = shorten(condition.as_bytes());
-        self.add_condition(Condition { condition, rules, count: 1, line });
+        match self.conditions.iter_mut().find(|old| old.condition == condition) {
+            Some(old) => old.add(1, line),
+            None => {
+                let condition = shorten(condition.as_bytes());
+                self.add_condition(Condition { condition, rules, count: 1, line });
+            }
+        }
         let rule = if let [rule] = rules { Rule::from_id(rule) } else { None };
         self.finding(Standing::Refused, rule, line, text);
     }
@@ -357,10 +362,7 @@ impl Report {
     fn add_condition(&mut self, new: Condition) {
         let full = self.conditions.len() >= MOST_CONDITIONS;
         match self.conditions.iter_mut().find(|old| old.condition == new.condition) {
-            Some(old) => {
-                old.count += new.count;
-                old.line = old.line.min(new.line);
-            }
+            Some(old) => old.add(new.count, new.line),
             None if !full => self.conditions.push(new),
             None => self.more_conditions += new.count,
         }
@@ -464,6 +466,13 @@ impl Report {
     }
 }
 
+impl Condition {
+    fn add(&mut self, count: u64, line: u64) {
+        self.count += count;
+        self.line = self.line.min(line);
+    }
+}
+
 impl Injected {
     fn add(&mut self, new: Self) {
         self.count += new.count;
@@ -480,7 +489,7 @@ fn rules_of(rules: RuleSet) -> Vec<Rule> {
 }
 
 /// The beginning of a line, as text.
-fn shorten(line: &[u8]) -> String {
+pub(crate) fn shorten(line: &[u8]) -> String {
     let line = line.trim_ascii_end();
     String::from_utf8_lossy(line.get(..line.len().min(MOST_TEXT)).unwrap_or_default()).into_owned()
 }

@@ -4,7 +4,7 @@ use crate::Options;
 use crate::blocks::{AHEAD, Block, MAX_LINE};
 use crate::follow::{Record, What};
 use crate::judge::{Entry, Judge, SHOWN};
-use crate::report::{Report, Source, Standing, VcpuKey};
+use crate::report::{Report, Source, Standing, VcpuKey, shorten};
 use aho_corasick::{Span, packed::Searcher};
 use memchr::{memchr, memmem, memrchr};
 use std::ops::Range;
@@ -26,6 +26,9 @@ const STRETCH: Range<usize> = 4 << 10..32 << 10;
 /// What is read of a trace line beside [`SHOWN`].
 const READ: [Slot; 5] = [Slot::Vcpu, Slot::Vmcb, Slot::ExitCode, Slot::ExitIntInfo, Slot::Vector];
 
+/// Conditions that are remembered.
+const MOST_TOLD: usize = 64;
+
 /// Nested VMRUNs of one block that may wait for their intercepts at a time.
 const MOST_OPEN: usize = 64;
 
@@ -46,6 +49,7 @@ pub(crate) struct Worker {
     events: bool,
     limit: usize,
     open: Vec<Open>,
+    conditions: Vec<Told>,
 }
 
 /// Where a line stands.
@@ -57,6 +61,26 @@ struct Place<'a> {
     start: usize,
     /// Its number, counted from 1.
     number: u64,
+}
+
+/// A condition that KVM named when it refused, and what it means. There are few different ones.
+struct Told {
+    words: Vec<u8>,
+    text: String,
+    rules: &'static [&'static str],
+    vmx: bool,
+}
+
+impl Told {
+    fn new(words: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(words);
+        Self {
+            words: words.to_vec(),
+            rules: condition::rules(&text),
+            vmx: condition::is_vmx(&text),
+            text: shorten(words),
+        }
+    }
 }
 
 /// A nested VMRUN whose intercepts may come.
@@ -78,6 +102,7 @@ impl Worker {
             events: options.events,
             limit: options.lines,
             open: Vec::new(),
+            conditions: Vec::new(),
         }
     }
 
@@ -334,16 +359,19 @@ impl Worker {
     }
 
     fn failed(&mut self, line: Option<Line<'_>>, key: VcpuKey, number: u64, text: &[u8], part: &mut Part) {
-        let words =
-            line.map(|line| String::from_utf8_lossy(line.condition()).into_owned()).unwrap_or_default();
-        if words.is_empty() {
-            return;
+        let Some(words) = line.map(|line| line.condition()).filter(|words| !words.is_empty()) else { return };
+        if !self.conditions.iter().any(|told| told.words == words) {
+            if self.conditions.len() >= MOST_TOLD {
+                self.conditions.clear();
+            }
+            self.conditions.push(Told::new(words));
         }
-        if condition::is_vmx(&words) {
+        let Some(told) = self.conditions.iter().find(|told| told.words == words) else { return };
+        if told.vmx {
             part.report.vmx(number);
             return;
         }
-        part.report.condition(&words, condition::rules(&words), number, text);
+        part.report.condition(&told.text, told.rules, number, text);
         if let Some(vcpu) = part.report.vcpu(key) {
             vcpu.refused += 1;
         }
