@@ -552,7 +552,11 @@ impl Row {
         if let Some(allowed) = self.allowed {
             return allowed;
         }
-        let (column, _) = self.characters();
+        let (column, rest) = self.characters();
+        // What goes on is no column: the last of it may be a mark of a cut, `[...]`.
+        if rest.first().is_some_and(|&byte| !byte.is_ascii_whitespace() && !matches!(byte, b'|' | b'<')) {
+            return (false, false);
+        }
         let allows = |bytes: &[u8]| {
             let (column, bytes) = match self.style.colon {
                 true => (trim_spaces(column), trim_spaces(bytes)),
