@@ -42,7 +42,9 @@ pub(crate) fn input(port: u16, size: u8) -> u32 {
 
 /// What CPUID says: EAX, EBX, ECX, EDX.
 pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
-    let answer = core::arch::x86_64::__cpuid_count(leaf, subleaf);
+    // SAFETY: every CPU with long mode has CPUID, and it changes nothing else. Older compilers ask for this block.
+    #[allow(unused_unsafe)]
+    let answer = unsafe { core::arch::x86_64::__cpuid_count(leaf, subleaf) };
     [answer.eax, answer.ebx, answer.ecx, answer.edx]
 }
 
