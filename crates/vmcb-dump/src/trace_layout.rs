@@ -567,7 +567,8 @@ impl Layouts {
         name: usize,
         found: &mut Arguments,
     ) -> Option<Line<'a>> {
-        let line = Line::parse_at(text, name)?;
+        let line = Line::parse_at(text, name)
+            .filter(|_| text.get(name..).is_some_and(|at| at.starts_with(b"kvm_")))?;
         let layouts = self.events.get_mut(line.event() as usize)?;
         let [last, before] = layouts;
         let mut end = last.follow(text, line.start(), &mut self.reasons, found);

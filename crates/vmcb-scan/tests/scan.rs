@@ -60,6 +60,13 @@ fn vmrun(word: &str) -> String {
     enter(&format!("{VMCB} {word}"))
 }
 
+#[test]
+fn what_only_looks_like_a_name_is_no_event() {
+    for text in ["VMCB rip: 0x1\n", "SVM:exit: vcpu 0\n", "a VMCB_exit: vcpu 0 reason npf rip 0x1\n"] {
+        assert!(all(text).trace.is_empty(), "{text}");
+    }
+}
+
 /// The fates of one event, and what its problem is.
 fn fates(text: &str) -> Vec<(Fate, u64)> {
     let followed = all(text).events.expect("it was asked");
