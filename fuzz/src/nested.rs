@@ -193,11 +193,9 @@ fn act(machine: &mut Machine, action: &Action, fields: &[Field], legal: &Page) {
         Action::Move => {
             let mut buffer = Box::new([0; Nested::SAVED_MAX]);
             let bytes = machine.nested.save(&machine.vmcb02, &mut buffer).to_vec();
-            let limits = machine.nested.limits().clone();
-            let loaded = Nested::load(&bytes, &limits, HOST).expect("what was saved can be loaded");
-            let (_, mut world) = machine.split();
+            let (nested, mut world) = machine.split();
             *world.vmcb02 = Page::zeroed();
-            machine.nested = loaded.resume(&mut world);
+            nested.load(&mut world, &bytes).expect("what was saved can be loaded");
             assert_eq!(machine.nested.save(&machine.vmcb02, &mut buffer), bytes);
         }
         Action::Forget => {
@@ -291,17 +289,18 @@ pub fn load(case: &Stored) {
         let checksum = vmcb::crc32(&bytes[..body]);
         bytes[body..].copy_from_slice(&checksum.to_le_bytes());
     }
-    let limits = machine.nested.limits().clone();
-    match Nested::load(&bytes, &limits, HOST) {
-        Err(error) => assert!(!error.to_string().is_empty()),
-        Ok(loaded) => {
-            let (_, mut world) = machine.split();
-            *world.vmcb02 = Page::zeroed();
-            machine.nested = loaded.resume(&mut world);
+    let (nested, mut world) = machine.split();
+    *world.vmcb02 = Page::zeroed();
+    match nested.load(&mut world, &bytes) {
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            assert_eq!(world.vmcb02.bytes(), Page::zeroed().bytes(), "VMCB02 is not touched");
+        }
+        Ok(()) => {
             let again = machine.nested.save(&machine.vmcb02, &mut buffer).to_vec();
-            let (_, mut world) = machine.split();
+            let (nested, mut world) = machine.split();
             *world.vmcb02 = Page::zeroed();
-            machine.nested = Nested::load(&again, &limits, HOST).expect("what was saved").resume(&mut world);
+            nested.load(&mut world, &again).expect("what was saved");
             assert_eq!(machine.nested.save(&machine.vmcb02, &mut buffer), again);
             if machine.nested.guest() == Guest::L2 {
                 sound(&machine);

@@ -100,7 +100,7 @@ impl Nested {
         event: Event,
     ) -> Exit {
         if matches!(event.event_type(), EventType::INTERRUPT | EventType::NMI) {
-            self.pending.add(event);
+            self.state.pending.add(event);
             return match self.before_entry(world) {
                 Guest::L1 => Exit::ToL1,
                 Guest::L2 => Exit::Resume,
@@ -116,72 +116,72 @@ impl Nested {
         if !self.is_settled() {
             self.deliver_waiting(world);
         }
-        self.guest
+        self.state.guest
     }
 
     /// Whether [`Self::before_entry`] has nothing to do: the guest that is to run can be entered at once.
     #[must_use]
     #[inline(always)]
     pub fn is_settled(&self) -> bool {
-        !(self.waits() | (self.flush_l1 != Flush::Nothing))
+        !(self.waits() | (self.state.flush_l1 != Flush::Nothing))
     }
 
     /// Whether an event waits for a guest that can take it.
     #[must_use]
     #[inline(always)]
     pub fn waits(&self) -> bool {
-        self.pending.any() | self.displaced.valid()
+        self.state.pending.any() | self.state.displaced.valid()
     }
 
     #[cold]
     #[inline(never)]
     fn deliver_waiting<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
-        if let (Guest::L2, Some(code)) = (self.guest, self.interrupt_exit(world.vmcb02)) {
+        if let (Guest::L2, Some(code)) = (self.state.guest, self.interrupt_exit(world.vmcb02)) {
             self.reflect(world, code, [0, 0]);
         }
-        if self.guest == Guest::L1 && self.flush_l1 != Flush::Nothing {
-            let flush = core::mem::replace(&mut self.flush_l1, Flush::Nothing);
+        if self.state.guest == Guest::L1 && self.state.flush_l1 != Flush::Nothing {
+            let flush = core::mem::replace(&mut self.state.flush_l1, Flush::Nothing);
             world.vmcb01.set(f::tlb_control, tlb_control(flush, self.host.flush_by_asid).into());
         }
-        let guest = self.guest;
+        let guest = self.state.guest;
         let page = world.page(guest);
-        if !self.gif || page.vmcb().event_inj().valid() {
+        if !self.state.gif || page.vmcb().event_inj().valid() {
             return;
         }
-        let displaced = self.displaced;
+        let displaced = self.state.displaced;
         let takes_displaced = takes_interrupt(page) || displaced.event_type() == EventType::NMI;
         let takes_interrupts = self.takes_interrupts(page);
         let event = if displaced.valid() && takes_displaced {
-            self.displaced = Event::from_bits(0);
+            self.state.displaced = Event::from_bits(0);
             page.set(f::eventinj, displaced.bits());
-            self.injected = Injected::of(page, true);
+            self.state.injected = Injected::of(page, true);
             return;
         } else {
-            let nmi = self.pending.take_nmi();
-            nmi.or_else(|| if takes_interrupts { self.pending.take_interrupt() } else { None })
+            let nmi = self.state.pending.take_nmi();
+            nmi.or_else(|| if takes_interrupts { self.state.pending.take_interrupt() } else { None })
         };
         if let Some(event) = event {
             page.set(f::eventinj, event.bits());
-            self.injected = Injected::of(page, false);
+            self.state.injected = Injected::of(page, false);
         }
     }
 
     /// Whether the guest that runs, on this page, takes one of L0's interrupts now.
     fn takes_interrupts(&self, page: &Page) -> bool {
         let masking = self.vmcb12.vmcb().int_ctl().contains(IntCtl::V_INTR_MASKING);
-        if self.guest == Guest::L2 && masking { self.host_if } else { takes_interrupt(page) }
+        if self.state.guest == Guest::L2 && masking { self.state.host_if } else { takes_interrupt(page) }
     }
 
     /// The exit of L2 that a waiting NMI or interrupt is.
     fn interrupt_exit(&self, vmcb02: &Page) -> Option<ExitCode> {
         let intercepted = |code| Cause::of(code).intercepted(&self.vmcb12);
-        if !self.gif {
+        if !self.state.gif {
             return None;
         }
-        if self.pending.nmi && intercepted(NMI) {
+        if self.state.pending.nmi && intercepted(NMI) {
             return Some(NMI);
         }
-        let taken = self.pending.has_interrupt() && self.takes_interrupts(vmcb02);
+        let taken = self.state.pending.has_interrupt() && self.takes_interrupts(vmcb02);
         (taken && intercepted(INTR)).then_some(INTR)
     }
 
@@ -191,7 +191,7 @@ impl Nested {
         event: Event,
     ) -> Exit {
         let vector = event.vector().number() & 31;
-        if self.guest == Guest::L2 && event.event_type() == EventType::EXCEPTION {
+        if self.state.guest == Guest::L2 && event.event_type() == EventType::EXCEPTION {
             let code = ExitCode::from_bits(0x40 + u64::from(vector));
             if Cause::of(code).intercepted(&self.vmcb12) {
                 let address = if vector == PF { world.vmcb02.get(f::cr2) } else { 0 };
@@ -199,17 +199,17 @@ impl Nested {
                 return Exit::ToL1;
             }
         }
-        let guest = self.guest;
+        let guest = self.state.guest;
         let page = world.page(guest);
         let before = page.vmcb().event_inj();
         let event = if before.valid() {
             match combine(before, event) {
                 Combined::Second => event,
                 Combined::SecondThenFirst => {
-                    if guest == Guest::L2 && self.injected.by_l1 {
-                        self.displaced = before;
+                    if guest == Guest::L2 && self.state.injected.by_l1 {
+                        self.state.displaced = before;
                     } else {
-                        self.pending.add(before);
+                        self.state.pending.add(before);
                     }
                     event
                 }
@@ -231,7 +231,7 @@ impl Nested {
             event
         };
         page.set(f::eventinj, event.bits());
-        self.injected = Injected::of(page, false);
+        self.state.injected = Injected::of(page, false);
         Exit::Resume
     }
 
@@ -247,29 +247,29 @@ impl Nested {
         if interrupted.valid() && code != TASK_SWITCH {
             self.deliver_again(vmcb02, interrupted);
         } else {
-            self.injected = Injected::NOTHING;
+            self.state.injected = Injected::NOTHING;
         }
     }
 
     #[inline(never)]
     fn deliver_again(&mut self, vmcb02: &mut Page, interrupted: Event) {
-        let is_injected = self.injected.is(interrupted, vmcb02.get(f::rip));
+        let is_injected = self.state.injected.is(interrupted, vmcb02.get(f::rip));
         if executed(interrupted) && !is_injected {
-            self.injected = Injected::NOTHING;
+            self.state.injected = Injected::NOTHING;
             return;
         }
         vmcb02.set(f::eventinj, interrupted.bits());
         if is_injected {
-            vmcb02.set(f::nrip, self.injected.next_rip);
+            vmcb02.set(f::nrip, self.state.injected.next_rip);
         } else {
-            self.injected = Injected::of(vmcb02, false);
+            self.state.injected = Injected::of(vmcb02, false);
         }
     }
 
     /// What L1 finds in EXITINTINFO: `interrupted`, or else what L1 injected and another event pushed aside.
     #[inline(always)]
     pub(crate) fn lost_to(&mut self, interrupted: Event) -> Event {
-        let displaced = core::mem::replace(&mut self.displaced, Event::from_bits(0));
+        let displaced = core::mem::replace(&mut self.state.displaced, Event::from_bits(0));
         if interrupted.valid() { interrupted } else { displaced }
     }
 }

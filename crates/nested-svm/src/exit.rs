@@ -57,7 +57,7 @@ impl Nested {
         code: ExitCode,
         info: [u64; 2],
     ) {
-        if self.guest == Guest::L2 {
+        if self.state.guest == Guest::L2 {
             // What was to be delivered and was not is what this exit interrupts.
             let event = world.vmcb02.vmcb().event_inj();
             self.end_l2(world, code, info, if event.valid() { event } else { Event::from_bits(0) });
@@ -68,8 +68,8 @@ impl Nested {
     pub fn forget<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
         world.shadow.renew();
         self.flush_at_least(Flush::Asid);
-        if self.guest == Guest::L2 {
-            if self.enabled.nested_paging {
+        if self.state.guest == Guest::L2 {
+            if self.state.enabled.nested_paging {
                 self.new_root(world);
             }
             world.vmcb02.set(f::tlb_control, self.take_flush().into());
@@ -83,7 +83,7 @@ impl Nested {
         world: &mut World<'_, M, T, L>,
         address: u64,
     ) -> Option<u64> {
-        if self.enabled.nested_paging {
+        if self.state.enabled.nested_paging {
             world.shadow.look(world.memory, self.cpu(), address)
         } else {
             Some(address)
@@ -133,7 +133,7 @@ impl Nested {
     ) {
         let interrupted = self.lost_to(interrupted);
         let image = &mut self.vmcb12;
-        vmcb02::store(image, world.vmcb02, self.enabled);
+        vmcb02::store(image, world.vmcb02, self.state.enabled);
         image.set(f::exitcode, code.bits());
         image.set(f::exitinfo1, info[0]);
         image.set(f::exitinfo2, info[1]);
@@ -144,11 +144,11 @@ impl Nested {
         }
         let image = &mut self.vmcb12;
         // The page was read at VMRUN; if it is no longer memory, there is nobody to tell.
-        let _ = world.memory.store(self.vmcb12_address, image, &vmcb02::WRITTEN);
+        let _ = world.memory.store(self.state.vmcb12_address, image, &vmcb02::WRITTEN);
         if self.offers.has(Feature::DecodeAssists) {
-            let _ = world.memory.store(self.vmcb12_address, image, &[vmcb02::DECODED]);
+            let _ = world.memory.store(self.state.vmcb12_address, image, &[vmcb02::DECODED]);
         }
-        vmcb02::stay(world.vmcb01, world.vmcb02, self.enabled);
+        vmcb02::stay(world.vmcb01, world.vmcb02, self.state.enabled);
         vmcb02::copy_unloaded(world.vmcb01, world.vmcb02);
         self.back_in_l1(world.vmcb01);
         world.trace.trace(Traced::Reflected { code });
@@ -166,14 +166,14 @@ impl Nested {
         vmcb01.set(f::cpl, 0);
         vmcb01.set_bits(f::rflags, Rflags::VM.bits(), 0);
         vmcb01.set(f::eventinj, 0);
-        self.guest = Guest::L1;
+        self.state.guest = Guest::L1;
         self.set_gif_in_l1(vmcb01, false);
     }
 
     #[inline(never)]
     fn nested_page_fault<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) -> Exit {
-        self.l1_address = None;
-        if !self.enabled.nested_paging {
+        self.state.l1_address = None;
+        if !self.state.enabled.nested_paging {
             self.keep(world.vmcb02, ExitCode::NPF);
             return Exit::ForL0;
         }
@@ -194,7 +194,7 @@ impl Nested {
                 Exit::ToL1
             }
             Resolved::NotMemory(address) => {
-                self.l1_address = Some(address);
+                self.state.l1_address = Some(address);
                 self.keep(world.vmcb02, ExitCode::NPF);
                 Exit::ForL0
             }
@@ -212,8 +212,8 @@ impl Nested {
         let verdict = vmcb::check(world.vmcb02.bytes(), &self.limits, &environment);
         world.trace.trace(Traced::HostRefused { code, vmcb02: world.vmcb02, verdict });
         // Nothing of L2 ran: what VMCB12 shows is what L1 wrote, as after any refusal.
-        self.write_refusal(world.memory, self.vmcb12_address, ExitCode::INVALID);
-        self.displaced = Event::from_bits(0);
+        self.write_refusal(world.memory, self.state.vmcb12_address, ExitCode::INVALID);
+        self.state.displaced = Event::from_bits(0);
         self.back_in_l1(world.vmcb01);
         Exit::ToL1
     }

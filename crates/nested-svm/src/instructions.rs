@@ -25,7 +25,7 @@ impl Nested {
         &self,
         world: &mut World<'_, M, T, L>,
     ) -> Result<(), Fault> {
-        let page = match self.guest {
+        let page = match self.state.guest {
             Guest::L1 => &mut *world.vmcb01,
             Guest::L2 => &mut *world.vmcb02,
         };
@@ -42,7 +42,7 @@ impl Nested {
         &self,
         world: &mut World<'_, M, T, L>,
     ) -> Result<(), Fault> {
-        let page = match self.guest {
+        let page = match self.state.guest {
             Guest::L1 => &*world.vmcb01,
             Guest::L2 => &*world.vmcb02,
         };
@@ -80,7 +80,7 @@ impl Nested {
         world: &mut World<'_, M, T, L>,
         gif: bool,
     ) -> Result<(), Fault> {
-        let guest = self.guest;
+        let guest = self.state.guest;
         let page = world.page(guest);
         self.may_execute(page)?;
         if guest == Guest::L2 && page.vmcb().int_ctl().contains(IntCtl::VGIF_ENABLE) {
@@ -100,10 +100,10 @@ impl Nested {
         world: &mut World<'_, M, T, L>,
         asid: u32,
     ) -> Result<(), Fault> {
-        let guest = self.guest;
+        let guest = self.state.guest;
         self.may_execute(world.page(guest))?;
         if asid == 0 {
-            self.flush_l1 = Flush::Asid;
+            self.state.flush_l1 = Flush::Asid;
             return Ok(());
         }
         // The address is one of L2, whose nested translation is what may have changed: all of that ASID is forgotten.
@@ -130,7 +130,7 @@ impl Nested {
     pub(crate) fn may_execute(&self, page: &Page) -> Result<(), Fault> {
         let view = page.vmcb();
         let protected = view.cr0().contains(Cr0::PE) & !view.rflags().contains(Rflags::VM);
-        if !(self.svme & protected) {
+        if !(self.state.svme & protected) {
             return Err(Fault::InvalidOpcode);
         }
         if page.get(f::cpl) != 0 { Err(Fault::GeneralProtection) } else { Ok(()) }

@@ -48,15 +48,15 @@ impl Nested {
     pub fn read_msr(&self, page: &Page, msr: Msr) -> Result<u64, Fault> {
         match msr {
             Msr::Efer => {
-                let svme = self.svme | (self.guest == Guest::L2);
+                let svme = self.state.svme | (self.state.guest == Guest::L2);
                 Ok(page.get(f::efer) & !Efer::SVME.bits() | if svme { Efer::SVME.bits() } else { 0 })
             }
             _ if !self.offers.has(Feature::Svm) => Err(Fault::GeneralProtection),
-            Msr::VmCr => Ok(self.vm_cr),
-            Msr::VmHsavePa => Ok(self.hsave_pa),
+            Msr::VmCr => Ok(self.state.vm_cr),
+            Msr::VmHsavePa => Ok(self.state.hsave_pa),
             Msr::TscRatio => {
                 if self.offers.has(Feature::TscScale) {
-                    Ok(self.tsc_ratio)
+                    Ok(self.state.tsc_ratio)
                 } else {
                     Err(Fault::GeneralProtection)
                 }
@@ -74,26 +74,26 @@ impl Nested {
             _ if !self.offers.has(Feature::Svm) => Err(Fault::GeneralProtection),
             Msr::VmCr => {
                 // LOCK keeps itself and SVMDIS as they are; SVMDIS cannot be set while SVM is on.
-                let kept = if self.vm_cr & LOCK != 0 { LOCK | SVMDIS } else { 0 };
-                let new = value & !kept | self.vm_cr & kept;
-                if value & !VM_CR_WRITABLE != 0 || new & SVMDIS != 0 && self.svme {
+                let kept = if self.state.vm_cr & LOCK != 0 { LOCK | SVMDIS } else { 0 };
+                let new = value & !kept | self.state.vm_cr & kept;
+                if value & !VM_CR_WRITABLE != 0 || new & SVMDIS != 0 && self.state.svme {
                     return Err(Fault::GeneralProtection);
                 }
-                self.vm_cr = new;
+                self.state.vm_cr = new;
                 Ok(())
             }
             Msr::VmHsavePa => {
                 if !self.limits.accepts_page_address(value) {
                     return Err(Fault::GeneralProtection);
                 }
-                self.hsave_pa = value;
+                self.state.hsave_pa = value;
                 Ok(())
             }
             Msr::TscRatio => {
                 if value >> TSC_RATIO_BITS != 0 || !self.offers.has(Feature::TscScale) {
                     return Err(Fault::GeneralProtection);
                 }
-                self.tsc_ratio = value;
+                self.state.tsc_ratio = value;
                 Ok(())
             }
         }
@@ -106,13 +106,13 @@ impl Nested {
         let svme = value & Efer::SVME.bits() != 0;
         let paging = page.vmcb().cr0().contains(Cr0::PG);
         let long_changes = (value ^ before) & Efer::LME.bits() != 0 && paging;
-        let svm_disabled = svme && (self.vm_cr & SVMDIS != 0 || !self.offers.has(Feature::Svm));
+        let svm_disabled = svme && (self.state.vm_cr & SVMDIS != 0 || !self.offers.has(Feature::Svm));
         let long_mode = value & Efer::LME.bits() != 0 && !self.offers.has(Feature::Lm);
         if value & !self.limits.efer_always().bits() != 0 || long_changes || svm_disabled || long_mode {
             return Err(Fault::GeneralProtection);
         }
-        if self.guest == Guest::L1 {
-            self.svme = svme;
+        if self.state.guest == Guest::L1 {
+            self.state.svme = svme;
         }
         // The hardware's SVME stays on: whoever writes is a guest. What L2 does without it, the manual leaves open.
         let lma = before & Efer::LMA.bits();

@@ -133,25 +133,31 @@ pub struct Nested {
     /// The virtual CPU has neither AVIC nor SEV for certain, so that no rule reads their fields.
     pub(crate) plain: bool,
     pub(crate) host: Host,
-    pub(crate) guest: Guest,
-    /// The private copy of VMCB12 as the last VMRUN read it: it alone decides about the exits of L2.
-    pub(crate) vmcb12: Page,
-    /// Its physical address in L1.
-    pub(crate) vmcb12_address: u64,
-    /// What VMRUN's checks read of the executing CPU, as of the last VMRUN.
-    pub(crate) environment: Environment<'static>,
     /// MSR U_CET, where it is known.
     pub(crate) u_cet: Option<u64>,
+    /// What VMRUN's checks read of the executing CPU, as of the last VMRUN.
+    pub(crate) environment: Environment<'static>,
+    /// The private copy of VMCB12 as the last VMRUN read it: it alone decides about the exits of L2.
+    pub(crate) vmcb12: Page,
+    pub(crate) state: State,
+}
+
+/// What changes while the guests run, except for the copy of VMCB12.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) guest: Guest,
+    /// Physical address of VMCB12 in L1.
+    pub(crate) vmcb12_address: u64,
     pub(crate) enabled: Enabled,
     /// ASID of VMCB12 at the last VMRUN.
     pub(crate) last_asid: u32,
-    /// What the hardware must forget at the next entry into L2.
+    /// What the hardware must flush at the next entry into L2.
     pub(crate) flush: Flush,
-    /// The hardware must forget L1's own translations.
+    /// What the hardware must flush at the next entry into L1.
     pub(crate) flush_l1: Flush,
-    /// What stands in EVENTINJ, or stood there at the last entry.
+    /// The event in EVENTINJ, or the one that was there at the last entry.
     pub(crate) injected: Injected,
-    /// An event that L1 injected and that another one pushed out of EVENTINJ; V is clear where there is none.
+    /// An event that L1 injected and that another one pushed out of EVENTINJ; V is clear if there is none.
     pub(crate) displaced: Event,
     /// L0's interrupts and NMI for this CPU, until a guest takes them.
     pub(crate) pending: Pending,
@@ -168,6 +174,31 @@ pub struct Nested {
     pub(crate) tsc_ratio: u64,
     /// Where L1's tables led at the last nested page fault that stayed with L0.
     pub(crate) l1_address: Option<u64>,
+}
+
+impl State {
+    /// The state after RESET. The hardware's TLB may hold entries of an earlier user of the ASID.
+    pub(crate) const fn after_reset(offers: Offers) -> Self {
+        Self {
+            guest: Guest::L1,
+            vmcb12_address: 0,
+            enabled: Enabled::nothing(offers),
+            last_asid: 0,
+            flush: Flush::Asid,
+            flush_l1: Flush::Nothing,
+            injected: Injected::NOTHING,
+            displaced: Event::from_bits(0),
+            pending: Pending::NOTHING,
+            gif: true,
+            masks_interrupts: false,
+            host_if: true,
+            svme: false,
+            vm_cr: 0,
+            hsave_pa: 0,
+            tsc_ratio: TSC_RATIO_ONE,
+            l1_address: None,
+        }
+    }
 }
 
 /// TSC_RATIO of 1: a fixed-point number with 32 bits behind the point.
@@ -237,33 +268,16 @@ impl Nested {
     #[must_use]
     pub fn for_verdicts(limits: Limits, host: Host) -> Self {
         let offers = Offers::new(&limits);
-        let vmcb12 = Page::zeroed();
         let plain = READ_FOR.iter().all(|&feature| limits.cpu().has(feature) == Some(false));
         Self {
             plain,
             limits,
             offers,
             host,
-            guest: Guest::L1,
-            enabled: Enabled::new(offers, &vmcb12),
-            vmcb12,
-            vmcb12_address: 0,
-            environment: PLAIN,
             u_cet: None,
-            last_asid: 0,
-            flush: Flush::Asid,
-            flush_l1: Flush::Nothing,
-            injected: Injected::NOTHING,
-            displaced: Event::from_bits(0),
-            pending: Pending::NOTHING,
-            gif: true,
-            masks_interrupts: false,
-            host_if: true,
-            svme: false,
-            vm_cr: 0,
-            hsave_pa: 0,
-            tsc_ratio: TSC_RATIO_ONE,
-            l1_address: None,
+            environment: PLAIN,
+            vmcb12: Page::zeroed(),
+            state: State::after_reset(offers),
         }
     }
 
@@ -271,7 +285,7 @@ impl Nested {
     #[must_use]
     #[inline(always)]
     pub const fn guest(&self) -> Guest {
-        self.guest
+        self.state.guest
     }
 
     /// What the virtual CPU allows.
@@ -291,22 +305,22 @@ impl Nested {
     /// The global interrupt flag of the virtual CPU.
     #[must_use]
     pub const fn gif(&self) -> bool {
-        self.gif
+        self.state.gif
     }
 
     /// Physical address of L1 that its nested tables give for the last nested page fault that stayed with L0: what L0
     /// emulates the access at. `None` where L2 has no nested paging of L1's making: EXITINFO2 is L1's address then.
     #[must_use]
     pub const fn l1_address(&self) -> Option<u64> {
-        self.l1_address
+        self.state.l1_address
     }
 
     /// The MSR TSC_RATIO that the hardware must have while the guest that runs next does.
     #[must_use]
     pub const fn tsc_ratio(&self) -> u64 {
-        match self.guest {
+        match self.state.guest {
             Guest::L1 => TSC_RATIO_ONE,
-            Guest::L2 => self.tsc_ratio,
+            Guest::L2 => self.state.tsc_ratio,
         }
     }
 
@@ -318,9 +332,9 @@ impl Nested {
     #[must_use]
     #[inline(always)]
     pub const fn interrupts(&self) -> bool {
-        match self.guest {
-            Guest::L1 => self.gif,
-            Guest::L2 => self.gif & self.host_if,
+        match self.state.guest {
+            Guest::L1 => self.state.gif,
+            Guest::L2 => self.state.gif & self.state.host_if,
         }
     }
 
@@ -328,14 +342,14 @@ impl Nested {
     #[must_use]
     #[inline(always)]
     pub const fn svme(&self) -> bool {
-        self.svme
+        self.state.svme
     }
 
     /// GIF as L1 left it, where L0 let L1 execute STGI and CLGI on VMCB01's virtual GIF without an exit. Not while L2
     /// runs: it has no part in it.
     #[inline(always)]
     pub fn set_gif_of_l1(&mut self, vmcb01: &mut Page, gif: bool) {
-        if self.guest == Guest::L1 {
+        if self.state.guest == Guest::L1 {
             self.set_gif_in_l1(vmcb01, gif);
         }
     }
@@ -345,11 +359,11 @@ impl Nested {
     /// An L0 that intercepts them (VMCB01 has the intercept INTR) holds them back itself.
     #[inline(always)]
     pub(crate) fn set_gif(&mut self, page: &mut Page, gif: bool) {
-        match self.guest {
+        match self.state.guest {
             Guest::L1 => self.set_gif_in_l1(page, gif),
             Guest::L2 => {
-                self.gif = gif;
-                hold_interrupts(page, self.masks_interrupts, self.vmcb12.get(f::int_ctl), gif);
+                self.state.gif = gif;
+                hold_interrupts(page, self.state.masks_interrupts, self.vmcb12.get(f::int_ctl), gif);
             }
         }
     }
@@ -357,25 +371,25 @@ impl Nested {
     /// The same where L1 is known to run.
     #[inline(always)]
     pub(crate) fn set_gif_in_l1(&mut self, vmcb01: &mut Page, gif: bool) {
-        self.gif = gif;
+        self.state.gif = gif;
         hold_interrupts(vmcb01, takes_interrupts(vmcb01), 0, gif);
     }
 
     #[inline(always)]
     pub(crate) fn remember_if(&mut self, vmcb01: &Page) {
-        self.host_if = vmcb01.vmcb().rflags().contains(Rflags::IF);
+        self.state.host_if = vmcb01.vmcb().rflags().contains(Rflags::IF);
     }
 
     /// TLB_CONTROL for the next entry into L2.
     #[inline(always)]
     pub(crate) fn take_flush(&mut self) -> u8 {
-        let flush = core::mem::replace(&mut self.flush, Flush::Nothing);
+        let flush = core::mem::replace(&mut self.state.flush, Flush::Nothing);
         tlb_control(flush, self.host.flush_by_asid)
     }
 
     #[inline(always)]
     pub(crate) fn flush_at_least(&mut self, flush: Flush) {
-        self.flush = self.flush.max(flush);
+        self.state.flush = self.state.flush.max(flush);
     }
 }
 

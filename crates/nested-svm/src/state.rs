@@ -9,7 +9,7 @@
 use crate::events::{Injected, Pending};
 use crate::memory::Memory;
 use crate::msr::{SVMDIS, TSC_RATIO_BITS, VM_CR_WRITABLE};
-use crate::nested::{Flush, Guest, Host, Nested, TSC_RATIO_ONE, World};
+use crate::nested::{Flush, Guest, Nested, State, TSC_RATIO_ONE, World};
 use crate::page::Page;
 use crate::shadow::Tables;
 use crate::trace::Trace;
@@ -108,40 +108,6 @@ impl fmt::Display for LoadError<'_> {
 
 impl core::error::Error for LoadError<'_> {}
 
-/// Nested state that was read and judged, and has not run yet.
-#[derive(Debug)]
-#[must_use]
-pub struct Loaded {
-    nested: Nested,
-    shared: [u64; SHARED.len()],
-}
-
-impl Loaded {
-    /// Who is to run.
-    #[must_use]
-    pub const fn guest(&self) -> Guest {
-        self.nested.guest
-    }
-
-    /// Fills VMCB02, where L2 is to run; VMCB01 must be as L0 saved it with the state.
-    pub fn resume<M: Memory, T: Tables, L: Trace>(self, world: &mut World<'_, M, T, L>) -> Nested {
-        let Self { mut nested, shared } = self;
-        world.shadow.forget_all();
-        if nested.guest == Guest::L2 {
-            let Injected { by_l1, rip, next_rip, .. } = nested.injected;
-            nested.enter(world);
-            // What held interrupts back while GIF was clear does so again.
-            nested.set_gif(world.vmcb02, nested.gif);
-            vmcb02::copy_unloaded(world.vmcb02, &nested.vmcb12);
-            for (field, value) in SHARED.into_iter().zip(shared) {
-                world.vmcb02.set(field, value);
-            }
-            nested.injected = Injected { event: world.vmcb02.vmcb().event_inj(), by_l1, rip, next_rip };
-        }
-        nested
-    }
-}
-
 impl Nested {
     /// Room that [`Self::save`] never exceeds, in bytes.
     pub const SAVED_MAX: usize =
@@ -157,19 +123,25 @@ impl Nested {
         let limits = self.limits.encode(&mut limits);
         out.bytes(&(limits.len() as u16).to_le_bytes());
         out.bytes(limits);
-        let flags = [self.guest == Guest::L2, self.gif, self.host_if, self.svme, self.pending.nmi];
+        let flags = [
+            self.state.guest == Guest::L2,
+            self.state.gif,
+            self.state.host_if,
+            self.state.svme,
+            self.state.pending.nmi,
+        ];
         out.bytes(&[flags.iter().rev().fold(0, |bits, &flag| bits << 1 | u8::from(flag))]);
-        out.numbers(&[self.vm_cr, self.hsave_pa, self.tsc_ratio]);
-        out.numbers(&self.pending.interrupts);
-        if self.guest == Guest::L2 {
-            let Injected { by_l1, rip, next_rip, .. } = self.injected;
+        out.numbers(&[self.state.vm_cr, self.state.hsave_pa, self.state.tsc_ratio]);
+        out.numbers(&self.state.pending.interrupts);
+        if self.state.guest == Guest::L2 {
+            let Injected { by_l1, rip, next_rip, .. } = self.state.injected;
             out.bytes(&[u8::from(by_l1)]);
-            out.numbers(&[self.vmcb12_address, rip, next_rip, self.displaced.bits()]);
+            out.numbers(&[self.state.vmcb12_address, rip, next_rip, self.state.displaced.bits()]);
             for field in SHARED {
                 out.numbers(&[vmcb02.get(field)]);
             }
             let mut image = self.vmcb12.clone();
-            vmcb02::store(&mut image, vmcb02, self.enabled);
+            vmcb02::store(&mut image, vmcb02, self.state.enabled);
             vmcb02::copy_unloaded(&mut image, vmcb02);
             image.copy(vmcb02, f::eventinj);
             for part in PARTS {
@@ -182,13 +154,33 @@ impl Nested {
         buffer.get(..length).unwrap_or_default()
     }
 
-    /// Reads the state of a virtual CPU with these limits, for this host. Whether the host can run such a CPU is
-    /// [`Self::new`]'s to say.
+    /// Replaces the state of this virtual CPU with saved state. If L2 is to run, VMCB02 is filled too. VMCB01 must hold
+    /// what L0 saved together with the state. U_CET ([`Self::set_u_cet`]) and the host's numbers do not change.
     ///
     /// # Errors
-    /// With the reason, when the bytes are corrupt, of another version or virtual CPU, or hold an L2 that VMRUN would
-    /// refuse.
-    pub fn load<'a>(bytes: &'a [u8], limits: &Limits, host: Host) -> Result<Loaded, LoadError<'a>> {
+    /// The bytes are corrupt, of another version or virtual CPU, or hold an L2 that VMRUN would refuse. The virtual CPU
+    /// is then in the state after RESET or unchanged, and VMCB02 is unchanged.
+    pub fn load<'a, M: Memory, T: Tables, L: Trace>(
+        &mut self,
+        world: &mut World<'_, M, T, L>,
+        bytes: &'a [u8],
+    ) -> Result<(), LoadError<'a>> {
+        let mut from = self.open(bytes)?;
+        self.reset();
+        let mut shared = [0; SHARED.len()];
+        if let Err(error) = self.read(&mut from, &mut shared) {
+            self.reset();
+            return Err(error);
+        }
+        world.shadow.forget_all();
+        if self.state.guest == Guest::L2 {
+            self.resume(world, &shared);
+        }
+        Ok(())
+    }
+
+    /// Checks what encloses the state: magic, version, checksum, and the limits of the virtual CPU.
+    fn open<'a>(&self, bytes: &'a [u8]) -> Result<Reader<'a>, LoadError<'a>> {
         let rest = bytes.strip_prefix(MAGIC).ok_or(LoadError::NotState)?;
         let (&version, rest) = rest.split_first().ok_or(LoadError::NotState)?;
         if version != VERSION {
@@ -201,42 +193,78 @@ impl Nested {
         }
         let mut from = Reader { rest };
         let length = u16::from_le_bytes(from.array()?);
-        let encoded = from.bytes(length.into())?;
-        let born = Limits::decode(encoded).map_err(LoadError::Limits)?;
-        if born != *limits {
-            return Err(LoadError::OtherCpu);
-        }
-        let mut nested = Self::for_verdicts(born, host);
+        let saved = from.bytes(length.into())?;
+        let mut own = [0; Limits::ENCODED_MAX];
+        // Equal limits usually have equal bytes. Only other bytes need to be decoded.
+        if self.limits.encode(&mut own) == saved { Ok(from) } else { self.same_limits(saved).map(|()| from) }
+    }
+
+    /// Whether bytes that this build would write differently are the limits of this virtual CPU.
+    #[cold]
+    #[inline(never)]
+    fn same_limits<'a>(&self, saved: &'a [u8]) -> Result<(), LoadError<'a>> {
+        let born = Limits::decode(saved).map_err(LoadError::Limits)?;
+        if born == self.limits { Ok(()) } else { Err(LoadError::OtherCpu) }
+    }
+
+    /// The state after RESET, in place.
+    fn reset(&mut self) {
+        self.vmcb12.bytes_mut().fill(0);
+        self.state = State::after_reset(self.offers);
+    }
+
+    fn read<'a>(
+        &mut self,
+        from: &mut Reader<'a>,
+        shared: &mut [u64; SHARED.len()],
+    ) -> Result<(), LoadError<'a>> {
         let [flags] = from.array()?;
         let flag = |bit: u8| flags >> bit & 1 != 0;
         if flags >> 5 != 0 {
             return Err(LoadError::Corrupt("an unknown flag"));
         }
-        nested.guest = if flag(0) { Guest::L2 } else { Guest::L1 };
-        // What the hardware below has cached, and of whom, nobody knows.
-        nested.flush_l1 = Flush::Asid;
-        (nested.gif, nested.host_if, nested.svme) = (flag(1), flag(2), flag(3));
-        (nested.vm_cr, nested.hsave_pa, nested.tsc_ratio) = (from.number()?, from.number()?, from.number()?);
+        let state = &mut self.state;
+        state.guest = if flag(0) { Guest::L2 } else { Guest::L1 };
+        // The TLB may hold entries of an earlier user of L1's ASID.
+        state.flush_l1 = Flush::Asid;
+        (state.gif, state.host_if, state.svme) = (flag(1), flag(2), flag(3));
+        (state.vm_cr, state.hsave_pa, state.tsc_ratio) = (from.number()?, from.number()?, from.number()?);
         let interrupts = [from.number()?, from.number()?, from.number()?, from.number()?];
-        nested.pending = Pending { interrupts, nmi: flag(4) };
-        let disabled = nested.vm_cr & SVMDIS != 0;
-        let legal = nested.vm_cr & !VM_CR_WRITABLE == 0
-            && nested.limits.accepts_page_address(nested.hsave_pa)
-            && nested.tsc_ratio >> TSC_RATIO_BITS == 0
-            && (nested.tsc_ratio == TSC_RATIO_ONE || nested.offers.has(Feature::TscScale))
-            && !(nested.svme && (disabled || !nested.offers.has(Feature::Svm)))
-            && (nested.svme || nested.guest == Guest::L1);
+        state.pending = Pending { interrupts, nmi: flag(4) };
+        let disabled = state.vm_cr & SVMDIS != 0;
+        let legal = state.vm_cr & !VM_CR_WRITABLE == 0
+            && self.limits.accepts_page_address(state.hsave_pa)
+            && state.tsc_ratio >> TSC_RATIO_BITS == 0
+            && (state.tsc_ratio == TSC_RATIO_ONE || self.offers.has(Feature::TscScale))
+            && !(state.svme && (disabled || !self.offers.has(Feature::Svm)))
+            && (state.svme || state.guest == Guest::L1);
         if !legal {
             return Err(LoadError::Corrupt("an MSR has a value that it cannot have"));
         }
-        let mut shared = [0; SHARED.len()];
-        if nested.guest == Guest::L2 {
-            nested.read_running(&mut from, &mut shared)?;
+        if state.guest == Guest::L2 {
+            self.read_running(from, shared)?;
         }
         if !from.rest.is_empty() {
             return Err(LoadError::Corrupt("bytes are left over"));
         }
-        Ok(Loaded { nested, shared })
+        Ok(())
+    }
+
+    /// Fills VMCB02, on which L2 is to run.
+    fn resume<M: Memory, T: Tables, L: Trace>(
+        &mut self,
+        world: &mut World<'_, M, T, L>,
+        shared: &[u64; SHARED.len()],
+    ) {
+        let Injected { by_l1, rip, next_rip, .. } = self.state.injected;
+        self.enter(world);
+        // What held interrupts back while GIF was clear does so again.
+        self.set_gif(world.vmcb02, self.state.gif);
+        vmcb02::copy_unloaded(world.vmcb02, &self.vmcb12);
+        for (field, &value) in SHARED.into_iter().zip(shared) {
+            world.vmcb02.set(field, value);
+        }
+        self.state.injected = Injected { event: world.vmcb02.vmcb().event_inj(), by_l1, rip, next_rip };
     }
 
     /// The state of an L2 that runs.
@@ -250,12 +278,14 @@ impl Nested {
             [1] => true,
             [_] => return Err(LoadError::Corrupt("an event is neither L1's nor L0's")),
         };
-        self.vmcb12_address = from.number()?;
-        self.injected =
+        self.state.vmcb12_address = from.number()?;
+        self.state.injected =
             Injected { event: Event::from_bits(0), by_l1, rip: from.number()?, next_rip: from.number()? };
-        self.displaced = Event::from_bits(from.number()?);
-        let known = matches!(self.displaced.event_type(), EventType::INTERRUPT | EventType::NMI);
-        if !self.limits.accepts_page_address(self.vmcb12_address) || self.displaced.valid() && !known {
+        self.state.displaced = Event::from_bits(from.number()?);
+        let known = matches!(self.state.displaced.event_type(), EventType::INTERRUPT | EventType::NMI);
+        if !self.limits.accepts_page_address(self.state.vmcb12_address)
+            || self.state.displaced.valid() && !known
+        {
             return Err(LoadError::Corrupt("an address or an event that cannot be"));
         }
         for value in &mut *shared {
@@ -270,7 +300,7 @@ impl Nested {
         }
         let environment = Loading::INPUTS.iter().fold(Environment::unknown(), Environment::take_over);
         admit::<Loading>(self.vmcb12.bytes(), &self.limits, &environment).map_err(LoadError::Refused)?;
-        self.enabled = Enabled::new(self.offers, &self.vmcb12);
+        self.state.enabled = Enabled::new(self.offers, &self.vmcb12);
         Ok(())
     }
 }

@@ -79,6 +79,11 @@ pub(crate) struct Enabled {
 }
 
 impl Enabled {
+    /// No VMCB12 has been read.
+    pub(crate) const fn nothing(offers: Offers) -> Self {
+        Self { offers, nested_paging: false, last_branches: false, pause: false }
+    }
+
     #[inline(always)]
     pub(crate) fn new(offers: Offers, vmcb12: &Page) -> Self {
         let view = vmcb12.vmcb();

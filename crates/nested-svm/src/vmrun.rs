@@ -59,6 +59,9 @@ const REST: [core::ops::Range<usize>; 11] = [
     0x3E0..0x400,
 ];
 
+/// VMCB12 in the trace of a VMRUN that raised a fault before it was read.
+static NOTHING_READ: Page = Page::zeroed();
+
 /// What is read where nobody answers.
 const NOBODY: u8 = 0xFF;
 
@@ -101,7 +104,7 @@ impl Nested {
         world.vmcb01.set(f::rip, next_rip);
         world.vmcb01.set(f::interrupt_state, 0);
         self.remember_if(world.vmcb01);
-        self.vmcb12_address = address;
+        self.state.vmcb12_address = address;
         // VMRUN sets GIF; what held L1's interrupts back belongs to L1 only.
         self.set_gif_in_l1(world.vmcb01, true);
         self.enter(world);
@@ -146,8 +149,8 @@ impl Nested {
     #[inline(always)]
     pub(crate) fn enter<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
         let enabled = Enabled::new(self.offers, &self.vmcb12);
-        self.enabled = enabled;
-        self.masks_interrupts = takes_interrupts(world.vmcb01);
+        self.state.enabled = enabled;
+        self.state.masks_interrupts = takes_interrupts(world.vmcb01);
         let (asid, tlb_control) = (self.vmcb12.vmcb().asid(), self.vmcb12.get(f::tlb_control));
         let wanted = match tlb_control {
             0 => Flush::Nothing,
@@ -160,11 +163,11 @@ impl Nested {
             entered.root
         } else {
             // On L1's own tables one ASID of the hardware serves all of L2's.
-            let flush = world.shadow.leave() | (asid != self.last_asid);
+            let flush = world.shadow.leave() | (asid != self.state.last_asid);
             self.flush_at_least(if flush { wanted.max(Flush::Asid) } else { wanted });
             world.vmcb01.get(f::n_cr3)
         };
-        self.last_asid = asid;
+        self.state.last_asid = asid;
         let intercepts = self.vmcb12.vmcb().intercepts1();
         let own = Own {
             n_cr3: root,
@@ -180,17 +183,17 @@ impl Nested {
             } else {
                 self.host.msrpm
             },
-            masks_interrupts: self.masks_interrupts,
+            masks_interrupts: self.state.masks_interrupts,
             phys_bits: self.limits.cpu().phys_bits().unwrap_or(52),
         };
         vmcb02::enter(world.vmcb02, &self.vmcb12, world.vmcb01, enabled, &own);
-        if self.tsc_ratio != TSC_RATIO_ONE {
+        if self.state.tsc_ratio != TSC_RATIO_ONE {
             // L2's TSC is L1's, offset included, by the ratio, and then VMCB12's offset.
-            let scaled = scale(world.vmcb01.get(f::tsc_offset), self.tsc_ratio);
+            let scaled = scale(world.vmcb01.get(f::tsc_offset), self.state.tsc_ratio);
             world.vmcb02.set(f::tsc_offset, scaled.wrapping_add(self.vmcb12.get(f::tsc_offset)));
         }
-        self.injected = Injected::of(world.vmcb02, true);
-        self.guest = Guest::L2;
+        self.state.injected = Injected::of(world.vmcb02, true);
+        self.state.guest = Guest::L2;
     }
 
     /// Checks an L2 with page directory pointers.
@@ -213,7 +216,7 @@ impl Nested {
     fn environment(&self, vmcb01: &Page, address: u64) -> Environment<'static> {
         let view = vmcb01.vmcb();
         let (cr0, rflags, cpl) = (view.cr0().bits(), view.rflags().bits(), vmcb01.get(f::cpl));
-        let facts = fact(Facts::SVME, self.svme)
+        let facts = fact(Facts::SVME, self.state.svme)
             | fact(Facts::PE, cr0 & Cr0::PE.bits() != 0)
             | fact(Facts::VM, rflags & Rflags::VM.bits() != 0)
             | fact(Facts::CPL0, cpl & 1 != 0)
@@ -250,7 +253,7 @@ impl Nested {
         let facts = facts
             | fact(Facts::PG, vmcb01.vmcb().cr0().contains(Cr0::PG))
             | fact(Facts::LONG64, in_64_bit_mode(vmcb01))
-            | fact(Facts::HSAVE_PA_ZERO, self.hsave_pa == 0);
+            | fact(Facts::HSAVE_PA_ZERO, self.state.hsave_pa == 0);
         of.with(Facts::from_bits(facts), Answer::Yes).with_vmcb_address(address)
     }
 
@@ -306,7 +309,7 @@ impl Nested {
     fn fault<M: Memory, T: Tables, L: Trace>(&self, world: &mut World<'_, M, T, L>, address: u64) -> Fault {
         let verdict = before_reading(&self.limits, &self.environment(world.vmcb01, address));
         let reason = Refusal::Rules(verdict);
-        world.trace.trace(Traced::Refused { address, reason, vmcb12: &Page::zeroed() });
+        world.trace.trace(Traced::Refused { address, reason, vmcb12: &NOTHING_READ });
         fault_of(&verdict).unwrap_or(Fault::GeneralProtection)
     }
 

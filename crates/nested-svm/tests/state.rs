@@ -3,7 +3,7 @@
 use nested_svm::model::{Access, CPU, HOST, Machine, Pages, RAM, Seen, Step, limits};
 use nested_svm::{Exit, Guest, Host, LoadError, Msr, Nested, Page, Shadow};
 use vmcb::layout::vmcb_field as f;
-use vmcb::{Event, LimitsError};
+use vmcb::{Event, Limits, LimitsError};
 
 fn saved(machine: &Machine) -> Vec<u8> {
     let mut buffer = Box::new([0; Nested::SAVED_MAX]);
@@ -13,12 +13,19 @@ fn saved(machine: &Machine) -> Vec<u8> {
 /// Another host: other addresses, another ASID, a VMCB02 and a shadow of its own.
 fn moved(machine: &mut Machine, bytes: &[u8]) {
     let host = Host { asid: 9, iopm: HOST.iopm + 0x10_0000, ..HOST };
-    let loaded = Nested::load(bytes, machine.nested.limits(), host).unwrap();
+    let limits = machine.nested.limits().clone();
     *machine.vmcb02 = Page::zeroed();
     machine.shadow = Shadow::new(Pages::new(32, RAM as u64));
-    let (_, mut world) = machine.split();
-    let nested = loaded.resume(&mut world);
-    machine.nested = nested;
+    let (nested, mut world) = machine.split();
+    *nested = Nested::for_verdicts(limits, host);
+    nested.load(&mut world, bytes).unwrap();
+}
+
+/// Loads bytes into a virtual CPU with these limits that has not run yet.
+fn load(bytes: &[u8], limits: &Limits) -> Result<(), String> {
+    let mut machine = Machine::new(limits.clone());
+    let (nested, mut world) = machine.split();
+    nested.load(&mut world, bytes).map_err(|error| error.to_string())
 }
 
 fn delivered(machine: &Machine) -> Vec<Seen> {
@@ -206,9 +213,7 @@ fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
 fn what_is_not_loaded() {
     let machine = interrupted(0x8000_0030);
     let good = saved(&machine);
-    let load = |bytes: &[u8]| {
-        Nested::load(bytes, machine.nested.limits(), HOST).map(|_| ()).map_err(|e| e.to_string())
-    };
+    let load = |bytes: &[u8]| load(bytes, machine.nested.limits());
     assert_eq!(load(&good), Ok(()));
     assert_eq!(load(b""), Err("these bytes are no nested state: they do not begin with `nsvmNst`".into()));
     assert_eq!(
@@ -235,20 +240,18 @@ fn what_is_not_loaded() {
     assert_eq!(load(&longer), Err("corrupt nested state: bytes are left over".into()));
 
     let other = limits("EPYC-Milan-v3,phys-bits=47,-v-vmsave-vmload");
-    let error = Nested::load(&good, &other, HOST).map(|_| ()).unwrap_err();
-    assert_eq!(error, LoadError::OtherCpu);
     assert_eq!(
-        error.to_string(),
-        "nested state of another virtual CPU; load it into one with the same limits"
+        self::load(&good, &other),
+        Err("nested state of another virtual CPU; load it into one with the same limits".into())
     );
 
     // The limits' own checksum and form.
     let mut bad = good.clone();
     bad[10] = b'x';
-    assert!(matches!(
-        Nested::load(&sealed(bad), machine.nested.limits(), HOST).map(|_| ()),
-        Err(LoadError::Limits(LimitsError::NotLimits))
-    ));
+    let mut fresh = Machine::new(limits(CPU));
+    let (nested, mut world) = fresh.split();
+    let bad = sealed(bad);
+    assert_eq!(nested.load(&mut world, &bad), Err(LoadError::Limits(LimitsError::NotLimits)));
 }
 
 /// Values that no state has, with a checksum that fits.
@@ -264,8 +267,7 @@ fn impossible_values() {
     let with = |at: usize, bytes: &[u8]| {
         let mut changed = good.clone();
         changed[at..at + bytes.len()].copy_from_slice(bytes);
-        let changed = sealed(changed);
-        Nested::load(&changed, machine.nested.limits(), HOST).map(|_| ()).map_err(|e| e.to_string())
+        load(&sealed(changed), machine.nested.limits())
     };
     let msr = Err("corrupt nested state: an MSR has a value that it cannot have".into());
     assert_eq!(with(registers, &[0xFF]), Err("corrupt nested state: an unknown flag".into()));
@@ -312,5 +314,5 @@ fn the_buffer_is_large_enough() {
     let machine = Machine::new(limits(all));
     let bytes = saved(&machine);
     assert!(bytes.len() < Nested::SAVED_MAX);
-    assert!(Nested::load(&bytes, machine.nested.limits(), HOST).is_ok());
+    assert_eq!(load(&bytes, machine.nested.limits()), Ok(()));
 }

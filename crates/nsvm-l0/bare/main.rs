@@ -45,12 +45,16 @@ const POOL: usize = 512;
 const IOPM: usize = 3 * 4096;
 const MSRPM: usize = 2 * 4096;
 
-/// What the hardware is given addresses of.
+/// A page that the hardware gets the address of: a VMCB or the host save area.
+#[repr(C, align(4096))]
+struct Aligned(Page);
+
+/// What the hardware gets addresses of.
 #[repr(C, align(4096))]
 struct Pages {
-    vmcb01: Page,
-    vmcb02: Page,
-    host_save: Page,
+    vmcb01: Aligned,
+    vmcb02: Aligned,
+    host_save: Aligned,
     iopm: [u8; IOPM],
     msrpm: [u8; MSRPM],
     ones: [u8; IOPM],
@@ -64,9 +68,9 @@ struct Once(UnsafeCell<Pages>);
 unsafe impl Sync for Once {}
 
 static PAGES: Once = Once(UnsafeCell::new(Pages {
-    vmcb01: Page::zeroed(),
-    vmcb02: Page::zeroed(),
-    host_save: Page::zeroed(),
+    vmcb01: Aligned(Page::zeroed()),
+    vmcb02: Aligned(Page::zeroed()),
+    host_save: Aligned(Page::zeroed()),
     iopm: [0; IOPM],
     msrpm: [0; MSRPM],
     ones: [0; IOPM],
@@ -98,7 +102,11 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
     let limits = virtual_cpu(&bundle);
     let own = cpuid::host();
     let verdict_only = bundle.flags() & flag::VERDICT_ONLY != 0;
-    let Pages { vmcb01, vmcb02, host_save, iopm, msrpm, ones, identity, pool } = pages;
+    let Pages {
+        vmcb01: Aligned(vmcb01),
+        vmcb02: Aligned(vmcb02),
+        host_save,
+        iopm, msrpm, ones, identity, pool } = pages;
     let host = Host {
         asid: 2,
         flush_by_asid: own.has(Feature::FlushByAsid) == Some(true),
@@ -165,7 +173,7 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         verdict_only,
         virtual_gif: own.has(Feature::Vgif) == Some(true),
         interrupted: false,
-        reload: Reload::new(bundle.reload(), host),
+        reload: Reload::new(bundle.reload()),
         vmcb01,
         vmcb02,
     };

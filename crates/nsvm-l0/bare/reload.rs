@@ -2,9 +2,9 @@
 
 use crate::log::{Log, fail};
 use crate::memory::{Pool, Ram};
-use nested_svm::{Guest, Host, Nested, Page, World};
+use nested_svm::{Guest, Nested, World};
 
-/// When, and for which host.
+/// When the state is reloaded.
 pub(crate) struct Reload {
     /// After so many exits; 0: never.
     every: u32,
@@ -14,13 +14,12 @@ pub(crate) struct Reload {
     /// The shadow was lost while L2 waited for more of it: not again before L2 has gone on, which it never would if each
     /// of the pages that one instruction needs were lost for the next.
     held: bool,
-    host: Host,
     buffer: [u8; Nested::SAVED_MAX],
 }
 
 impl Reload {
-    pub(crate) const fn new(every: u32, host: Host) -> Self {
-        Self { every, left: every, filled: false, held: false, host, buffer: [0; Nested::SAVED_MAX] }
+    pub(crate) const fn new(every: u32) -> Self {
+        Self { every, left: every, filled: false, held: false, buffer: [0; Nested::SAVED_MAX] }
     }
 
     #[inline(always)]
@@ -44,15 +43,12 @@ impl Reload {
         }
         self.held = filled;
         self.left = self.every;
-        let limits = nested.limits().clone();
         let bytes = nested.save(world.vmcb02, &mut self.buffer);
-        // Nothing is left of what is not in the bytes.
-        *nested = Nested::for_verdicts(limits.clone(), self.host);
-        *world.vmcb02 = Page::zeroed();
-        let loaded = Nested::load(bytes, &limits, self.host).unwrap_or_else(|error| {
+        // The page is filled again from the bytes alone. Loading resets the rest of the state by itself.
+        world.vmcb02.bytes_mut().fill(0);
+        nested.load(world, bytes).unwrap_or_else(|error| {
             fail(format_args!("the nested state that L0 saved is not loaded: {error}"))
         });
-        *nested = loaded.resume(world);
         let again = &mut [0; Nested::SAVED_MAX];
         if nested.save(world.vmcb02, again) != bytes {
             fail(format_args!("the nested state is another one after loading: {} runs", guest(nested)));

@@ -57,3 +57,15 @@ pub use verdict::{Decision, Verdict};
 pub use view::{Vmcb, VmsaView};
 pub use witness::{Change, Contrast, Witness};
 pub use word::{Source, Word};
+
+/// The compiler miscompiles functions that keep values of a large alignment on the stack (`docs/findings/`).
+const _: () = {
+    const MAX_ALIGN: usize = 64;
+    assert!(align_of::<Limits>() <= MAX_ALIGN);
+    assert!(align_of::<Cpu>() <= MAX_ALIGN);
+    assert!(align_of::<KnownPage>() <= MAX_ALIGN);
+    assert!(align_of::<Environment<'_>>() <= MAX_ALIGN);
+    assert!(align_of::<View<'_>>() <= MAX_ALIGN);
+    assert!(align_of::<Verdict>() <= MAX_ALIGN);
+    assert!(align_of::<Witness>() <= MAX_ALIGN);
+};
