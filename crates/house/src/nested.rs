@@ -126,6 +126,7 @@ impl Setting {
             every_port: 0x7_0000_8000,
             every_msr: 0x7_0000_C000,
             marks_pdptes: false,
+            takes_interrupts: false,
             gib_pages: true,
         };
         let nested = Nested::new(limits, host, |_: Feature| true).expect("the host has all");

@@ -35,6 +35,7 @@ pub const HOST: Host = Host {
     every_port: 0x7_0000_8000,
     every_msr: 0x7_0000_C000,
     marks_pdptes: true,
+    takes_interrupts: false,
     gib_pages: true,
 };
 

@@ -8,7 +8,7 @@ use crate::trace::Trace;
 use crate::vmcb02::{Enabled, Offers};
 use crate::vmrun::PLAIN;
 use vmcb::layout::vmcb_field as f;
-use vmcb::{Environment, Event, EventType, Feature, IntCtl, InterceptMisc1, Limits, Rflags, Vector};
+use vmcb::{Environment, Event, EventType, Feature, IntCtl, Limits, Rflags, Vector};
 
 /// Who runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +75,9 @@ pub struct Host {
     /// The hardware sets bit 5, accessed, in page directory pointers of a guest in legacy PAE mode, as QEMU does. The manual
     /// has it reserved there and VMRUN refuse it, so the engine takes it away again at #VMEXIT.
     pub marks_pdptes: bool,
+    /// L0 takes physical interrupts itself: VMCB01 intercepts INTR and has V_INTR_MASKING set. Otherwise they reach the
+    /// guests.
+    pub takes_interrupts: bool,
     /// The virtual CPU has pages of 1 GiB, CPUID 8000_0001 EDX\[26\], which no rule reads. Without them an entry of L1's
     /// nested tables that maps one has a reserved bit set.
     pub gib_pages: bool,
@@ -163,8 +166,6 @@ pub(crate) struct State {
     pub(crate) pending: Pending,
     /// The global interrupt flag of the virtual CPU.
     pub(crate) gif: bool,
-    /// L0 takes physical interrupts itself, also while L2 runs.
-    pub(crate) masks_interrupts: bool,
     /// L1's RFLAGS.IF at its VMRUN: what V_INTR_MASKING takes for physical interrupts.
     pub(crate) host_if: bool,
     /// EFER.SVME as L1 sees it.
@@ -190,7 +191,6 @@ impl State {
             displaced: Event::from_bits(0),
             pending: Pending::NOTHING,
             gif: true,
-            masks_interrupts: false,
             host_if: true,
             svme: false,
             vm_cr: 0,
@@ -324,18 +324,20 @@ impl Nested {
         }
     }
 
-    /// RFLAGS.IF that L0 must have when it executes VMRUN: what V_INTR_MASKING takes for physical interrupts.
+    /// RFLAGS.IF that L0 must have when it executes VMRUN: V_INTR_MASKING makes it the mask of physical interrupts.
     ///
-    /// Where L0 passes physical interrupts through to L1 (VMCB01 does not intercept INTR), a guest runs with
-    /// V_INTR_MASKING and this clear while GIF is, so that interrupts stay pending; CR8 is V_TPR then, and L0 carries it
-    /// over. Otherwise a guest takes interrupts by its own RFLAGS.IF, or by what L1 says in VMCB12.
+    /// If L0 takes physical interrupts ([`Host::takes_interrupts`]), this is always true, so that neither L1 nor L2 can
+    /// mask them. Otherwise physical interrupts reach the guests. While GIF is clear, a guest then runs with
+    /// V_INTR_MASKING set and with this flag clear, so that they stay pending. CR8 is V_TPR during that time, and L0
+    /// copies it in and out.
     #[must_use]
     #[inline(always)]
     pub const fn interrupts(&self) -> bool {
-        match self.state.guest {
-            Guest::L1 => self.state.gif,
-            Guest::L2 => self.state.gif & self.state.host_if,
-        }
+        self.host.takes_interrupts
+            | match self.state.guest {
+                Guest::L1 => self.state.gif,
+                Guest::L2 => self.state.gif & self.state.host_if,
+            }
     }
 
     /// EFER.SVME as L1 sees it.
@@ -354,16 +356,14 @@ impl Nested {
         }
     }
 
-    /// Sets or clears GIF, and holds physical interrupts back while it is clear, on the page of the guest that runs.
-    ///
-    /// An L0 that intercepts them (VMCB01 has the intercept INTR) holds them back itself.
+    /// Sets or clears GIF on the page of the guest that runs, and masks physical interrupts accordingly.
     #[inline(always)]
     pub(crate) fn set_gif(&mut self, page: &mut Page, gif: bool) {
         match self.state.guest {
             Guest::L1 => self.set_gif_in_l1(page, gif),
             Guest::L2 => {
                 self.state.gif = gif;
-                hold_interrupts(page, self.state.masks_interrupts, self.vmcb12.get(f::int_ctl), gif);
+                mask_interrupts(page, self.host.takes_interrupts | !gif, self.vmcb12.get(f::int_ctl));
             }
         }
     }
@@ -372,7 +372,7 @@ impl Nested {
     #[inline(always)]
     pub(crate) fn set_gif_in_l1(&mut self, vmcb01: &mut Page, gif: bool) {
         self.state.gif = gif;
-        hold_interrupts(vmcb01, takes_interrupts(vmcb01), 0, gif);
+        mask_interrupts(vmcb01, self.host.takes_interrupts | !gif, 0);
     }
 
     #[inline(always)]
@@ -393,20 +393,12 @@ impl Nested {
     }
 }
 
-/// Holds physical interrupts back while GIF is clear, where L0 does not take them itself; `own` is int_ctl as the guest
-/// has it.
+/// Sets V_INTR_MASKING, with which L0's RFLAGS.IF ([`Nested::interrupts`]) masks physical interrupts. If L0 does not
+/// need it, it is as in `own`, the int_ctl of the guest.
 #[inline(always)]
-fn hold_interrupts(page: &mut Page, masks: bool, own: u64, gif: bool) {
+fn mask_interrupts(page: &mut Page, needed: bool, own: u64) {
     const MASKING: u64 = IntCtl::V_INTR_MASKING.bits();
-    if !masks {
-        page.set_bits(f::int_ctl, MASKING, if gif { own } else { MASKING });
-    }
-}
-
-/// Whether L0 takes physical interrupts itself.
-#[inline(always)]
-pub(crate) fn takes_interrupts(vmcb01: &Page) -> bool {
-    vmcb01.vmcb().intercepts1().contains(InterceptMisc1::INTR)
+    page.set_bits(f::int_ctl, MASKING, if needed { MASKING } else { own });
 }
 
 /// TLB_CONTROL.

@@ -234,8 +234,8 @@ pub(crate) struct Own {
     /// L0's own I/O and MSR permission maps.
     pub(crate) iopm: u64,
     pub(crate) msrpm: u64,
-    /// Physical interrupts are L0's, whatever L2's RFLAGS.IF.
-    pub(crate) masks_interrupts: bool,
+    /// L0 takes physical interrupts, whatever L2's RFLAGS.IF.
+    pub(crate) takes_interrupts: bool,
     /// Bits of a physical address that the virtual CPU has.
     pub(crate) phys_bits: u8,
 }
@@ -261,8 +261,9 @@ pub(crate) fn enter(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: En
             }
         }
     }
-    if own.masks_interrupts {
+    if own.takes_interrupts {
         vmcb02.set_bits(f::int_ctl, IntCtl::V_INTR_MASKING.bits(), ALL);
+        vmcb02.set_bits(f::intercept_misc1, InterceptMisc1::INTR.bits(), ALL);
     }
     vmcb02.set(f::efer, with_lma(vmcb02.vmcb().efer(), view.cr0()));
     if !view.cr0().contains(Cr0::PG) {

@@ -2,7 +2,7 @@
 
 use crate::events::Injected;
 use crate::memory::Memory;
-use crate::nested::{Fault, Flush, Guest, Nested, TSC_RATIO_ONE, World, takes_interrupts};
+use crate::nested::{Fault, Flush, Guest, Nested, TSC_RATIO_ONE, World};
 use crate::page::Page;
 use crate::shadow::Tables;
 use crate::trace::{Refusal, Trace, Traced};
@@ -150,7 +150,6 @@ impl Nested {
     pub(crate) fn enter<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
         let enabled = Enabled::new(self.offers, &self.vmcb12);
         self.state.enabled = enabled;
-        self.state.masks_interrupts = takes_interrupts(world.vmcb01);
         let (asid, tlb_control) = (self.vmcb12.vmcb().asid(), self.vmcb12.get(f::tlb_control));
         let wanted = match tlb_control {
             0 => Flush::Nothing,
@@ -183,7 +182,7 @@ impl Nested {
             } else {
                 self.host.msrpm
             },
-            masks_interrupts: self.state.masks_interrupts,
+            takes_interrupts: self.host.takes_interrupts,
             phys_bits: self.limits.cpu().phys_bits().unwrap_or(52),
         };
         vmcb02::enter(world.vmcb02, &self.vmcb12, world.vmcb01, enabled, &own);

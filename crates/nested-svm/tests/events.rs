@@ -1,7 +1,7 @@
 //! Events on their way: injected by L1 or L0, interrupted, in pairs, waiting; none is lost, none comes twice.
 
-use nested_svm::model::{Access, CPU, Machine, Seen, Step, VMCB12, limits};
-use nested_svm::{Exit, Guest};
+use nested_svm::model::{AFTER_VMRUN, Access, CPU, HOST, Machine, Seen, Step, VMCB12, limits};
+use nested_svm::{Exit, Guest, Host};
 use vmcb::layout::vmcb_field as f;
 use vmcb::{Event, EventType, ExitCode, Vector};
 
@@ -316,27 +316,26 @@ fn events_of_l1_itself() {
     assert!(machine.log.0.is_empty());
 }
 
-/// GIF and the host's IF, by what runs and what L1 says.
+/// V_INTR_MASKING and L0's RFLAGS.IF follow GIF only if L0 passes physical interrupts through to the guests.
 #[test]
 fn interrupt_flags() {
-    for (l1_takes, masking_gone) in [(false, true), (true, false)] {
-        let mut machine = Machine::new(limits(CPU));
-        machine.vmcb01.set_bits(f::intercept_misc1, 1, u64::from(l1_takes));
-        machine.vmcb01.set(f::int_ctl, if l1_takes { 1 << 24 } else { 0 });
+    const MASKING: u64 = 1 << 24;
+    for takes_interrupts in [false, true] {
+        let mut machine = Machine::on(Host { takes_interrupts, ..HOST }, limits(CPU));
+        let open = if takes_interrupts { MASKING } else { 0 };
         let (nested, mut world) = machine.split();
         nested.clgi(&mut world).unwrap();
-        assert!(!nested.gif() && !nested.interrupts());
-        assert_eq!(world.vmcb01.get(f::int_ctl), 1 << 24);
+        assert_eq!((nested.gif(), nested.interrupts()), (false, takes_interrupts));
+        assert_eq!(world.vmcb01.get(f::int_ctl), MASKING);
         assert_eq!(nested.vmrun(&mut world, 0), Ok(Guest::L2));
         assert!(nested.gif(), "VMRUN sets GIF");
-        assert_eq!(world.vmcb01.get(f::int_ctl) == 0, masking_gone);
-        assert_eq!(world.vmcb02.get(f::int_ctl) == 0, masking_gone);
+        assert_eq!((world.vmcb01.get(f::int_ctl), world.vmcb02.get(f::int_ctl)), (open, open));
         // L2 itself, on an L1 that does not intercept CLGI.
         nested.clgi(&mut world).unwrap();
-        assert!(!nested.gif() && !nested.interrupts());
-        assert_eq!(world.vmcb02.get(f::int_ctl), 1 << 24);
+        assert_eq!((nested.gif(), nested.interrupts()), (false, takes_interrupts));
+        assert_eq!(world.vmcb02.get(f::int_ctl), MASKING);
         nested.stgi(&mut world).unwrap();
-        assert_eq!(world.vmcb02.get(f::int_ctl) == 0, masking_gone);
+        assert_eq!(world.vmcb02.get(f::int_ctl), open);
     }
     // With virtual GIF, it is that of L2.
     let mut machine = Machine::new(limits(CPU));
@@ -347,6 +346,39 @@ fn interrupt_flags() {
     assert_eq!((world.vmcb02.get(f::int_ctl), nested.gif()), (0x0200_0000, true));
     nested.stgi(&mut world).unwrap();
     assert_eq!(world.vmcb02.get(f::int_ctl), 0x0200_0200);
+}
+
+/// No guest masks the interrupts of an L0 that takes them: not with GIF clear, not with RFLAGS.IF clear.
+#[test]
+fn l0_takes_interrupts_whatever_the_guests_do() {
+    for (gif, l1_if, l2_if, masking) in
+        (0..16).map(|bits| (bits & 1 != 0, bits >> 1 & 1, bits >> 2 & 1, bits >> 3 & 1))
+    {
+        let mut machine = Machine::on(Host { takes_interrupts: true, ..HOST }, limits(CPU));
+        machine.set12(f::int_ctl, masking << 24);
+        machine.set12(f::rflags, 2 | l2_if << 9);
+        machine.vmcb01.set_bits(f::rflags, 0x200, l1_if << 9);
+        // An L1 that spins: CLGI; JMP $.
+        let (nested, mut world) = machine.split();
+        if gif { nested.stgi(&mut world) } else { nested.clgi(&mut world) }.unwrap();
+        world.vmcb01.set_bits(f::intercept_misc1, 1, 1);
+        assert!(l0_is_interrupted(nested.interrupts(), world.vmcb01), "L1: GIF {gif}, IF {l1_if}");
+        // An L2 that spins with GIF or IF clear. VMCB02 has the intercept even if VMCB01 does not.
+        world.vmcb01.set_bits(f::intercept_misc1, 1, 0);
+        assert_eq!(nested.vmrun(&mut world, AFTER_VMRUN), Ok(Guest::L2));
+        if !gif {
+            nested.clgi(&mut world).unwrap();
+        }
+        let interrupted = l0_is_interrupted(nested.interrupts(), world.vmcb02);
+        assert!(interrupted, "L2: GIF {gif}, IF {l1_if} of L1, {l2_if} of L2, V_INTR_MASKING {masking}");
+    }
+}
+
+/// Whether a physical interrupt makes the guest on this page exit to L0, whose VMRUN has this RFLAGS.IF.
+fn l0_is_interrupted(host_if: bool, page: &nested_svm::Page) -> bool {
+    let masking = page.get(f::int_ctl) >> 24 & 1 != 0;
+    let enabled = if masking { host_if } else { page.get(f::rflags) & 0x200 != 0 };
+    enabled && page.get(f::intercept_misc1) & 1 != 0
 }
 
 /// L0 lets L1 execute STGI and CLGI on the hardware's virtual GIF, and tells what it found.

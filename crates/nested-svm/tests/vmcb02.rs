@@ -1,7 +1,7 @@
 //! What of VMCB12 reaches VMCB02: against lists that are written here once more, as offsets and masks.
 
 use nested_svm::model::{HOST, L1_TABLES, Machine, SHADOW_ON_HOST, Step, VMCB12, limits};
-use nested_svm::{Exit, Guest, Page};
+use nested_svm::{Exit, Guest, Host, Page};
 use std::sync::LazyLock;
 use vmcb::Limits;
 use vmcb::layout::vmcb_field as f;
@@ -264,17 +264,17 @@ fn pause_without_a_filter() {
     assert_eq!(machine.vmcb02.get(f::pause_filter_count), 0);
 }
 
-/// An L0 that takes physical interrupts itself takes them whatever L1 says of V_INTR_MASKING.
+/// An L0 that takes physical interrupts sets V_INTR_MASKING and the intercept INTR in VMCB02, whatever VMCB12 contains.
 #[test]
 fn physical_interrupts_of_l0() {
     for (l0_takes, l1_masks, masking) in
         [(true, false, true), (true, true, true), (false, true, true), (false, false, false)]
     {
-        let mut machine = machine(FEW, false);
-        machine.vmcb01.set_bits(f::intercept_misc1, 1, u64::from(l0_takes));
+        let mut machine = Machine::on(Host { takes_interrupts: l0_takes, ..HOST }, limits(FEW));
         machine.set12(f::int_ctl, if l1_masks { 1 << 24 } else { 0 });
         assert_eq!(machine.vmrun(), Ok(Guest::L2));
         assert_eq!(machine.vmcb02.get(f::int_ctl) >> 24 & 1 == 1, masking);
+        assert_eq!(machine.vmcb02.get(f::intercept_misc1) & 1 == 1, l0_takes);
     }
 }
 
