@@ -140,8 +140,7 @@ impl Nested {
             self.reflect(world, code, [0, 0]);
         }
         if self.state.guest == Guest::L1 && self.state.flush_l1 != Flush::Nothing {
-            let flush = core::mem::replace(&mut self.state.flush_l1, Flush::Nothing);
-            world.vmcb01.set(f::tlb_control, tlb_control(flush, self.host.flush_by_asid).into());
+            self.flush_l1(world.vmcb01);
         }
         let guest = self.state.guest;
         let page = world.page(guest);
@@ -163,6 +162,15 @@ impl Nested {
         if let Some(event) = event {
             page.set(f::eventinj, event.bits());
             self.state.injected = Injected::of(page, false);
+        }
+    }
+
+    /// Moves the pending flush of L1's own translations into VMCB01, where L0 may already demand more.
+    fn flush_l1(&mut self, vmcb01: &mut Page) {
+        const EVERYTHING: u64 = 1;
+        let flush = core::mem::replace(&mut self.state.flush_l1, Flush::Nothing);
+        if vmcb01.get(f::tlb_control) != EVERYTHING {
+            vmcb01.set(f::tlb_control, tlb_control(flush, self.host.flush_by_asid).into());
         }
     }
 
@@ -243,7 +251,6 @@ impl Nested {
     pub(crate) fn keep(&mut self, vmcb02: &mut Page, code: ExitCode) {
         let interrupted = vmcb02.vmcb().exit_int_info();
         vmcb02.set(f::eventinj, 0);
-        vmcb02.set(f::tlb_control, self.take_flush().into());
         if interrupted.valid() && code != TASK_SWITCH {
             self.deliver_again(vmcb02, interrupted);
         } else {

@@ -31,6 +31,9 @@ impl Nested {
     pub fn exit<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) -> Exit {
         let code = world.vmcb02.vmcb().exit_code();
         let cause = Cause::of(code);
+        if cause != Cause::Refused {
+            self.l2_was_entered(world.vmcb02);
+        }
         let reflects = match cause {
             Cause::Bit(..) => {
                 cause.intercepted(&self.vmcb12) && !(physical(code) && cause.intercepted(world.vmcb01))
@@ -64,16 +67,11 @@ impl Nested {
         }
     }
 
-    /// Forgets what the shadow holds of L1's nested tables: after L0 changed what L1's memory is on the host.
+    /// Drops the shadow of L1's nested tables and demands a flush. An L0 calls it after it took memory away from L1, moved
+    /// it on the host, or reduced its access rights.
     pub fn forget<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
         world.shadow.renew();
-        self.flush_at_least(Flush::Asid);
-        if self.state.guest == Guest::L2 {
-            if self.state.enabled.nested_paging {
-                self.new_root(world);
-            }
-            world.vmcb02.set(f::tlb_control, self.take_flush().into());
-        }
+        self.new_root(world);
     }
 
     /// Physical address of L1 for a guest physical address of L2, as L1's nested tables have it now; `None` where a read
@@ -94,11 +92,12 @@ impl Nested {
         Cpu { limits: &self.limits, gib_pages: self.host.gib_pages }
     }
 
+    /// Puts L2 on the shadow's current root, if it has one.
     fn new_root<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
-        if let Some(root) = world.shadow.root() {
+        if let (Guest::L2, Some(root)) = (self.state.guest, world.shadow.root()) {
             world.vmcb02.set(f::n_cr3, root);
         }
-        self.flush_at_least(Flush::Asid);
+        self.flush_l2(world.vmcb02, Flush::Asid);
     }
 
     /// EXITINFO1 and 2 as L1's virtual CPU gives them: without decode assists, accesses to registers, INVLPG and INTn
@@ -166,6 +165,10 @@ impl Nested {
         vmcb01.set(f::cpl, 0);
         vmcb01.set_bits(f::rflags, Rflags::VM.bits(), 0);
         vmcb01.set(f::eventinj, 0);
+        if self.state.flush == Flush::All {
+            // L1 demanded a flush of its own translations too, and no VMRUN executed it.
+            self.state.flush_l1 = Flush::Asid;
+        }
         self.state.guest = Guest::L1;
         self.set_gif_in_l1(vmcb01, false);
     }

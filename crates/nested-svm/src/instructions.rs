@@ -110,7 +110,7 @@ impl Nested {
         match guest {
             Guest::L1 => {
                 world.shadow.forget(asid);
-                self.flush_at_least(Flush::Asid);
+                self.flush_l2(world.vmcb02, Flush::Asid);
             }
             Guest::L2 => self.forget(world),
         }

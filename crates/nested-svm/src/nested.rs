@@ -154,7 +154,7 @@ pub(crate) struct State {
     pub(crate) enabled: Enabled,
     /// ASID of VMCB12 at the last VMRUN.
     pub(crate) last_asid: u32,
-    /// What the hardware must flush at the next entry into L2.
+    /// What the hardware must flush at the next entry into L2. VMCB02.TLB_CONTROL demands it while L2 runs.
     pub(crate) flush: Flush,
     /// What the hardware must flush at the next entry into L1.
     pub(crate) flush_l1: Flush,
@@ -178,7 +178,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The state after RESET. The hardware's TLB may hold entries of an earlier user of the ASID.
+    /// The state after RESET. The hardware's TLB may hold entries of an earlier user of the ASIDs.
     pub(crate) const fn after_reset(offers: Offers) -> Self {
         Self {
             guest: Guest::L1,
@@ -186,7 +186,7 @@ impl State {
             enabled: Enabled::nothing(offers),
             last_asid: 0,
             flush: Flush::Asid,
-            flush_l1: Flush::Nothing,
+            flush_l1: Flush::Asid,
             injected: Injected::NOTHING,
             displaced: Event::from_bits(0),
             pending: Pending::NOTHING,
@@ -204,7 +204,7 @@ impl State {
 /// TSC_RATIO of 1: a fixed-point number with 32 bits behind the point.
 pub(crate) const TSC_RATIO_ONE: u64 = 1 << 32;
 
-/// What the hardware must forget; the greater includes the lesser.
+/// What the hardware must flush; the greater includes the lesser.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Flush {
     Nothing,
@@ -380,16 +380,19 @@ impl Nested {
         self.state.host_if = vmcb01.vmcb().rflags().contains(Rflags::IF);
     }
 
-    /// TLB_CONTROL for the next entry into L2.
+    /// Demands a flush before L2 runs again. The demand holds until the hardware executes a VMRUN of VMCB02
+    /// ([`Self::l2_was_entered`]), whatever ends L2 before that.
     #[inline(always)]
-    pub(crate) fn take_flush(&mut self) -> u8 {
-        let flush = core::mem::replace(&mut self.state.flush, Flush::Nothing);
-        tlb_control(flush, self.host.flush_by_asid)
+    pub(crate) fn flush_l2(&mut self, vmcb02: &mut Page, flush: Flush) {
+        self.state.flush = self.state.flush.max(flush);
+        vmcb02.set(f::tlb_control, tlb_control(self.state.flush, self.host.flush_by_asid).into());
     }
 
+    /// The hardware executed a VMRUN of VMCB02, and so the flush that VMCB02 demanded.
     #[inline(always)]
-    pub(crate) fn flush_at_least(&mut self, flush: Flush) {
-        self.state.flush = self.state.flush.max(flush);
+    pub(crate) fn l2_was_entered(&mut self, vmcb02: &mut Page) {
+        self.state.flush = Flush::Nothing;
+        vmcb02.set(f::tlb_control, 0);
     }
 }
 

@@ -229,8 +229,6 @@ pub(crate) struct Own {
     pub(crate) n_cr3: u64,
     /// ASID of L2 on the hardware.
     pub(crate) asid: u32,
-    /// TLB_CONTROL.
-    pub(crate) tlb_control: u8,
     /// L0's own I/O and MSR permission maps.
     pub(crate) iopm: u64,
     pub(crate) msrpm: u64,
@@ -272,7 +270,6 @@ pub(crate) fn enter(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: En
     }
     vmcb02.set(f::n_cr3, own.n_cr3);
     vmcb02.set(f::guest_asid, own.asid.into());
-    vmcb02.set(f::tlb_control, own.tlb_control.into());
     vmcb02.set(f::iopm_base_pa, own.iopm);
     vmcb02.set(f::msrpm_base_pa, own.msrpm);
     vmcb02.set(f::nested_ctl, NestedCtl::NP_ENABLE.bits());

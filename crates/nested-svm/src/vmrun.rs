@@ -156,22 +156,20 @@ impl Nested {
             1 => Flush::All,
             _ => Flush::Asid,
         };
-        let root = if enabled.nested_paging {
+        let (root, changed) = if enabled.nested_paging {
             let entered = world.shadow.enter(world.vmcb01, self.vmcb12.get(f::n_cr3), asid, wanted);
-            self.flush_at_least(if entered.flush { wanted.max(Flush::Asid) } else { Flush::Nothing });
-            entered.root
+            (entered.root, entered.flush)
         } else {
             // On L1's own tables one ASID of the hardware serves all of L2's.
-            let flush = world.shadow.leave() | (asid != self.state.last_asid);
-            self.flush_at_least(if flush { wanted.max(Flush::Asid) } else { wanted });
-            world.vmcb01.get(f::n_cr3)
+            let changed = world.shadow.leave() | (asid != self.state.last_asid);
+            (world.vmcb01.get(f::n_cr3), changed)
         };
+        self.flush_l2(world.vmcb02, if changed { wanted.max(Flush::Asid) } else { wanted });
         self.state.last_asid = asid;
         let intercepts = self.vmcb12.vmcb().intercepts1();
         let own = Own {
             n_cr3: root,
             asid: self.host.asid,
-            tlb_control: self.take_flush(),
             iopm: if intercepts.contains(InterceptMisc1::IOIO_PROT) {
                 self.host.every_port
             } else {

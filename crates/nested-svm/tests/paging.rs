@@ -2,6 +2,7 @@
 
 use nested_svm::model::{Access, CPU, HOST, Machine, Pages, RAM, RAM_ON_HOST, Seen, Step, VMCB12, limits};
 use nested_svm::{Exit, Guest, Host, Memory, Shadow};
+use vmcb::Event;
 use vmcb::layout::vmcb_field as f;
 
 const P: u64 = 1;
@@ -464,6 +465,85 @@ fn what_flushes() {
         assert_eq!(machine.vmrun(), Ok(Guest::L2));
         let reached = if flushes { 0x30_0123 } else { 0x20_0123 };
         assert_eq!(access(&mut machine, Access::read(ADDRESS)), Ok(reached), "{name}");
+    }
+}
+
+/// A flush that L1 or L0 demanded is executed by the next VMRUN of L2 that the hardware executes, whatever ended L2
+/// before that.
+#[test]
+fn a_flush_outlives_an_l2_that_was_not_entered() {
+    type Change = fn(&mut Machine);
+    const ASID: u64 = 3;
+    const EVERYTHING: u64 = 1;
+    let demands: [(&str, Change, u64); 6] = [
+        ("TLB_CONTROL 1", |m| m.set12(f::tlb_control, 1), EVERYTHING),
+        ("TLB_CONTROL 3", |m| m.set12(f::tlb_control, 3), ASID),
+        ("another ASID", |m| m.set12(f::guest_asid, 8), ASID),
+        ("another N_CR3", |m| m.set12(f::n_cr3, table(5)), ASID),
+        (
+            "INVLPGA",
+            |m| {
+                let (n, mut w) = m.split();
+                n.invlpga(&mut w, 7).unwrap()
+            },
+            ASID,
+        ),
+        (
+            "L0 forgets",
+            |m| {
+                let (n, mut w) = m.split();
+                n.forget(&mut w)
+            },
+            ASID,
+        ),
+    ];
+    let ends: [(&str, Change); 3] = [
+        ("an interrupt that L1 intercepts", |m| {
+            let (n, mut w) = m.split();
+            n.inject(&mut w, Event::from_bits(0x8000_0030));
+            assert_eq!(n.before_entry(&mut w), Guest::L1);
+        }),
+        ("an exception that L1 intercepts", |m| {
+            let (n, mut w) = m.split();
+            assert_eq!(n.inject(&mut w, Event::from_bits(0x8000_0301)), Exit::ToL1);
+        }),
+        ("a refusal by the hardware", |m| {
+            m.hardware.refuses = true;
+            assert_eq!(m.exits(0x81, [0, 0]), Exit::ToL1);
+            m.hardware.refuses = false;
+        }),
+    ];
+    for (demand, demanded, flush) in demands {
+        for (end, ended) in ends {
+            let mut machine = machine(Mode::Long, true, false, ADDRESS, 1, 0x20_0000 | ALL);
+            access(&mut machine, Access::read(ADDRESS)).unwrap();
+            machine.exits(0x81, [0, 0]);
+            machine.set12(f::intercept_misc1, 1 << 31 | 1);
+            machine.set12(f::intercept_exceptions, 2);
+            let vmrun = |machine: &mut Machine| {
+                machine.vmcb01.set(f::rax, VMCB12);
+                machine.vmcb01.set(f::tlb_control, 0);
+                assert_eq!(machine.vmrun(), Ok(Guest::L2));
+                machine.vmcb02.get(f::tlb_control)
+            };
+            // L1's own first flush.
+            let (nested, mut world) = machine.split();
+            nested.before_entry(&mut world);
+            demanded(&mut machine);
+            assert_eq!(vmrun(&mut machine), flush, "{demand}");
+            ended(&mut machine);
+            assert_eq!(machine.nested.guest(), Guest::L1, "{end}");
+            // L1 takes a flush of everything as a flush of its own translations too.
+            let (nested, mut world) = machine.split();
+            nested.before_entry(&mut world);
+            let own = world.vmcb01.get(f::tlb_control);
+            assert_eq!(own, if flush == EVERYTHING { ASID } else { 0 }, "{demand}, {end}");
+            machine.set12(f::tlb_control, 0);
+            assert_eq!(vmrun(&mut machine), flush, "{demand}, {end}");
+            // Once is enough.
+            machine.exits(0x81, [0, 0]);
+            assert_eq!(vmrun(&mut machine), 0, "{demand}, {end}");
+        }
     }
 }
 
