@@ -23,12 +23,17 @@ pub enum Exit {
     ForL0,
     /// The guest cannot go on: a fault during the delivery of #DF, and L1, if it is L2, does not intercept the shutdown.
     Shutdown,
+    /// L1 runs, so there is no exit of L2. The call was a mistake of L0, and nothing was changed.
+    NotInL2,
 }
 
 impl Nested {
-    /// VMCB02 came back from the hardware with an exit.
+    /// Handles an exit of L2: the hardware executed VMRUN on VMCB02 and came back.
     #[inline]
     pub fn exit<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) -> Exit {
+        if self.state.guest == Guest::L1 {
+            return Exit::NotInL2;
+        }
         let code = world.vmcb02.vmcb().exit_code();
         let cause = Cause::of(code);
         if cause != Cause::Refused {
@@ -75,13 +80,15 @@ impl Nested {
     }
 
     /// Physical address of L1 for a guest physical address of L2, as L1's nested tables have it now; `None` where a read
-    /// would fault. For an L0 that looks at the bytes of L2's instruction: nothing is changed.
+    /// would fault, or where L1 runs. For an L0 that looks at the bytes of L2's instruction: nothing is changed.
     pub fn address_of_l2<M: Memory, T: Tables, L: Trace>(
         &self,
         world: &mut World<'_, M, T, L>,
         address: u64,
     ) -> Option<u64> {
-        if self.state.enabled.nested_paging {
+        if self.state.guest == Guest::L1 {
+            None
+        } else if self.state.enabled.nested_paging {
             world.shadow.look(world.memory, self.cpu(), address)
         } else {
             Some(address)

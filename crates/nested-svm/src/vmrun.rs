@@ -71,13 +71,17 @@ impl Nested {
     /// Returns who runs next: L2 on VMCB02, or L1 with the exit code of the refusal in its VMCB.
     ///
     /// # Errors
-    /// The fault that VMRUN raises in L1, whose state is untouched then.
+    /// The fault that VMRUN raises in L1, whose state is untouched then. #UD if L2 runs: its VMRUN is always an exit to
+    /// L1, which [`Self::exit`] delivers.
     #[inline]
     pub fn vmrun<M: Memory, T: Tables, L: Trace>(
         &mut self,
         world: &mut World<'_, M, T, L>,
         next_rip: u64,
     ) -> Result<Guest, Fault> {
+        if self.state.guest == Guest::L2 {
+            return Err(Fault::InvalidOpcode);
+        }
         let address = vmcb_address(world.vmcb01);
         // Faults come before the page is read; which one, the rules say.
         let readable = self.may_execute(world.vmcb01).is_ok() && self.limits.accepts_page_address(address);
@@ -116,8 +120,11 @@ impl Nested {
     /// is entered: for an L0 that only judges.
     ///
     /// # Errors
-    /// The fault that VMRUN would raise.
+    /// The fault that VMRUN would raise. #UD if L2 runs, whose copy of VMCB12 must not change.
     pub fn judge<M: Memory>(&mut self, vmcb01: &Page, memory: &M) -> Result<Verdict, Fault> {
+        if self.state.guest == Guest::L2 {
+            return Err(Fault::InvalidOpcode);
+        }
         let address = vmcb_address(vmcb01);
         let environment = self.environment(vmcb01, address);
         if let Some(fault) = fault_of(&before_reading(&self.limits, &environment)) {

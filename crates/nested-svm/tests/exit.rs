@@ -1,7 +1,7 @@
 //! #VMEXIT of L2: whose it is, and every field of what L1 sees; against lists that are written here once more.
 
 use nested_svm::model::{AFTER_VMRUN, CPU, Machine, Step, VMCB12, limits};
-use nested_svm::{Exit, Guest, Page};
+use nested_svm::{Exit, Fault, Guest, Page};
 use vmcb::layout::vmcb_field as f;
 
 const ALL: &str = "EPYC-Milan-v3,phys-bits=48,-v-vmsave-vmload,+shstk,+decodeassists,+vnmi";
@@ -258,4 +258,31 @@ fn decode_assists() {
             assert_eq!(seen, if told || always { [5, 6] } else { [0, 0] }, "{code:#x}");
         }
     }
+}
+
+/// Calls for the guest that does not run change nothing: not VMCB12, not the copy that decides about the exits of L2.
+#[test]
+fn calls_for_the_guest_that_does_not_run() {
+    let mut machine = Machine::new(limits(CPU));
+    let pages = |machine: &Machine| [(*machine.vmcb01).clone(), (*machine.vmcb02).clone(), machine.vmcb12()];
+    let same = |machine: &Machine, before: &[nested_svm::Page; 3]| {
+        pages(machine).iter().zip(before).all(|(now, before)| now.bytes() == before.bytes())
+    };
+    machine.vmcb02.set(f::exitcode, 0x81);
+    let before = pages(&machine);
+    let (nested, mut world) = machine.split();
+    assert_eq!(nested.exit(&mut world), Exit::NotInL2);
+    nested.reflect(&mut world, vmcb::ExitCode::from_bits(0x81), [0, 0]);
+    assert_eq!(nested.address_of_l2(&mut world, 0x1000), None);
+    assert!(same(&machine, &before));
+
+    assert_eq!(machine.vmrun(), Ok(Guest::L2));
+    let before = pages(&machine);
+    assert_eq!(machine.vmrun(), Err(Fault::InvalidOpcode));
+    machine.ram.put(0x6000, &nested_svm::Page::zeroed());
+    machine.vmcb01.set(f::rax, 0x6000);
+    assert!(machine.nested.judge(&machine.vmcb01, &machine.ram).is_err());
+    machine.vmcb01.set(f::rax, before[0].get(f::rax));
+    assert!(same(&machine, &before));
+    assert_eq!(machine.exits(0x81, [0, 0]), Exit::ToL1);
 }

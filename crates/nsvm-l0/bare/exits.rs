@@ -137,7 +137,7 @@ impl L0 {
             }
             let (nested, world) = engine!(self);
             match nested.exit(world) {
-                Exit::ToL1 => {}
+                Exit::ToL1 | Exit::NotInL2 => {}
                 Exit::Resume => self.reload.filled(),
                 Exit::ForL0 => self.exit_of_l2(),
                 Exit::Shutdown => self.shut_down("L2 shut down, which L1 does not intercept"),
