@@ -1,6 +1,8 @@
 //! The nested engine's paths, in an L0 whose memory is one slice, as on bare metal.
 
-use nested_svm::{Exit, Fault, Guest, Host, Memory, Msr, Nested, NoMemory, Page, Shadow, Tables, World};
+use nested_svm::{
+    Exit, Fault, Guest, Host, HostBlock, Memory, Msr, Nested, NoMemory, Page, Shadow, Tables, World,
+};
 use vmcb::layout::vmcb_field as f;
 use vmcb::{Cpu, Feature, Limits, Policy};
 
@@ -92,8 +94,8 @@ impl Tables for Pages {
         }
     }
 
-    fn host(&self, address: u64, _: u8) -> Option<u64> {
-        Some(0x1_0000_0000 + address)
+    fn host(&self, address: u64, _: u8) -> Option<HostBlock> {
+        Some(HostBlock::with_all_rights(0x1_0000_0000 + address))
     }
 }
 
@@ -141,7 +143,7 @@ impl Setting {
             vmcb01.set(field, value);
         }
         let memory = Slice(vec![0; 1 << 20].into());
-        let shadow = Shadow::new(Pages(vec![[0; 512]; 64]));
+        let shadow = Shadow::new(Pages(vec![[0; 512]; 64])).expect("enough pages");
         let mut setting = Self { nested, vmcb01, vmcb02: Box::new(Page::zeroed()), memory, shadow };
         setting.memory.write(VMCB12, vmcb12.bytes()).expect("there is memory");
         setting.nested.write_msr(&mut setting.vmcb01, Msr::Efer, 0x1500).expect("SVM is there");

@@ -203,7 +203,7 @@ impl Nested {
                 self.hand_over(world, ExitCode::NPF, [info, fault.address]);
                 Exit::ToL1
             }
-            Resolved::NotMemory(address) => {
+            Resolved::NotAllowed(address) => {
                 self.state.l1_address = Some(address);
                 self.keep(world.vmcb02, ExitCode::NPF);
                 Exit::ForL0

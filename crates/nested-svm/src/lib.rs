@@ -32,7 +32,7 @@ pub use memory::{Memory, NoMemory};
 pub use msr::Msr;
 pub use nested::{Fault, Guest, Host, Nested, Unsupported, World};
 pub use page::Page;
-pub use shadow::{Shadow, Tables};
+pub use shadow::{HostBlock, MIN_PAGES, Shadow, Tables, TooFewPages};
 pub use state::LoadError;
 pub use trace::{Refusal, Trace, Traced};
 #[cfg(feature = "vm-memory")]

@@ -4,7 +4,9 @@
 //! (with accesses that walk the nested tables), and comes back with what #VMEXIT writes. L1's memory, the pages for
 //! shadow tables and an L0 around all of it come with it.
 
-use crate::{Exit, Fault, Guest, Host, Memory, Nested, NoMemory, Page, Shadow, Tables, Trace, Traced, World};
+use crate::{
+    Exit, Fault, Guest, Host, HostBlock, Memory, Nested, NoMemory, Page, Shadow, Tables, Trace, Traced, World,
+};
 use core::cell::{Cell, RefCell};
 use std::boxed::Box;
 use std::collections::VecDeque;
@@ -184,13 +186,23 @@ pub struct Pages {
     pub memory: u64,
     /// No block of 2 MiB lies in one piece on the host.
     pub scattered: bool,
+    /// Pages of L1 that it may only read.
+    pub read_only: Vec<u64>,
+    /// Pages of L1 that it may not execute.
+    pub no_execute: Vec<u64>,
 }
 
 impl Pages {
     /// So many pages, for so many bytes of L1.
     #[must_use]
     pub fn new(count: u16, memory: u64) -> Self {
-        Self { entries: vec![[0x0BAD_0BAD_0BAD_0001; 512]; count.into()], memory, scattered: false }
+        Self {
+            entries: vec![[0x0BAD_0BAD_0BAD_0001; 512]; count.into()],
+            memory,
+            scattered: false,
+            read_only: Vec::new(),
+            no_execute: Vec::new(),
+        }
     }
 }
 
@@ -215,10 +227,17 @@ impl Tables for Pages {
         self.entries[usize::from(page)] = [0; 512];
     }
 
-    fn host(&self, address: u64, bits: u8) -> Option<u64> {
+    fn host(&self, address: u64, bits: u8) -> Option<HostBlock> {
         assert_eq!(address & ((1 << bits) - 1), 0, "aligned to its size");
-        let whole = address.checked_add(1 << bits)? <= self.memory && (bits == 12 || !self.scattered);
-        whole.then(|| address + RAM_ON_HOST)
+        let end = address.checked_add(1 << bits)?;
+        let within = |page: &&u64| (address..end).contains(page);
+        let mixed = |pages: &Vec<u64>| bits > 12 && pages.iter().any(|page| within(&page));
+        let scattered = bits > 12 && self.scattered || mixed(&self.read_only) || mixed(&self.no_execute);
+        (end <= self.memory && !scattered).then(|| HostBlock {
+            address: address + RAM_ON_HOST,
+            writable: !self.read_only.iter().any(|page| within(&page)),
+            executable: !self.no_execute.iter().any(|page| within(&page)),
+        })
     }
 }
 
@@ -389,8 +408,9 @@ fn walk(page: &Page, tables: &Pages, access: Access) -> Result<u64, u64> {
     const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
     let mut table = page.get(f::n_cr3);
     if table == L1_TABLES {
-        let host = tables.host(access.address & !0xFFF, 12);
-        return host.map(|host| host | access.address & 0xFFF).ok_or(access.info());
+        let host = tables.host(access.address & !0xFFF, 12).ok_or(access.info())?;
+        let denied = access.write && !host.writable || access.fetch && !host.executable;
+        return if denied { Err(access.info() | 1) } else { Ok(host.address | access.address & 0xFFF) };
     }
     for shift in [39, 30, 21, 12] {
         let index = access.address >> shift & 0x1FF;
@@ -483,7 +503,7 @@ impl Machine {
             vmcb01: Box::new(l1()),
             vmcb02: Box::new(Page::zeroed()),
             ram: Ram::new(RAM),
-            shadow: Shadow::new(Pages::new(64, RAM as u64)),
+            shadow: Shadow::new(Pages::new(64, RAM as u64)).expect("enough pages"),
             log: Log::default(),
             hardware: Hardware::new(limits),
             rcx: 0,

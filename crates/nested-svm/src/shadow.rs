@@ -14,11 +14,11 @@ use crate::page::Page;
 use vmcb::layout::vmcb_field as f;
 use vmcb::{Cr4, Efer, Limits};
 
-/// The pages that L0 gives for shadow tables, and what L1's physical addresses are on the host.
+/// The pages that L0 provides for shadow tables, and the map from L1's physical addresses to the host's.
 ///
 /// Pages are numbered from 0 and contiguous in physical memory.
 pub trait Tables {
-    /// How many pages there are; at least 8, and more than 4 for any progress.
+    /// Number of pages: [`MIN_PAGES`] or more. It is read once, by [`Shadow::new`].
     fn count(&self) -> u16;
 
     /// Physical address of page 0.
@@ -33,10 +33,53 @@ pub trait Tables {
     /// Zeroes a page.
     fn clear(&mut self, page: u16);
 
-    /// Host physical address of a block of `1 << bits` bytes of L1, aligned to its size; `bits` is 12 or 21. `None`
-    /// where not all of it is L1's.
-    fn host(&self, address: u64, bits: u8) -> Option<u64>;
+    /// Where a block of `1 << bits` bytes of L1 is on the host, and how L1 may access it. The block is aligned to its
+    /// size; `bits` is 12 or 21.
+    ///
+    /// Returns `None` if not all of the block is L1's memory, or if its parts have different access rights. After L0 took
+    /// memory or access rights away, it calls [`Nested::forget`](crate::Nested::forget). More memory or more rights need
+    /// no call.
+    fn host(&self, address: u64, bits: u8) -> Option<HostBlock>;
 }
+
+/// A block of L1's memory on the host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HostBlock {
+    /// Host physical address.
+    pub address: u64,
+    /// L1 may write it. False for ROM, for pages that are copied on write, and while L0 logs writes.
+    pub writable: bool,
+    /// L1 may execute it.
+    pub executable: bool,
+}
+
+impl HostBlock {
+    /// A block that L1 may read, write and execute.
+    #[must_use]
+    pub const fn with_all_rights(address: u64) -> Self {
+        Self { address, writable: true, executable: true }
+    }
+
+    /// The bits of a shadow entry that these rights take away.
+    const fn denied(self) -> (u64, u64) {
+        (if self.writable { 0 } else { RW }, if self.executable { 0 } else { NX })
+    }
+}
+
+/// Number of pages for shadow tables that [`Shadow::new`] needs: a root, a walk of four tables, and some room.
+pub const MIN_PAGES: u16 = 8;
+
+/// There are fewer than [`MIN_PAGES`] pages for shadow tables: this many.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooFewPages(pub u16);
+
+impl core::fmt::Display for TooFewPages {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} pages for shadow tables are too few; provide {MIN_PAGES} or more", self.0)
+    }
+}
+
+impl core::error::Error for TooFewPages {}
 
 /// How the CPU that executed VMRUN pages, and with it its nested tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,8 +136,8 @@ pub(crate) enum Resolved {
     Mapped,
     /// They do not: EXITINFO1 for L1.
     Fault(u64),
-    /// They map it to this physical address of L1, where it has no memory.
-    NotMemory(u64),
+    /// They map it to this physical address of L1, where L1 has no memory or may not access it this way.
+    NotAllowed(u64),
     /// L2 is to be entered anew, on the root that [`Shadow::root`] now gives.
     Restart,
 }
@@ -193,6 +236,8 @@ impl Paging {
 #[derive(Debug)]
 pub struct Shadow<T> {
     tables: T,
+    /// Number of pages.
+    count: u16,
     /// Pages below are in use.
     used: u16,
     roots: [Option<Root>; ROOTS],
@@ -201,12 +246,19 @@ pub struct Shadow<T> {
 }
 
 impl<T: Tables> Shadow<T> {
-    /// Nothing is cached.
-    pub fn new(tables: T) -> Self {
-        Self { tables, used: 0, roots: [None; ROOTS], current: None }
+    /// An empty shadow.
+    ///
+    /// # Errors
+    /// [`TooFewPages`] if the engine could not make progress with them.
+    pub fn new(tables: T) -> Result<Self, TooFewPages> {
+        let count = tables.count();
+        if count < MIN_PAGES {
+            return Err(TooFewPages(count));
+        }
+        Ok(Self { tables, count, used: 0, roots: [None; ROOTS], current: None })
     }
 
-    /// The pages and the map that were given.
+    /// The pages and the map.
     #[must_use]
     pub const fn tables(&self) -> &T {
         &self.tables
@@ -244,10 +296,13 @@ impl<T: Tables> Shadow<T> {
     }
 
     fn add(&mut self, wanted: Root) -> Root {
-        // A walk takes four pages beside the root.
-        if self.roots.iter().all(Option::is_some) || self.used + 5 > self.tables.count() {
+        // A walk takes four pages in addition to the root.
+        const NEEDED: u16 = 5;
+        let free = self.count.saturating_sub(self.used);
+        if self.roots.iter().all(Option::is_some) || free < NEEDED {
             self.forget_all();
         }
+        // There is a page: `new` saw enough of them, and all are free if few were left.
         let root = Root { page: self.take_page().unwrap_or(0), ..wanted };
         if let Some(slot) = self.roots.iter_mut().find(|slot| slot.is_none()) {
             *slot = Some(root);
@@ -285,10 +340,10 @@ impl<T: Tables> Shadow<T> {
 
     fn take_page(&mut self) -> Option<u16> {
         let page = self.used;
-        if page >= self.tables.count() {
+        if page >= self.count {
             return None;
         }
-        self.used += 1;
+        self.used = page + 1;
         self.tables.clear(page);
         Some(page)
     }
@@ -307,27 +362,36 @@ impl<T: Tables> Shadow<T> {
     ) -> Resolved {
         let Some(root) = self.current else {
             // L2 has a root whenever it runs; without one nothing can be said of its address.
-            return Resolved::NotMemory(fault.address);
+            return Resolved::NotAllowed(fault.address);
         };
         let (mode, nx) = (root.paging.mode(), root.paging.nx());
         let walk = Walk { memory, root, mode, nx, cpu, reserved: cpu.reserved_address(), fault, marks: true };
         match walk.translate() {
-            Ok(found) => self.map(root, fault.address, found),
+            Ok(found) => self.map(root, fault, found),
             Err(stop) => stop,
         }
     }
 
-    /// Enters a translation into the shadow, which is always of four levels: the host's.
-    fn map(&mut self, root: Root, address: u64, found: Translation) -> Resolved {
+    /// Enters a translation into the shadow, which always has four levels: the host's.
+    fn map(&mut self, root: Root, fault: NestedFault, found: Translation) -> Resolved {
         const BLOCK: u8 = 21;
-        let big = found.bits >= BLOCK && self.tables.host(found.base_of(address, BLOCK), BLOCK).is_some();
-        let bits = if big { BLOCK } else { 12 };
-        let host = self.tables.host(found.base_of(address, bits), bits);
-        // No host with four levels translates more than 48 bits, whatever L1's five levels say.
-        let Some(host) = host.filter(|_| address >> Mode::Long.width() == 0) else {
-            return Resolved::NotMemory(found.base_of(address, 12) | address & 0xFFF);
+        let address = fault.address;
+        let large =
+            if found.bits >= BLOCK { self.tables.host(found.base_of(address, BLOCK), BLOCK) } else { None };
+        let bits = if large.is_some() { BLOCK } else { 12 };
+        let host = large.or_else(|| self.tables.host(found.base_of(address, bits), bits));
+        let allowed = |host: &HostBlock| {
+            (host.writable || fault.info & FAULT_WRITE == 0)
+                && (host.executable || fault.info & FAULT_FETCH == 0)
+                // No host with four levels translates more than 48 bits, whatever L1's five levels contain.
+                && address >> Mode::Long.width() == 0
         };
-        let leaf = host & ADDRESS | found.flags | P | US | A | if big { PS } else { 0 };
+        let Some(host) = host.filter(allowed) else {
+            return Resolved::NotAllowed(found.base_of(address, 12) | address & 0xFFF);
+        };
+        let (taken, forbidden) = host.denied();
+        let size = if bits == BLOCK { PS } else { 0 };
+        let leaf = host.address & ADDRESS | found.flags & !taken | forbidden | P | US | A | size;
         let mut page = root.page;
         for level in [4, 3, 2, 1_u8] {
             let shift = Mode::Long.shift(level);

@@ -1,7 +1,7 @@
 //! L1's nested tables as shadow tables: what is reached, which faults L1 gets, and what is flushed.
 
 use nested_svm::model::{Access, CPU, HOST, Machine, Pages, RAM, RAM_ON_HOST, Seen, Step, VMCB12, limits};
-use nested_svm::{Exit, Guest, Host, Memory, Shadow};
+use nested_svm::{Exit, Guest, Host, HostBlock, MIN_PAGES, Memory, Shadow, Tables, TooFewPages};
 use vmcb::Event;
 use vmcb::layout::vmcb_field as f;
 
@@ -145,7 +145,7 @@ fn pages_of_each_size_in_each_mode() {
             let mut machine = machine(mode, true, true, ADDRESS, level, leaf);
             let mut pages = Pages::new(64, 16 << 20);
             pages.scattered = scattered;
-            machine.shadow = Shadow::new(pages);
+            machine.shadow = Shadow::new(pages).unwrap();
             machine.exits(0x81, [0, 0]);
             machine.vmcb01.set(f::rax, VMCB12);
             assert_eq!(machine.vmrun(), Ok(Guest::L2));
@@ -404,7 +404,7 @@ fn the_pool_runs_out() {
     machine.exits(0x81, [0, 0]);
     let mut pages = Pages::new(8, RAM as u64);
     pages.scattered = true;
-    machine.shadow = Shadow::new(pages);
+    machine.shadow = Shadow::new(pages).unwrap();
     for index in 0..512 {
         machine.ram.put_u64(table(2) + index * 8, PS | ALL);
     }
@@ -641,4 +641,101 @@ fn pages_of_1_gib_follow_the_virtual_cpu() {
         let mut machine = machine_on(host, mode, [false, false], ADDRESS, 2, 0x20_0000 | PS | ALL);
         assert_eq!(access(&mut machine, Access::read(ADDRESS)), Ok(0x20_0000 | ADDRESS & 0x1F_FFFF));
     }
+}
+
+/// What L1 may only read, L2 may only read, whatever L1's nested tables allow. L0 sees L1's address, and the access
+/// succeeds once L0 allowed it.
+#[test]
+fn l2_has_no_more_rights_than_l1() {
+    const PAGE: u64 = 0x20_0000;
+    for (leaf_level, leaf) in [(1, PAGE | ALL), (2, PAGE | PS | ALL)] {
+        for (kind, denied_by) in [
+            (Access::read(ADDRESS), [false, false]),
+            (Access::write(ADDRESS), [true, false]),
+            (Access::fetch(ADDRESS), [false, true]),
+            (Access::walk(ADDRESS), [true, false]),
+        ] {
+            for (rights, denied) in denied_by.into_iter().enumerate() {
+                let mut machine = machine(Mode::Long, true, false, ADDRESS, leaf_level, leaf);
+                let reached = PAGE + if leaf_level == 1 { 0x123 } else { ADDRESS & 0x1F_FFFF };
+                let page = reached & !0xFFF;
+                let mut pages = Pages::new(64, RAM as u64);
+                if rights == 0 { &mut pages.read_only } else { &mut pages.no_execute }.push(page);
+                machine.exits(0x81, [0, 0]);
+                machine.shadow = Shadow::new(pages).unwrap();
+                machine.vmcb01.set(f::rax, VMCB12);
+                assert_eq!(machine.vmrun(), Ok(Guest::L2));
+                if denied {
+                    assert_eq!(machine.run([Step::Access(kind)]), Exit::ForL0, "{kind:?}");
+                    assert_eq!(machine.nested.l1_address(), Some(reached));
+                    // A read is mapped, and does not make the page writable.
+                    assert_eq!(access(&mut machine, Access::read(ADDRESS)), Ok(reached));
+                    assert_eq!(machine.run([Step::Access(kind)]), Exit::ForL0, "{kind:?}");
+                } else {
+                    assert_eq!(access(&mut machine, kind), Ok(reached), "{kind:?}");
+                }
+            }
+        }
+    }
+    // Without nested paging of L1's, L2 runs on L0's tables for L1, which have the rights.
+    let mut machine = Machine::new(limits(CPU));
+    let mut pages = Pages::new(64, RAM as u64);
+    pages.read_only.push(0x3000);
+    machine.shadow = Shadow::new(pages).unwrap();
+    assert_eq!(machine.vmrun(), Ok(Guest::L2));
+    assert_eq!(machine.run([Step::Access(Access::write(0x3000))]), Exit::ForL0);
+}
+
+/// Pages for shadow tables that are many and empty.
+struct Many(u16);
+
+impl Tables for Many {
+    fn count(&self) -> u16 {
+        self.0
+    }
+
+    fn base(&self) -> u64 {
+        0
+    }
+
+    fn entry(&self, _: u16, _: u16) -> u64 {
+        0
+    }
+
+    fn set_entry(&mut self, _: u16, _: u16, _: u64) {}
+
+    fn clear(&mut self, _: u16) {}
+
+    fn host(&self, _: u64, _: u8) -> Option<HostBlock> {
+        None
+    }
+}
+
+/// Every number of pages is either refused or usable; the largest ones do not overflow.
+#[test]
+fn any_number_of_pages() {
+    for count in (0..20).chain(u16::MAX - 20..=u16::MAX) {
+        let shadow = Shadow::new(Many(count));
+        assert_eq!(shadow.as_ref().err(), (count < MIN_PAGES).then_some(TooFewPages(count)).as_ref());
+        let Ok(mut shadow) = shadow else { continue };
+        let mut machine = Machine::new(limits(CPU));
+        machine.set12(f::nested_ctl, 1);
+        let mut roots = Vec::new();
+        for round in 0..u64::from(u16::MAX / 4) {
+            machine.set12(f::n_cr3, round % 2 * 0x1000);
+            machine.set12(f::tlb_control, 3);
+            machine.vmcb01.set(f::rax, VMCB12);
+            let Machine { nested, vmcb01, vmcb02, ram, log, .. } = &mut machine;
+            let (memory, trace, shadow) = (ram, log, &mut shadow);
+            let mut world = nested_svm::World { vmcb01, vmcb02, memory, shadow, trace, rcx: 0 };
+            assert_eq!(nested.vmrun(&mut world, 0), Ok(Guest::L2));
+            roots.push(world.vmcb02.get(f::n_cr3) >> 12);
+            nested.reflect(&mut world, vmcb::ExitCode::from_bits(0x81), [0, 0]);
+            if count < 20 && round > 100 {
+                break;
+            }
+        }
+        assert!(roots.iter().all(|&root| root < u64::from(count)), "{count}: {:?}", roots.iter().max());
+    }
+    assert_eq!(TooFewPages(3).to_string(), "3 pages for shadow tables are too few; provide 8 or more");
 }

@@ -15,7 +15,7 @@ fn moved(machine: &mut Machine, bytes: &[u8]) {
     let host = Host { asid: 9, iopm: HOST.iopm + 0x10_0000, ..HOST };
     let limits = machine.nested.limits().clone();
     *machine.vmcb02 = Page::zeroed();
-    machine.shadow = Shadow::new(Pages::new(32, RAM as u64));
+    machine.shadow = Shadow::new(Pages::new(32, RAM as u64)).unwrap();
     let (nested, mut world) = machine.split();
     *nested = Nested::for_verdicts(limits, host);
     nested.load(&mut world, bytes).unwrap();

@@ -166,7 +166,8 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
     let mut l0 = L0 {
         registers,
         nested,
-        shadow: Shadow::new(Pool::new(pool, region, identity.sink())),
+        shadow: Shadow::new(Pool::new(pool, region, identity.sink()))
+            .unwrap_or_else(|error| fail(format_args!("{error}"))),
         ram,
         map,
         log: Log::new(bundle.flags(), bundle.dumps()),

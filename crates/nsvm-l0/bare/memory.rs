@@ -4,7 +4,7 @@
 //! whatever was written to any of them, and so it does above 4 GiB.
 
 use core::ops::Range;
-use nested_svm::{Memory, NoMemory, Page, Tables};
+use nested_svm::{HostBlock, Memory, NoMemory, Page, Tables};
 
 const PAGE: u64 = 4096;
 const LARGE: u64 = 2 << 20;
@@ -234,14 +234,14 @@ impl Tables for Pool {
         }
     }
 
-    fn host(&self, address: u64, bits: u8) -> Option<u64> {
+    fn host(&self, address: u64, bits: u8) -> Option<HostBlock> {
         let size = 1 << bits;
         let last = address.checked_add(size)?;
         if last <= TOP && (last <= self.region.0 || address >= self.region.1) {
-            return Some(address);
+            return Some(HostBlock::with_all_rights(address));
         }
         // Devices are reached as L1 reaches them; what L1 does not have is the page that it sees there.
-        (size == PAGE).then_some(self.sink)
+        (size == PAGE).then_some(HostBlock::with_all_rights(self.sink))
     }
 }
 
