@@ -39,19 +39,30 @@ impl Fault {
     }
 }
 
-/// The virtual CPU has a feature that the engine cannot give on this host.
+/// Why the engine cannot run a virtual CPU on this host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Unsupported(pub Feature);
+#[non_exhaustive]
+pub enum Unsupported {
+    /// The virtual CPU has this feature, and no guest of this host can have it. For `lmsle-unsupported`, which takes
+    /// something away: the virtual CPU does not have it.
+    Feature(Feature),
+    /// The host has no nested paging. The engine always runs L2 with nested paging, also if L1 does not use it.
+    HostWithoutNestedPaging,
+}
 
 impl core::fmt::Display for Unsupported {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let Self(feature) = self;
-        write!(
-            f,
-            "no guest of this host can have `{}` ({}) as the virtual CPU says",
-            feature.name(),
-            feature.meaning()
-        )
+        match self {
+            Self::Feature(feature) => write!(
+                f,
+                "no guest of this host can have `{}` ({}) as the virtual CPU says",
+                feature.name(),
+                feature.meaning()
+            ),
+            Self::HostWithoutNestedPaging => f.write_str(
+                "the host has no nested paging (`npt`), which the engine needs to run L2; use a host that has it",
+            ),
+        }
     }
 }
 
@@ -212,7 +223,7 @@ pub(crate) enum Flush {
     All,
 }
 
-/// Features that the engine gives by itself, whatever the host has.
+/// Features that the engine provides by itself, whatever the host has.
 const BY_ITSELF: [Feature; 4] =
     [Feature::Npt, Feature::FlushByAsid, Feature::VmcbClean, Feature::SvmeAddrChk];
 
@@ -255,13 +266,17 @@ impl Nested {
         first.map_or_else(|| Ok(Self::for_verdicts(limits, host)), Err)
     }
 
-    /// All that keeps [`Self::new`] from giving this virtual CPU, in the order of [`Feature::ALL`].
+    /// All that keeps [`Self::new`] from providing this virtual CPU: the host's nested paging, then features in the order of
+    /// [`Feature::ALL`].
     pub fn unsupported(
         limits: &Limits,
         host_has: impl Fn(Feature) -> bool,
     ) -> impl Iterator<Item = Unsupported> {
+        let without = (!host_has(Feature::Npt)).then_some(Unsupported::HostWithoutNestedPaging);
         let missing = move |&&feature: &&Feature| !can_give(limits, feature, &host_has);
-        Feature::ALL.iter().filter(missing).map(|&feature| Unsupported(feature))
+        without
+            .into_iter()
+            .chain(Feature::ALL.iter().filter(missing).map(|&feature| Unsupported::Feature(feature)))
     }
 
     /// The state after RESET for any virtual CPU, also one that the host cannot run: only [`Self::judge`] may be asked.

@@ -8,8 +8,11 @@ use vmcb::{ExitCode, Verdict};
 pub enum Refusal {
     /// The rules: which are broken, and which cannot be decided.
     Rules(Verdict),
-    /// VMCB12 has a legal address and no memory there: a page of ones, which no CPU accepts, and which keeps no exit code.
+    /// VMCB12's address is valid but unbacked. It reads as all ones, so VMRUN is refused, and the exit code cannot be
+    /// stored.
     NoVmcb,
+    /// A mistake of L0: VMCB01 does not have nested paging enabled, without which L2 has no nested tables.
+    NoNestedPaging,
     /// L2 uses PAE paging, and its page directory pointers have no memory: their address.
     NoPdptes(u64),
 }

@@ -10,7 +10,7 @@ use crate::vmcb02::{self, Enabled, Own};
 use vmcb::layout::vmcb_field as f;
 use vmcb::{
     Answer, Cr0, Cr4, Efer, Environment, ExitCode, Host as Facts, Input, Inputs, InterceptMisc1, KnownPage,
-    Outcome, Phase, Rflags, TakesOver, Verdict, View,
+    NestedCtl, Outcome, Phase, Rflags, TakesOver, Verdict, View,
 };
 
 /// What the engine answers for itself: it runs no SEV guests, so there is no VMSA and no RMP.
@@ -87,6 +87,9 @@ impl Nested {
         let readable = self.may_execute(world.vmcb01).is_ok() && self.limits.accepts_page_address(address);
         if !readable {
             return Err(self.fault(&mut world.lend(), address));
+        }
+        if !world.vmcb01.vmcb().nested_ctl().contains(NestedCtl::NP_ENABLE) {
+            return self.refuse(&mut world.lend(), address, next_rip, Refusal::NoNestedPaging);
         }
         if world.memory.load(address, &mut self.vmcb12, &READ).is_err() {
             return self.refuse(&mut world.lend(), address, next_rip, Refusal::NoVmcb);
@@ -328,6 +331,9 @@ impl Nested {
     ) -> Result<Guest, Fault> {
         if reason == Refusal::NoVmcb {
             self.vmcb12.bytes_mut().fill(NOBODY);
+        } else if reason == Refusal::NoNestedPaging {
+            // Not read: VMCB12 is not what is wrong.
+            self.vmcb12.bytes_mut().fill(0);
         } else if self.plain {
             // For whoever looks at it; the page was there a moment ago.
             let _ = world.memory.load(address, &mut self.vmcb12, &REST);
@@ -338,7 +344,7 @@ impl Nested {
                 Some(fault) => return Err(fault),
                 None => code_of(&verdict),
             },
-            Refusal::NoVmcb | Refusal::NoPdptes(_) => ExitCode::INVALID,
+            Refusal::NoVmcb | Refusal::NoNestedPaging | Refusal::NoPdptes(_) => ExitCode::INVALID,
         };
         self.write_refusal(world.memory, address, code);
         world.vmcb01.set(f::rip, next_rip);

@@ -714,14 +714,14 @@ impl Tables for Many {
 /// Every number of pages is either refused or usable; the largest ones do not overflow.
 #[test]
 fn any_number_of_pages() {
-    for count in (0..20).chain(u16::MAX - 20..=u16::MAX) {
+    for count in (0..20).chain([u16::MAX - 5, u16::MAX - 4, u16::MAX]) {
         let shadow = Shadow::new(Many(count));
         assert_eq!(shadow.as_ref().err(), (count < MIN_PAGES).then_some(TooFewPages(count)).as_ref());
         let Ok(mut shadow) = shadow else { continue };
         let mut machine = Machine::new(limits(CPU));
         machine.set12(f::nested_ctl, 1);
         let mut roots = Vec::new();
-        for round in 0..u64::from(u16::MAX / 4) {
+        for round in 0..u64::from(u16::MAX) + 10 {
             machine.set12(f::n_cr3, round % 2 * 0x1000);
             machine.set12(f::tlb_control, 3);
             machine.vmcb01.set(f::rax, VMCB12);

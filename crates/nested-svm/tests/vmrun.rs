@@ -1,6 +1,6 @@
 //! VMRUN of L1: faults in their order, refusals, and what they leave.
 
-use nested_svm::model::{AFTER_VMRUN, CPU, Machine, RAM, Step, VMCB12, limits};
+use nested_svm::model::{AFTER_VMRUN, CPU, HOST, Machine, RAM, Step, VMCB12, limits};
 use nested_svm::{Exit, Fault, Guest, Host, Memory as _, Msr, Nested, Page, Unsupported};
 use vmcb::layout::{Field, vmcb_field as f};
 use vmcb::{Decision, Feature};
@@ -237,25 +237,32 @@ fn judging_is_not_entering() {
 fn what_no_host_can_give() {
     let host = nested_svm::model::HOST;
     let new = |cpu: &str, has: fn(Feature) -> bool| Nested::new(limits(cpu), host, has).map(|_| ());
-    assert_eq!(new(CPU, |_| true), Err(Unsupported(Feature::LmsleUnsupported)), "the host has no LMSLE");
+    assert_eq!(
+        new(CPU, |_| true),
+        Err(Unsupported::Feature(Feature::LmsleUnsupported)),
+        "the host has no LMSLE"
+    );
     let has_lmsle = |feature| feature != Feature::LmsleUnsupported;
-    assert_eq!(new("EPYC-Milan-v3,phys-bits=48", has_lmsle), Err(Unsupported(Feature::VmsaveVmload)));
+    assert_eq!(
+        new("EPYC-Milan-v3,phys-bits=48", has_lmsle),
+        Err(Unsupported::Feature(Feature::VmsaveVmload))
+    );
     let without = |feature| feature != Feature::LmsleUnsupported && feature != Feature::Vgif;
-    assert_eq!(new(CPU, without), Err(Unsupported(Feature::Vgif)));
+    assert_eq!(new(CPU, without), Err(Unsupported::Feature(Feature::Vgif)));
     let lmsle = "EPYC-Milan-v3,phys-bits=48,-v-vmsave-vmload,+lmsle-unsupported";
     assert_eq!(new(lmsle, |_| true), Ok(()));
     let plain = "EPYC,phys-bits=48,-nrip-save,-lbrv,+lmsle-unsupported";
     let by_itself = [Feature::Npt, Feature::FlushByAsid, Feature::VmcbClean, Feature::SvmeAddrChk];
     for feature in by_itself {
         let cpu = format!("{plain},+{}", feature.name());
-        let nested = Nested::new(limits(&cpu), host, |f| !by_itself_has(f)).unwrap();
+        let nested = Nested::new(limits(&cpu), host, |f| f == Feature::Npt || !by_itself_has(f)).unwrap();
         assert_ne!(nested.cpuid_svm()[3] & 1 << feature.cpuid().bit, 0);
     }
     fn by_itself_has(feature: Feature) -> bool {
         [Feature::Npt, Feature::FlushByAsid, Feature::VmcbClean, Feature::SvmeAddrChk].contains(&feature)
     }
     assert_eq!(
-        Unsupported(Feature::Sev).to_string(),
+        Unsupported::Feature(Feature::Sev).to_string(),
         "no guest of this host can have `sev` (SEV) as the virtual CPU says"
     );
 }
@@ -347,4 +354,24 @@ fn u_cet_is_what_l0_says() {
         let named = machine.log.0.iter().any(|line| line.contains(RULE));
         assert_eq!(named, ran == Ok(Guest::L1), "{said:?}: {:?}", machine.log);
     }
+}
+
+/// The engine runs L2 with nested paging only. An L0 without it is refused by name: when the virtual CPU is made, and at
+/// VMRUN if VMCB01 does not use it.
+#[test]
+fn an_l0_without_nested_paging_is_refused() {
+    for cpu in [CPU, "EPYC-Milan-v3,phys-bits=48,-v-vmsave-vmload,-npt"] {
+        let has = |feature| !matches!(feature, Feature::LmsleUnsupported | Feature::Npt);
+        let refused = Nested::new(limits(cpu), HOST, has).map(|_| ());
+        assert_eq!(refused, Err(Unsupported::HostWithoutNestedPaging), "{cpu}");
+    }
+    assert_eq!(
+        Unsupported::HostWithoutNestedPaging.to_string(),
+        "the host has no nested paging (`npt`), which the engine needs to run L2; use a host that has it"
+    );
+    let mut machine = Machine::new(limits(CPU));
+    machine.vmcb01.set(f::nested_ctl, 0);
+    assert_eq!(machine.vmrun(), Ok(Guest::L1));
+    assert_eq!(machine.vmcb12().get(f::exitcode), u64::MAX);
+    assert_eq!(machine.log.0, ["refused 0x5000: NoNestedPaging"]);
 }

@@ -99,6 +99,10 @@ impl Log {
                 seen = false;
                 let _ = write!(Serial, "there is no memory at this address; VMEXIT_INVALID, written nowhere");
             }
+            Refusal::NoNestedPaging => {
+                seen = false;
+                let _ = write!(Serial, "L0 runs L1 without nested paging; VMEXIT_INVALID");
+            }
             Refusal::NoPdptes(at) => {
                 let _ = write!(
                     Serial,

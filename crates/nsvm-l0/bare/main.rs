@@ -221,7 +221,10 @@ fn virtual_cpu(bundle: &Bundle) -> Limits {
     let own = cpuid::host().with(Feature::LmsleUnsupported, true);
     let limits = Limits::compile(&own, Policy::VirtualCpu);
     let missing = Nested::unsupported(&limits, |feature| own.has(feature) == Some(true));
-    let cpu = missing.fold(own, |cpu, Unsupported(feature)| cpu.with(feature, false));
+    let cpu = missing.fold(own, |cpu, missing| match missing {
+        Unsupported::Feature(feature) => cpu.with(feature, false),
+        _ => cpu,
+    });
     Limits::compile(&cpu, Policy::VirtualCpu)
 }
 
@@ -238,8 +241,13 @@ fn intercept_msrs(map: &mut [u8]) {
 /// Tells all that keeps the virtual CPU from running here, and how to name one that runs.
 fn cannot_give(limits: &Limits, able: impl Fn(Feature) -> bool + Copy) -> ! {
     log::line(format_args!("this machine cannot give what L1's virtual CPU says of"));
-    for Unsupported(feature) in Nested::unsupported(limits, able) {
-        log::line(format_args!("  {} ({})", feature.name(), feature.meaning()));
+    for missing in Nested::unsupported(limits, able) {
+        match missing {
+            Unsupported::Feature(feature) => {
+                log::line(format_args!("  {} ({})", feature.name(), feature.meaning()));
+            }
+            other => fail(format_args!("{other}")),
+        }
     }
     fail(format_args!("append {} to --cpu, or only judge (--verdict-only)", Changes(limits, able)))
 }
@@ -250,9 +258,12 @@ struct Changes<'a, F>(&'a Limits, F);
 impl<F: Fn(Feature) -> bool + Copy> core::fmt::Display for Changes<'_, F> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let Self(limits, able) = self;
-        Nested::unsupported(limits, *able).try_for_each(|Unsupported(feature)| {
-            let sign = if limits.cpu().has(feature) == Some(true) { '-' } else { '+' };
-            write!(f, ",{sign}{}", feature.name())
+        Nested::unsupported(limits, *able).try_for_each(|missing| match missing {
+            Unsupported::Feature(feature) => {
+                let sign = if limits.cpu().has(feature) == Some(true) { '-' } else { '+' };
+                write!(f, ",{sign}{}", feature.name())
+            }
+            _ => Ok(()),
         })
     }
 }
