@@ -129,6 +129,7 @@ impl Setting {
             every_msr: 0x7_0000_C000,
             marks_pdptes: false,
             takes_interrupts: false,
+            virtual_spec_ctrl: false,
             gib_pages: true,
         };
         let nested = Nested::new(limits, host, |_: Feature| true).expect("the host has all");

@@ -9,15 +9,25 @@ use crate::page::Page;
 use crate::shadow::Tables;
 use crate::trace::Trace;
 use vmcb::layout::vmcb_field as f;
-use vmcb::{Event, EventType, ExitCode, IntCtl, Rflags, Vector};
+use vmcb::{Event, EventType, ExitCode, IntCtl, InterceptMisc1, Rflags, Vector};
 
-/// What stands in EVENTINJ, or stood there at the last entry.
+/// Where an event comes from. It decides who gets the event back if it cannot be delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    /// L0 raised it, or it is one of L0's pending interrupts and NMIs.
+    L0,
+    /// L1 injected it with VMRUN.
+    L1,
+    /// L2's CPU raised it or took it by itself, and its delivery was interrupted.
+    L2,
+}
+
+/// The event in EVENTINJ, or the one that was there at the last entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Injected {
-    /// V is clear where nothing does.
+    /// V is clear if there is none.
     pub(crate) event: Event,
-    /// It came with L1's VMRUN.
-    pub(crate) by_l1: bool,
+    pub(crate) origin: Origin,
     /// RIP at the injection.
     pub(crate) rip: u64,
     /// nRIP at the injection: an exit overwrites the field.
@@ -25,12 +35,13 @@ pub(crate) struct Injected {
 }
 
 impl Injected {
-    pub(crate) const NOTHING: Self = Self { event: Event::from_bits(0), by_l1: false, rip: 0, next_rip: 0 };
+    pub(crate) const NOTHING: Self =
+        Self { event: Event::from_bits(0), origin: Origin::L0, rip: 0, next_rip: 0 };
 
     /// EVENTINJ of a page as it stands.
     #[inline(always)]
-    pub(crate) fn of(page: &Page, by_l1: bool) -> Self {
-        Self { event: page.vmcb().event_inj(), by_l1, rip: page.get(f::rip), next_rip: page.get(f::nrip) }
+    pub(crate) fn of(page: &Page, origin: Origin) -> Self {
+        Self { event: page.vmcb().event_inj(), origin, rip: page.get(f::rip), next_rip: page.get(f::nrip) }
     }
 
     /// Whether `interrupted` is this one, and not one that an instruction raised after it.
@@ -39,6 +50,16 @@ impl Injected {
         self.event.valid() && (self.event.bits() ^ interrupted.bits()) & SAME == 0 && self.rip == rip
     }
 }
+
+/// What [`Nested::open_window`] replaced on the page of the guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Window {
+    int_ctl: u64,
+    intercepts: u64,
+}
+
+/// V_IRQ of the highest priority, which ignores V_TPR.
+const WINDOW: u64 = IntCtl::V_IRQ.bits() | 0xF << 16 | IntCtl::V_IGN_TPR.bits();
 
 /// L0's interrupts and NMI that no guest has taken yet.
 ///
@@ -92,14 +113,14 @@ impl Nested {
     ///
     /// Interrupts and NMIs wait until the guest can take them, and while L2 runs they are L1's if it intercepts them:
     /// INTR or NMI is its exit then, and the event stays with the CPU until L1 takes it. While some wait
-    /// ([`Self::waits`]), L0 must see to it that the guest exits soon. L0 gives no NMI to a guest that is in an NMI
-    /// handler.
+    /// ([`Self::waits`]), L0 calls [`Self::open_window`] before each entry. L0 injects no NMI into a guest that is in an
+    /// NMI handler.
     pub fn inject<M: Memory, T: Tables, L: Trace>(
         &mut self,
         world: &mut World<'_, M, T, L>,
         event: Event,
     ) -> Exit {
-        if matches!(event.event_type(), EventType::INTERRUPT | EventType::NMI) {
+        if is_asynchronous(event) {
             self.state.pending.add(event);
             return match self.before_entry(world) {
                 Guest::L1 => Exit::ToL1,
@@ -130,12 +151,45 @@ impl Nested {
     #[must_use]
     #[inline(always)]
     pub fn waits(&self) -> bool {
-        self.state.pending.any() | self.state.displaced.valid()
+        self.state.pending.any()
+            | (self.state.displaced.valid() & (self.state.guest as u8 == Guest::L2 as u8))
+    }
+
+    /// Makes the guest that runs exit with VMEXIT_VINTR as soon as it can take an interrupt, if one waits for that. An L0
+    /// calls it after [`Self::before_entry`]. The window is closed by the next call of the engine: [`Self::exit`] resumes
+    /// L2 after such an exit, an exit of L1 needs only [`Self::before_entry`], and what L1 wrote into V_IRQ is back.
+    ///
+    /// An NMI that waits for the delivery of another event needs no window but any exit: a self-IPI, for example.
+    pub fn open_window<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
+        const VINTR: u64 = InterceptMisc1::VINTR.bits();
+        let state = &mut self.state;
+        if state.window.is_some() || !state.gif || !(state.pending.has_interrupt() | state.displaced.valid())
+        {
+            return;
+        }
+        let page = world.page(state.guest);
+        state.window = Some(Window {
+            int_ctl: page.get(f::int_ctl) & WINDOW,
+            intercepts: page.get(f::intercept_misc1) & VINTR,
+        });
+        page.set_bits(f::int_ctl, WINDOW, WINDOW);
+        page.set_bits(f::intercept_misc1, VINTR, VINTR);
+    }
+
+    /// Closes the window of the guest on this page; returns whether there was one. The hardware cannot have taken the
+    /// V_IRQ in it, since VINTR is intercepted.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn close_window(&mut self, page: &mut Page) -> bool {
+        let Some(window) = self.state.window.take() else { return false };
+        restore_window(page, window);
+        true
     }
 
     #[cold]
     #[inline(never)]
     fn deliver_waiting<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
+        self.close_window(world.page(self.state.guest));
         if let (Guest::L2, Some(code)) = (self.state.guest, self.interrupt_exit(world.vmcb02)) {
             self.reflect(world, code, [0, 0]);
         }
@@ -150,10 +204,10 @@ impl Nested {
         let displaced = self.state.displaced;
         let takes_displaced = takes_interrupt(page) || displaced.event_type() == EventType::NMI;
         let takes_interrupts = self.takes_interrupts(page);
-        let event = if displaced.valid() && takes_displaced {
+        let event = if guest == Guest::L2 && displaced.valid() && takes_displaced {
             self.state.displaced = Event::from_bits(0);
             page.set(f::eventinj, displaced.bits());
-            self.state.injected = Injected::of(page, true);
+            self.state.injected = Injected::of(page, Origin::L1);
             return;
         } else {
             let nmi = self.state.pending.take_nmi();
@@ -161,7 +215,7 @@ impl Nested {
         };
         if let Some(event) = event {
             page.set(f::eventinj, event.bits());
-            self.state.injected = Injected::of(page, false);
+            self.state.injected = Injected::of(page, Origin::L0);
         }
     }
 
@@ -193,7 +247,7 @@ impl Nested {
         (taken && intercepted(INTR)).then_some(INTR)
     }
 
-    fn raise<M: Memory, T: Tables, L: Trace>(
+    pub(crate) fn raise<M: Memory, T: Tables, L: Trace>(
         &mut self,
         world: &mut World<'_, M, T, L>,
         event: Event,
@@ -214,11 +268,7 @@ impl Nested {
             match combine(before, event) {
                 Combined::Second => event,
                 Combined::SecondThenFirst => {
-                    if guest == Guest::L2 && self.state.injected.by_l1 {
-                        self.state.displaced = before;
-                    } else {
-                        self.state.pending.add(before);
-                    }
+                    self.give_back(page, before);
                     event
                 }
                 Combined::DoubleFault => {
@@ -239,7 +289,7 @@ impl Nested {
             event
         };
         page.set(f::eventinj, event.bits());
-        self.state.injected = Injected::of(page, false);
+        self.state.injected = Injected::of(page, Origin::L0);
         Exit::Resume
     }
 
@@ -269,16 +319,100 @@ impl Nested {
         if is_injected {
             vmcb02.set(f::nrip, self.state.injected.next_rip);
         } else {
-            self.state.injected = Injected::of(vmcb02, false);
+            self.state.injected = Injected::of(vmcb02, Origin::L2);
         }
     }
 
-    /// What L1 finds in EXITINTINFO: `interrupted`, or else what L1 injected and another event pushed aside.
-    #[inline(always)]
-    pub(crate) fn lost_to(&mut self, interrupted: Event) -> Event {
-        let displaced = core::mem::replace(&mut self.state.displaced, Event::from_bits(0));
-        if interrupted.valid() { interrupted } else { displaced }
+    /// Puts an interrupt or NMI that cannot be delivered now where it came from. It is the one in EVENTINJ of `page`, or
+    /// one that L2 took by itself.
+    #[cold]
+    fn give_back(&mut self, page: &mut Page, event: Event) {
+        let origin = match self.state.guest {
+            Guest::L1 => Origin::L0,
+            Guest::L2 if self.state.injected.is(event, page.get(f::rip)) => self.state.injected.origin,
+            Guest::L2 => Origin::L2,
+        };
+        let int_ctl = page.vmcb().int_ctl();
+        let vector = page.get(f::v_intr_vector);
+        let virtual_interrupt = event.event_type() == EventType::INTERRUPT
+            && u64::from(event.vector().number()) == vector
+            && !int_ctl.contains(IntCtl::V_IRQ);
+        match origin {
+            Origin::L0 => self.state.pending.add(event),
+            Origin::L1 => self.state.displaced = event.without_error_code(),
+            // Taking it cleared V_IRQ.
+            Origin::L2 if virtual_interrupt => page.set_bits(f::int_ctl, IntCtl::V_IRQ.bits(), u64::MAX),
+            // A physical one, which reaches L2 only if L1 leaves such events to whoever runs.
+            Origin::L2 => self.state.pending.add(event),
+        }
     }
+
+    /// The event in EVENTINJ of an L2 that ends before the hardware delivered it. One of L0's waits again; any other is
+    /// returned.
+    pub(crate) fn undelivered(&mut self, event: Event) -> Event {
+        if !event.valid() {
+            return Event::from_bits(0);
+        }
+        if is_asynchronous(event) && self.state.injected.origin == Origin::L0 {
+            self.state.pending.add(event);
+            return Event::from_bits(0);
+        }
+        event
+    }
+
+    /// What L1 finds in EXITINTINFO: the interrupted event, or the displaced one.
+    #[inline(always)]
+    pub(crate) fn reported(&mut self, vmcb02: &mut Page, interrupted: Event) -> Event {
+        if self.state.displaced.valid() { self.one_of_two(vmcb02, interrupted) } else { interrupted }
+    }
+
+    /// EXITINTINFO has room for one event. The displaced one is reported if the interrupted one comes again by itself or
+    /// can be put back where it came from. Otherwise the displaced one stays until L1 runs this L2 again.
+    #[cold]
+    #[inline(never)]
+    fn one_of_two(&mut self, vmcb02: &mut Page, interrupted: Event) -> Event {
+        if interrupted.valid() {
+            if is_asynchronous(interrupted) {
+                self.give_back(vmcb02, interrupted);
+            } else if !comes_again(interrupted) {
+                return interrupted;
+            }
+        }
+        core::mem::replace(&mut self.state.displaced, Event::from_bits(0))
+    }
+
+    /// L1 executes VMRUN while a displaced event of an L2 is left. It stays if L1 runs the same VMCB12 and injects the
+    /// event that it found in EXITINTINFO there; otherwise L1 has given that guest up.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn keep_displaced(&mut self, address: u64) {
+        const SAME: u64 = Event::V | Event::TYPE | Event::VECTOR;
+        let (injected, reported) = (self.vmcb12.get(f::eventinj), self.vmcb12.get(f::exitintinfo));
+        let resumes = address == self.state.vmcb12_address
+            && injected & Event::V != 0
+            && (injected ^ reported) & SAME == 0;
+        if !resumes {
+            self.state.displaced = Event::from_bits(0);
+        }
+    }
+}
+
+/// What the page of a guest with a window has without it.
+pub(crate) fn restore_window(page: &mut Page, window: Window) {
+    page.set_bits(f::int_ctl, WINDOW, window.int_ctl);
+    page.set_bits(f::intercept_misc1, InterceptMisc1::VINTR.bits(), window.intercepts);
+}
+
+/// Whether it is an interrupt or an NMI: no instruction raises it again.
+pub(crate) fn is_asynchronous(event: Event) -> bool {
+    matches!(event.event_type(), EventType::INTERRUPT | EventType::NMI)
+}
+
+/// Whether the instruction at RIP raises it again: a fault, or an event that an instruction executes. #DB may be a trap; #DF
+/// and #MC are aborts.
+fn comes_again(event: Event) -> bool {
+    executed(event)
+        || event.event_type() == EventType::EXCEPTION && !matches!(event.vector().number(), 1 | 8 | 18)
 }
 
 /// Whether the guest on this page takes an interrupt now.
@@ -295,7 +429,10 @@ fn executed(event: Event) -> bool {
 }
 
 const PF: u8 = 14;
+/// #AC.
+pub(crate) const AC: u64 = 17;
 pub(crate) const INTR: ExitCode = ExitCode::from_bits(0x60);
 pub(crate) const NMI: ExitCode = ExitCode::from_bits(0x61);
+pub(crate) const VINTR: ExitCode = ExitCode::from_bits(0x64);
 const TASK_SWITCH: ExitCode = ExitCode::from_bits(0x7D);
 pub(crate) const SHUTDOWN: ExitCode = ExitCode::from_bits(0x7F);

@@ -1,5 +1,6 @@
 //! #VMEXIT of L2: whose it is, and what L1 sees of it.
 
+use crate::events::{AC, SHUTDOWN, VINTR};
 use crate::intercept::Cause;
 use crate::maps::{self, Access};
 use crate::memory::Memory;
@@ -7,9 +8,9 @@ use crate::nested::{Flush, Guest, Nested, World};
 use crate::page::Page;
 use crate::shadow::{Cpu, NestedFault, Resolved, Tables};
 use crate::trace::{Trace, Traced};
-use crate::vmcb02;
+use crate::vmcb02::{self, SAFE_EXCEPTIONS};
 use vmcb::layout::vmcb_field as f;
-use vmcb::{Environment, Event, ExitCode, Feature, Rflags};
+use vmcb::{Dr6, Environment, Event, EventType, ExitCode, Feature, Rflags, Vector, VirtExt};
 
 /// What became of an exit of L2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +40,11 @@ impl Nested {
         if cause != Cause::Refused {
             self.l2_was_entered(world.vmcb02);
         }
+        if self.state.window.is_some() && self.close_window(world.vmcb02) && code == VINTR {
+            // L0's window opened. An interrupt of L1's own is taken after it.
+            self.keep(world.vmcb02, code);
+            return Exit::Resume;
+        }
         let reflects = match cause {
             Cause::Bit(..) => {
                 cause.intercepted(&self.vmcb12) && !(physical(code) && cause.intercepted(world.vmcb01))
@@ -54,7 +60,32 @@ impl Nested {
             return Exit::ToL1;
         }
         self.keep(world.vmcb02, code);
-        Exit::ForL0
+        self.exit_for_l0(world, code, cause)
+    }
+
+    /// An exit that L1 does not intercept. Some of them are the engine's own.
+    #[inline(never)]
+    fn exit_for_l0<M: Memory, T: Tables, L: Trace>(
+        &mut self,
+        world: &mut World<'_, M, T, L>,
+        code: ExitCode,
+        cause: Cause,
+    ) -> Exit {
+        const FIRST: u64 = 0x40;
+        let vector = code.bits().wrapping_sub(FIRST);
+        let forced = vector < 32 && SAFE_EXCEPTIONS >> vector & 1 != 0;
+        if code == SHUTDOWN {
+            return Exit::Shutdown;
+        }
+        if !forced || cause.intercepted(world.vmcb01) {
+            return Exit::ForL0;
+        }
+        // The intercept is the engine's: L2 gets its exception. DR6 and the like are as at its delivery already (manual
+        // volume 2, 15.12.2).
+        let event = Event::new(EventType::EXCEPTION, Vector::new(vector as u8));
+        let event =
+            if vector == AC { event.with_error_code(world.vmcb02.get(f::exitinfo1) as u32) } else { event };
+        self.raise(world, event)
     }
 
     /// Hands an exit to L1 that L0 found in the place of the one that the hardware gave: an exception that it raises for
@@ -66,9 +97,22 @@ impl Nested {
         info: [u64; 2],
     ) {
         if self.state.guest == Guest::L2 {
+            self.close_window(world.vmcb02);
             // What was to be delivered and was not is what this exit interrupts.
-            let event = world.vmcb02.vmcb().event_inj();
-            self.end_l2(world, code, info, if event.valid() { event } else { Event::from_bits(0) });
+            let event = self.undelivered(world.vmcb02.vmcb().event_inj());
+            self.end_l2(world, code, info, event);
+        }
+    }
+
+    /// Merges VMCB01 into VMCB02 again: after L0 changed intercepts, TSC_OFFSET, the PAUSE filter or N_CR3 of VMCB01 while L2
+    /// runs. Nothing happens if L1 runs.
+    pub fn refresh<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
+        if self.state.guest == Guest::L2 {
+            self.close_window(world.vmcb02);
+            let (enabled, takes_interrupts) = (self.state.enabled, self.host.takes_interrupts);
+            vmcb02::controls(world.vmcb02, &self.vmcb12, world.vmcb01, enabled, takes_interrupts);
+            self.scale_tsc_offset(world.vmcb02, world.vmcb01);
+            self.new_root(world);
         }
     }
 
@@ -99,10 +143,12 @@ impl Nested {
         Cpu { limits: &self.limits, gib_pages: self.host.gib_pages }
     }
 
-    /// Puts L2 on the shadow's current root, if it has one.
+    /// Puts a running L2 on its current tables: the shadow's root, or L0's tables for L1 without nested paging of L1's.
     fn new_root<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
-        if let (Guest::L2, Some(root)) = (self.state.guest, world.shadow.root()) {
-            world.vmcb02.set(f::n_cr3, root);
+        if self.state.guest == Guest::L2 {
+            let own = world.vmcb01.get(f::n_cr3);
+            let root = if self.state.enabled.nested_paging { world.shadow.root() } else { Some(own) };
+            world.vmcb02.set(f::n_cr3, root.unwrap_or(own));
         }
         self.flush_l2(world.vmcb02, Flush::Asid);
     }
@@ -137,9 +183,12 @@ impl Nested {
         info: [u64; 2],
         interrupted: Event,
     ) {
-        let interrupted = self.lost_to(interrupted);
+        let interrupted = self.reported(world.vmcb02, interrupted);
         let image = &mut self.vmcb12;
-        vmcb02::store(image, world.vmcb02, self.state.enabled);
+        let takes_interrupts = self.host.takes_interrupts;
+        if vmcb02::store_running(image, world.vmcb02, self.state.enabled, takes_interrupts) {
+            vmcb02::hand_back_tpr(world.vmcb01, world.vmcb02);
+        }
         image.set(f::exitcode, code.bits());
         image.set(f::exitinfo1, info[0]);
         image.set(f::exitinfo2, info[1]);
@@ -168,10 +217,14 @@ impl Nested {
     #[inline(always)]
     pub(crate) fn back_in_l1(&mut self, vmcb01: &mut Page) {
         const BREAKPOINTS_DISABLED: u64 = 0x400;
+        let rflags = vmcb01.vmcb().rflags();
         vmcb01.set(f::dr7, BREAKPOINTS_DISABLED);
         vmcb01.set(f::cpl, 0);
-        vmcb01.set_bits(f::rflags, Rflags::VM.bits(), 0);
+        vmcb01.set(f::rflags, rflags.bits() & !Rflags::VM.bits());
         vmcb01.set(f::eventinj, 0);
+        if rflags.contains(Rflags::TF) {
+            single_step(vmcb01);
+        }
         if self.state.flush == Flush::All {
             // L1 demanded a flush of its own translations too, and no VMRUN executed it.
             self.state.flush_l1 = Flush::Asid;
@@ -221,10 +274,17 @@ impl Nested {
         let environment = Environment::real_host();
         let verdict = vmcb::check(world.vmcb02.bytes(), &self.limits, &environment);
         world.trace.trace(Traced::HostRefused { code, vmcb02: world.vmcb02, verdict });
-        // Nothing of L2 ran: what VMCB12 shows is what L1 wrote, as after any refusal.
-        self.write_refusal(world.memory, self.state.vmcb12_address, ExitCode::INVALID);
-        self.state.displaced = Event::from_bits(0);
-        self.back_in_l1(world.vmcb01);
+        // The hardware may have cleared EVENTINJ.
+        let event = self.undelivered(self.state.injected.event);
+        if self.state.entered {
+            // L2 ran before. L1 gets the state that it has now, as after any other exit.
+            self.end_l2(world, ExitCode::INVALID, [0, 0], event);
+        } else {
+            // Nothing of L2 ran: VMCB12 stays as L1 wrote it, as after any refusal.
+            self.write_refusal(world.memory, self.state.vmcb12_address, ExitCode::INVALID);
+            self.state.displaced = Event::from_bits(0);
+            self.back_in_l1(world.vmcb01);
+        }
         Exit::ToL1
     }
 
@@ -246,6 +306,19 @@ impl Nested {
             _ => (f::msrpm_base_pa, Access::msr(world.rcx, info)),
         };
         maps::intercepts(world.memory, self.vmcb12.get(base), access)
+    }
+}
+
+/// L1 executed VMRUN with RFLAGS.TF: #DB follows #VMEXIT, which completes the instruction. GIF does not hold a trap for
+/// single-stepping back (manual volume 2, 15.17). With DBGCTL.BTF only branches trap, and VMRUN is not one.
+#[cold]
+#[inline(never)]
+fn single_step(vmcb01: &mut Page) {
+    const BTF: u64 = 1 << 1;
+    let dbgctl = if vmcb01.vmcb().virt_ext().contains(VirtExt::LBR) { vmcb01.get(f::dbgctl) } else { 0 };
+    if dbgctl & BTF == 0 {
+        vmcb01.set(f::eventinj, Event::new(EventType::EXCEPTION, Vector::new(1)).bits());
+        vmcb01.set_bits(f::dr6, Dr6::BS.bits(), u64::MAX);
     }
 }
 

@@ -38,6 +38,7 @@ pub const HOST: Host = Host {
     every_msr: 0x7_0000_C000,
     marks_pdptes: true,
     takes_interrupts: false,
+    virtual_spec_ctrl: false,
     gib_pages: true,
 };
 

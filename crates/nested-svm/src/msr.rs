@@ -38,7 +38,13 @@ pub(crate) const VM_CR_WRITABLE: u64 = 0x1F;
 const LOCK: u64 = 1 << 3;
 pub(crate) const SVMDIS: u64 = 1 << 4;
 /// TSC_RATIO has 8 bits before the point and 32 behind it (manual volume 2, 15.30.5).
-pub(crate) const TSC_RATIO_BITS: u32 = 40;
+const TSC_RATIO_BITS: u32 = 40;
+
+/// Whether TSC_RATIO takes this value. With a ratio of 0 the TSC of L2 would stand still, and nothing could be scaled back:
+/// the engine refuses it. The manual does not describe such a ratio.
+pub(crate) const fn is_tsc_ratio(value: u64) -> bool {
+    value >> TSC_RATIO_BITS == 0 && value != 0
+}
 
 impl Nested {
     /// RDMSR of the guest that runs; `page` is its VMCB.
@@ -90,7 +96,7 @@ impl Nested {
                 Ok(())
             }
             Msr::TscRatio => {
-                if value >> TSC_RATIO_BITS != 0 || !self.offers.has(Feature::TscScale) {
+                if !is_tsc_ratio(value) || !self.offers.has(Feature::TscScale) {
                     return Err(Fault::GeneralProtection);
                 }
                 self.state.tsc_ratio = value;
@@ -113,6 +119,10 @@ impl Nested {
         }
         if self.state.guest == Guest::L1 {
             self.state.svme = svme;
+            if !svme {
+                // Without SVM nothing could set GIF again. KVM does the same.
+                self.set_gif_in_l1(page, true);
+            }
         }
         // The hardware's SVME stays on: whoever writes is a guest. What L2 does without it, the manual leaves open.
         let lma = before & Efer::LMA.bits();
@@ -120,25 +130,32 @@ impl Nested {
         Ok(())
     }
 
-    /// RDMSR of an MSR that the guest's VMCB holds, which is `page`: what VMLOAD loads, PAT, and the last branch records
-    /// where that VMCB virtualizes them. `None` for any other: it is L0's to read.
+    /// RDMSR of an MSR that the guest's VMCB holds, which is `page`: what VMLOAD loads, PAT, the MSRs of shadow stacks,
+    /// SPEC_CTRL if the hardware virtualizes it, and the last branch records if that VMCB virtualizes them. `None` for any
+    /// other: L0 must read it.
     ///
-    /// VMCB02 intercepts every MSR as soon as L1 intercepts some, so those that L1 leaves alone come to L0; and the
-    /// registers of the CPU are L0's own by then.
-    #[must_use]
-    pub fn read_saved_msr(&self, page: &Page, number: u32) -> Option<u64> {
-        Some(page.get(saved(page, number)?.field))
-    }
-
-    /// WRMSR of an MSR that the guest's VMCB holds, which is `page`; `None` for any other: it is L0's to write.
+    /// VMCB02 intercepts every MSR as soon as L1 intercepts some, so L0 gets the exits for those that L1 does not intercept.
+    /// The registers of the CPU are L0's own at that time.
     ///
     /// # Errors
-    /// #GP(0), where the value is none that the MSR takes.
+    /// #GP(0) if the virtual CPU does not have the MSR.
+    #[must_use]
+    pub fn read_saved_msr(&self, page: &Page, number: u32) -> Option<Result<u64, Fault>> {
+        let row = self.saved(page, number)?;
+        Some(if self.has(row) { Ok(page.get(row.field)) } else { Err(Fault::GeneralProtection) })
+    }
+
+    /// WRMSR of an MSR that the guest's VMCB holds, which is `page`; `None` for any other: L0 must write it.
+    ///
+    /// # Errors
+    /// #GP(0) if the virtual CPU does not have the MSR, or the MSR does not take the value.
     pub fn write_saved_msr(&self, page: &mut Page, number: u32, value: u64) -> Option<Result<(), Fault>> {
-        let row = saved(page, number)?;
+        let row = self.saved(page, number)?;
         let taken = match row.takes {
+            _ if !self.has(row) => None,
             Takes::Anything => Some(value),
             Takes::Low => Some(value & 0xFFFF_FFFF),
+            Takes::Bits(bits) => (value & !bits == 0).then_some(value),
             Takes::Address => is_canonical(page, value).then_some(value),
             Takes::Types => self.limits.accepts_pat(value).then_some(value),
         };
@@ -150,7 +167,24 @@ impl Nested {
             None => Err(Fault::GeneralProtection),
         })
     }
+
+    /// The row of an MSR that this page holds.
+    fn saved(&self, page: &Page, number: u32) -> Option<Saved> {
+        let held = match number {
+            DBGCTL..=LAST_EXCP_TO => page.vmcb().virt_ext().contains(VirtExt::LBR),
+            SPEC_CTRL => self.host.virtual_spec_ctrl,
+            _ => true,
+        };
+        SAVED.into_iter().find(|row| held && row.number == number)
+    }
+
+    fn has(&self, row: Saved) -> bool {
+        !matches!(row.number, S_CET | ISST_ADDR) || self.offers.has(Feature::Shstk)
+    }
 }
+
+/// Bits of SPEC_CTRL: IBRS, STIBP, SSBD and PSFD.
+pub(crate) const SPEC_CTRL_BITS: u64 = 0x87;
 
 /// An MSR that a VMCB holds.
 #[derive(Clone, Copy)]
@@ -166,14 +200,16 @@ enum Takes {
     Anything,
     /// The low half; the other one is dropped.
     Low,
+    /// Values in which no other bit is set.
+    Bits(u64),
     /// Canonical addresses.
     Address,
     /// Memory types.
     Types,
 }
 
-const SAVED: [Saved; 16] = {
-    use Takes::{Address, Anything, Low, Types};
+const SAVED: [Saved; 19] = {
+    use Takes::{Address, Anything, Bits, Low, Types};
     const fn row(number: u32, field: Field, takes: Takes) -> Saved {
         Saved { number, field, takes }
     }
@@ -191,6 +227,10 @@ const SAVED: [Saved; 16] = {
         row(0x1DD, f::last_excp_from, Anything),
         row(LAST_EXCP_TO, f::last_excp_to, Anything),
         row(0x277, f::g_pat, Types),
+        row(SPEC_CTRL, f::spec_ctrl, Bits(SPEC_CTRL_BITS)),
+        // SH_STK_EN and WR_SHSTK_EN (manual volume 2, 18).
+        row(S_CET, f::s_cet, Bits(3)),
+        row(ISST_ADDR, f::isst_addr, Address),
         row(0xC000_0081, f::star, Anything),
         row(0xC000_0082, f::lstar, Address),
         row(0xC000_0083, f::cstar, Address),
@@ -200,16 +240,11 @@ const SAVED: [Saved; 16] = {
         row(0xC000_0102, f::kernel_gs_base, Address),
     ]
 };
+const SPEC_CTRL: u32 = 0x48;
+const S_CET: u32 = 0x6A2;
+const ISST_ADDR: u32 = 0x6A8;
 const DBGCTL: u32 = 0x1D9;
 const LAST_EXCP_TO: u32 = 0x1DE;
-
-fn saved(page: &Page, number: u32) -> Option<Saved> {
-    let branches = matches!(number, DBGCTL..=LAST_EXCP_TO);
-    if branches && !page.vmcb().virt_ext().contains(VirtExt::LBR) {
-        return None;
-    }
-    SAVED.into_iter().find(|row| row.number == number)
-}
 
 fn is_canonical(page: &Page, address: u64) -> bool {
     let unused = if page.vmcb().cr4().contains(Cr4::LA57) { 7 } else { 16 };
@@ -274,9 +309,45 @@ mod tests {
         assert_eq!(nested.read_msr(&page, msr), Ok(1 << 32));
         nested.write_msr(&mut page, msr, 3 << 31).unwrap();
         assert_eq!(nested.read_msr(&page, msr), Ok(3 << 31));
-        assert_eq!(nested.write_msr(&mut page, msr, 1 << 40), Err(Fault::GeneralProtection));
+        for value in [0, 1 << 40, u64::MAX] {
+            assert_eq!(nested.write_msr(&mut page, msr, value), Err(Fault::GeneralProtection));
+        }
         let mut without = self::nested(limits("EPYC-Milan-v3,phys-bits=48,-v-vmsave-vmload,-tsc-scale"));
         assert!(without.read_msr(&page, msr).is_err() && without.write_msr(&mut page, msr, 1 << 32).is_err());
+    }
+
+    /// What VMCB02 holds is not the hardware's register while L0 runs: L0 must not read or write its own in its place.
+    #[test]
+    fn msrs_that_only_some_hosts_or_cpus_have() {
+        let host = crate::Host { virtual_spec_ctrl: true, ..crate::model::HOST };
+        let shstk = limits("EPYC-Genoa-v2,phys-bits=48,-v-vmsave-vmload,+shstk");
+        let nested = Nested::new(shstk, host, |feature| feature != Feature::LmsleUnsupported).unwrap();
+        let mut page = Page::zeroed();
+        for (number, offset, legal, illegal) in [
+            (0x6A2, 0x5E0, 3, 4),
+            (0x6A8, 0x5F0, 0xFFFF_8000_0000_0000, 0x8000_0000_0000),
+            (0x48, 0x6E0, 0x87, 0x100),
+        ] {
+            assert_eq!(nested.write_saved_msr(&mut page, number, legal), Some(Ok(())), "{number:#x}");
+            let refused = nested.write_saved_msr(&mut page, number, illegal);
+            assert_eq!(refused, Some(Err(Fault::GeneralProtection)), "{number:#x}");
+            assert_eq!(nested.read_saved_msr(&page, number), Some(Ok(legal)), "{number:#x}");
+            assert_eq!(page.bytes()[offset..offset + 8], u64::to_le_bytes(legal), "{number:#x}");
+        }
+    }
+
+    /// With SVM off no instruction could set GIF again.
+    #[test]
+    fn gif_is_set_when_svm_is_turned_off() {
+        let mut nested = nested(limits(CPU));
+        let mut page = Page::zeroed();
+        nested.write_msr(&mut page, Msr::Efer, 0x1000).unwrap();
+        nested.set_gif_of_l1(&mut page, false);
+        nested.write_msr(&mut page, Msr::Efer, 0x1000).unwrap();
+        assert!(!nested.gif());
+        nested.write_msr(&mut page, Msr::Efer, 0).unwrap();
+        assert!(nested.gif() && nested.interrupts());
+        assert_eq!(page.get(f::int_ctl), 0);
     }
 
     #[test]
@@ -298,7 +369,7 @@ mod tests {
             (0xC000_0102, 0x620, 3, 3),
         ] {
             assert_eq!(nested.write_saved_msr(&mut page, number, value), Some(Ok(())));
-            assert_eq!(nested.read_saved_msr(&page, number), Some(kept), "{number:#x}");
+            assert_eq!(nested.read_saved_msr(&page, number), Some(Ok(kept)), "{number:#x}");
             assert_eq!(page.bytes()[offset..offset + 8], kept.to_le_bytes(), "{number:#x}");
         }
         for number in [0xC000_0082, 0xC000_0083, 0xC000_0100, 0xC000_0101, 0xC000_0102] {
@@ -309,6 +380,10 @@ mod tests {
         page.set(f::cr4, Cr4::LA57.bits());
         assert_eq!(nested.write_saved_msr(&mut page, 0xC000_0100, 0x8000_0000_0000), Some(Ok(())));
         assert_eq!(nested.write_saved_msr(&mut page, 0x277, 2), gp);
+        // The virtual CPU has no shadow stacks, and the hardware does not virtualize SPEC_CTRL.
+        assert_eq!(nested.read_saved_msr(&page, 0x6A2), gp.map(|_| Err(Fault::GeneralProtection)));
+        assert_eq!(nested.write_saved_msr(&mut page, 0x6A8, 0), gp);
+        assert_eq!(nested.write_saved_msr(&mut page, 0x48, 0), None);
         assert_eq!(nested.read_saved_msr(&page, 0xC000_0080), None);
         assert_eq!(nested.read_saved_msr(&page, 0x1D9), None, "the CPU's own");
         page.set(f::virt_ext, 1);

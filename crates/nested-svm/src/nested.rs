@@ -1,6 +1,6 @@
 //! The nested state of one virtual CPU.
 
-use crate::events::{Injected, Pending};
+use crate::events::{Injected, Pending, Window};
 use crate::memory::Memory;
 use crate::page::Page;
 use crate::shadow::{Shadow, Tables};
@@ -89,6 +89,8 @@ pub struct Host {
     /// L0 takes physical interrupts itself: VMCB01 intercepts INTR and has V_INTR_MASKING set. Otherwise they reach the
     /// guests.
     pub takes_interrupts: bool,
+    /// The hardware virtualizes SPEC_CTRL (CPUID 8000_000A EDX\[20\]): the VMCB holds the guest's.
+    pub virtual_spec_ctrl: bool,
     /// The virtual CPU has pages of 1 GiB, CPUID 8000_0001 EDX\[26\], which no rule reads. Without them an entry of L1's
     /// nested tables that maps one has a reserved bit set.
     pub gib_pages: bool,
@@ -171,8 +173,13 @@ pub(crate) struct State {
     pub(crate) flush_l1: Flush,
     /// The event in EVENTINJ, or the one that was there at the last entry.
     pub(crate) injected: Injected,
-    /// An event that L1 injected and that another one pushed out of EVENTINJ; V is clear if there is none.
+    /// The hardware has entered L2 since L1's VMRUN.
+    pub(crate) entered: bool,
+    /// An interrupt or NMI that L1 injected and that an exception pushed out of EVENTINJ; V is clear if there is none. It
+    /// is L2's, also while L1 runs.
     pub(crate) displaced: Event,
+    /// The interrupt window that L0 opened in the guest that runs.
+    pub(crate) window: Option<Window>,
     /// L0's interrupts and NMI for this CPU, until a guest takes them.
     pub(crate) pending: Pending,
     /// The global interrupt flag of the virtual CPU.
@@ -199,7 +206,9 @@ impl State {
             flush: Flush::Asid,
             flush_l1: Flush::Asid,
             injected: Injected::NOTHING,
+            entered: false,
             displaced: Event::from_bits(0),
+            window: None,
             pending: Pending::NOTHING,
             gif: true,
             host_if: true,
@@ -406,6 +415,7 @@ impl Nested {
     /// The hardware executed a VMRUN of VMCB02, and so the flush that VMCB02 demanded.
     #[inline(always)]
     pub(crate) fn l2_was_entered(&mut self, vmcb02: &mut Page) {
+        self.state.entered = true;
         self.state.flush = Flush::Nothing;
         vmcb02.set(f::tlb_control, 0);
     }

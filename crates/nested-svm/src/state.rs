@@ -6,9 +6,9 @@
 //! The form: a magic whose last byte is the version, the stored form of the `Limits` (length, bytes), the virtual CPU's
 //! registers, where L2 runs its state, and a CRC-32. Numbers are little-endian.
 
-use crate::events::{Injected, Pending};
+use crate::events::{Injected, Origin, Pending, is_asynchronous, restore_window};
 use crate::memory::Memory;
-use crate::msr::{SVMDIS, TSC_RATIO_BITS, VM_CR_WRITABLE};
+use crate::msr::{SPEC_CTRL_BITS, SVMDIS, VM_CR_WRITABLE, is_tsc_ratio};
 use crate::nested::{Flush, Guest, Nested, State, TSC_RATIO_ONE, World};
 use crate::page::Page;
 use crate::shadow::Tables;
@@ -17,17 +17,16 @@ use crate::vmcb02::{self, Enabled};
 use crate::vmrun::READ;
 use core::fmt;
 use vmcb::layout::{Field, vmcb_field as f};
-use vmcb::{
-    Environment, Event, EventType, Feature, Input, Inputs, Limits, LimitsError, TakesOver, Verdict, admit,
-};
+use vmcb::{Environment, Event, Feature, Input, Inputs, Limits, LimitsError, TakesOver, Verdict, admit};
 
 const MAGIC: &[u8; 7] = b"nsvmNst";
-const VERSION: u8 = b'1';
+const VERSION: u8 = b'2';
 const CHECKSUM: usize = 4;
 
 /// Registers that L2 may share with L1, as VMCB02 holds them, and nRIP of an event that is injected again.
 const SHARED: [Field; 8] =
     [f::g_pat, f::dbgctl, f::br_from, f::br_to, f::last_excp_from, f::last_excp_to, f::spec_ctrl, f::nrip];
+const SHARED_SPEC_CTRL: usize = 6;
 
 /// The parts of VMCB12 that VMRUN reads, with L2's state in them, and the registers that only VMLOAD loads.
 const PARTS: [core::ops::Range<usize>; READ.len() + 4] = {
@@ -116,6 +115,19 @@ impl Nested {
     /// Writes the state and returns it: after an exit was dealt with, before the next entry. The same state always gives
     /// the same bytes.
     pub fn save<'a>(&self, vmcb02: &Page, buffer: &'a mut [u8; Self::SAVED_MAX]) -> &'a [u8] {
+        match self.state.window {
+            Some(window) if self.state.guest == Guest::L2 => {
+                let mut closed = vmcb02.clone();
+                restore_window(&mut closed, window);
+                self.write(&closed, buffer)
+            }
+            _ => self.write(vmcb02, buffer),
+        }
+    }
+
+    /// The bytes of a state without an interrupt window.
+    #[inline(never)]
+    fn write<'a>(&self, vmcb02: &Page, buffer: &'a mut [u8; Self::SAVED_MAX]) -> &'a [u8] {
         let mut out = Writer { buffer: &mut buffer[..], length: 0 };
         out.bytes(MAGIC);
         out.bytes(&[VERSION]);
@@ -123,25 +135,28 @@ impl Nested {
         let limits = self.limits.encode(&mut limits);
         out.bytes(&(limits.len() as u16).to_le_bytes());
         out.bytes(limits);
+        let state = &self.state;
         let flags = [
-            self.state.guest == Guest::L2,
-            self.state.gif,
-            self.state.host_if,
-            self.state.svme,
-            self.state.pending.nmi,
+            state.guest == Guest::L2,
+            state.gif,
+            state.host_if,
+            state.svme,
+            state.pending.nmi,
+            state.entered,
         ];
         out.bytes(&[flags.iter().rev().fold(0, |bits, &flag| bits << 1 | u8::from(flag))]);
-        out.numbers(&[self.state.vm_cr, self.state.hsave_pa, self.state.tsc_ratio]);
-        out.numbers(&self.state.pending.interrupts);
-        if self.state.guest == Guest::L2 {
-            let Injected { by_l1, rip, next_rip, .. } = self.state.injected;
-            out.bytes(&[u8::from(by_l1)]);
-            out.numbers(&[self.state.vmcb12_address, rip, next_rip, self.state.displaced.bits()]);
+        out.numbers(&[state.vm_cr, state.hsave_pa, state.tsc_ratio]);
+        out.numbers(&state.pending.interrupts);
+        out.numbers(&[state.vmcb12_address, state.displaced.bits()]);
+        if state.guest == Guest::L2 {
+            let Injected { origin, rip, next_rip, .. } = state.injected;
+            out.bytes(&[ORIGINS.iter().position(|&known| known == origin).unwrap_or(0) as u8]);
+            out.numbers(&[rip, next_rip, vmcb02.get(f::int_ctl) & V_TPR]);
             for field in SHARED {
                 out.numbers(&[vmcb02.get(field)]);
             }
             let mut image = self.vmcb12.clone();
-            vmcb02::store(&mut image, vmcb02, self.state.enabled);
+            vmcb02::store_running(&mut image, vmcb02, state.enabled, self.host.takes_interrupts);
             vmcb02::copy_unloaded(&mut image, vmcb02);
             image.copy(vmcb02, f::eventinj);
             for part in PARTS {
@@ -167,14 +182,14 @@ impl Nested {
     ) -> Result<(), LoadError<'a>> {
         let mut from = self.open(bytes)?;
         self.reset();
-        let mut shared = [0; SHARED.len()];
-        if let Err(error) = self.read(&mut from, &mut shared) {
+        let (mut shared, mut v_tpr) = ([0; SHARED.len()], 0);
+        if let Err(error) = self.read(&mut from, &mut shared, &mut v_tpr) {
             self.reset();
             return Err(error);
         }
         world.shadow.forget_all();
         if self.state.guest == Guest::L2 {
-            self.resume(world, &shared);
+            self.resume(world, &shared, v_tpr);
         }
         Ok(())
     }
@@ -217,24 +232,36 @@ impl Nested {
         &mut self,
         from: &mut Reader<'a>,
         shared: &mut [u64; SHARED.len()],
+        v_tpr: &mut u64,
     ) -> Result<(), LoadError<'a>> {
         let [flags] = from.array()?;
         let flag = |bit: u8| flags >> bit & 1 != 0;
-        if flags >> 5 != 0 {
+        if flags >> 6 != 0 {
             return Err(LoadError::Corrupt("an unknown flag"));
         }
         let state = &mut self.state;
         state.guest = if flag(0) { Guest::L2 } else { Guest::L1 };
         // The TLB may hold entries of an earlier user of L1's ASID.
         state.flush_l1 = Flush::Asid;
-        (state.gif, state.host_if, state.svme) = (flag(1), flag(2), flag(3));
+        (state.gif, state.host_if, state.svme, state.entered) = (flag(1), flag(2), flag(3), flag(5));
         (state.vm_cr, state.hsave_pa, state.tsc_ratio) = (from.number()?, from.number()?, from.number()?);
         let interrupts = [from.number()?, from.number()?, from.number()?, from.number()?];
         state.pending = Pending { interrupts, nmi: flag(4) };
+        state.vmcb12_address = from.number()?;
+        state.displaced = Event::from_bits(from.number()?);
+        let displaced = state.displaced == state.displaced.without_error_code()
+            && if state.displaced.valid() {
+                is_asynchronous(state.displaced)
+            } else {
+                state.displaced.bits() == 0
+            };
+        if !self.limits.accepts_page_address(state.vmcb12_address) || !displaced {
+            return Err(LoadError::Corrupt("an address or an event that cannot be"));
+        }
         let disabled = state.vm_cr & SVMDIS != 0;
         let legal = state.vm_cr & !VM_CR_WRITABLE == 0
             && self.limits.accepts_page_address(state.hsave_pa)
-            && state.tsc_ratio >> TSC_RATIO_BITS == 0
+            && is_tsc_ratio(state.tsc_ratio)
             && (state.tsc_ratio == TSC_RATIO_ONE || self.offers.has(Feature::TscScale))
             && !(state.svme && (disabled || !self.offers.has(Feature::Svm)))
             && (state.svme || state.guest == Guest::L1);
@@ -242,7 +269,7 @@ impl Nested {
             return Err(LoadError::Corrupt("an MSR has a value that it cannot have"));
         }
         if state.guest == Guest::L2 {
-            self.read_running(from, shared)?;
+            self.read_running(from, shared, v_tpr)?;
         }
         if !from.rest.is_empty() {
             return Err(LoadError::Corrupt("bytes are left over"));
@@ -255,16 +282,21 @@ impl Nested {
         &mut self,
         world: &mut World<'_, M, T, L>,
         shared: &[u64; SHARED.len()],
+        v_tpr: u64,
     ) {
-        let Injected { by_l1, rip, next_rip, .. } = self.state.injected;
+        let Injected { origin, rip, next_rip, .. } = self.state.injected;
+        let entered = self.state.entered;
         self.enter(world);
+        self.state.entered = entered;
+        // An L2 that shares L1's TPR has it as it was when the state was saved.
+        world.vmcb02.set_bits(f::int_ctl, V_TPR, v_tpr);
         // What held interrupts back while GIF was clear does so again.
         self.set_gif(world.vmcb02, self.state.gif);
         vmcb02::copy_unloaded(world.vmcb02, &self.vmcb12);
         for (field, &value) in SHARED.into_iter().zip(shared) {
             world.vmcb02.set(field, value);
         }
-        self.state.injected = Injected { event: world.vmcb02.vmcb().event_inj(), by_l1, rip, next_rip };
+        self.state.injected = Injected { event: world.vmcb02.vmcb().event_inj(), origin, rip, next_rip };
     }
 
     /// The state of an L2 that runs.
@@ -272,26 +304,18 @@ impl Nested {
         &mut self,
         from: &mut Reader<'a>,
         shared: &mut [u64; SHARED.len()],
+        v_tpr: &mut u64,
     ) -> Result<(), LoadError<'a>> {
-        let by_l1 = match from.array()? {
-            [0] => false,
-            [1] => true,
-            [_] => return Err(LoadError::Corrupt("an event is neither L1's nor L0's")),
-        };
-        self.state.vmcb12_address = from.number()?;
+        let [origin] = from.array()?;
+        let known = ORIGINS.get(usize::from(origin));
+        let origin = *known.ok_or(LoadError::Corrupt("the origin of an event is unknown"))?;
         self.state.injected =
-            Injected { event: Event::from_bits(0), by_l1, rip: from.number()?, next_rip: from.number()? };
-        self.state.displaced = Event::from_bits(from.number()?);
-        let known = matches!(self.state.displaced.event_type(), EventType::INTERRUPT | EventType::NMI);
-        if !self.limits.accepts_page_address(self.state.vmcb12_address)
-            || self.state.displaced.valid() && !known
-        {
-            return Err(LoadError::Corrupt("an address or an event that cannot be"));
-        }
+            Injected { event: Event::from_bits(0), origin, rip: from.number()?, next_rip: from.number()? };
+        *v_tpr = from.number()? & V_TPR;
         for value in &mut *shared {
             *value = from.number()?;
         }
-        if !self.limits.accepts_pat(shared[0]) {
+        if !self.limits.accepts_pat(shared[0]) || shared[SHARED_SPEC_CTRL] & !SPEC_CTRL_BITS != 0 {
             return Err(LoadError::Corrupt("an MSR has a value that it cannot have"));
         }
         for part in PARTS {
@@ -305,10 +329,13 @@ impl Nested {
     }
 }
 
-/// Flags, VM_CR, VM_HSAVE_PA, TSC_RATIO, what is pending.
-const REGISTERS: usize = 1 + 3 * 8 + 4 * 8;
-/// Whose event, the address of VMCB12, RIP, nRIP, the displaced event.
-const RUNNING: usize = 1 + 4 * 8;
+/// Flags, VM_CR, VM_HSAVE_PA, TSC_RATIO, what is pending, the address of VMCB12, the displaced event.
+const REGISTERS: usize = 1 + 3 * 8 + 4 * 8 + 2 * 8;
+/// Origin of the event in EVENTINJ, RIP, nRIP, V_TPR.
+const RUNNING: usize = 1 + 3 * 8;
+const V_TPR: u64 = 0xFF;
+/// The origins of events by the number that stands for them.
+const ORIGINS: [Origin; 3] = [Origin::L0, Origin::L1, Origin::L2];
 
 /// Copies bytes to a place of their length; written so that the compiler sees no panic.
 fn copy(place: Option<&mut [u8]>, bytes: &[u8]) {

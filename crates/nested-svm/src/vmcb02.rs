@@ -49,6 +49,8 @@ pub(crate) struct Part {
 pub(crate) struct Row {
     pub(crate) field: Field,
     pub(crate) template: u64,
+    /// Bits that are set whatever the two pages contain.
+    pub(crate) forced: u64,
     pub(crate) parts: &'static [Part],
 }
 
@@ -113,13 +115,15 @@ impl Enabled {
 }
 
 macro_rules! allow {
-    ($($field:ident: $template:expr $(, $bits:ident $how:ident $when:expr)*;)*) => {
-        /// Fills the fields, row by row, in straight-line code.
+    ($(#[$doc:meta])* $name:ident;
+     $($field:ident $(| $forced:ident)?: $template:expr $(, $bits:ident $how:ident $when:expr)*;)*) => {
+        $(#[$doc])*
         #[inline(always)]
-        fn bring_over(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: Enabled) {
+        fn $name(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: Enabled) {
             $(
-                let part: &[Part] = const { &[$(Part { bits: $bits, how: How::$how, when: $when },)*] };
-                fill(vmcb02, vmcb12, vmcb01, enabled, &Row { field: f::$field, template: $template, parts: part });
+                let parts: &[Part] = const { &[$(Part { bits: $bits, how: How::$how, when: $when },)*] };
+                let row = Row { field: f::$field, template: $template, forced: 0 $(| $forced)?, parts };
+                fill(vmcb02, vmcb12, vmcb01, enabled, &row);
             )*
         }
     };
@@ -150,7 +154,7 @@ fn fill(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: Enabled, row: 
         }
         index += 1;
     }
-    vmcb02.set(field, value);
+    vmcb02.set(field, value | row.forced);
 }
 
 const ALL: u64 = u64::MAX;
@@ -177,21 +181,44 @@ const EVENT: u64 = 0xFFFF_FFFF_8000_0FFF;
 
 use When::{Always, Has, LastBranches, NestedPaging, PauseFilter, PauseThreshold, SharedBranches, SharedPat};
 
+/// Instructions that would reach L0's own state if L2 executed them natively: the registers that VMLOAD and VMSAVE
+/// handle, the physical GIF, the TLB entries of any ASID. An L0 may leave them to L1's hardware, as virtual VMLOAD and
+/// VMSAVE or as virtual GIF. L2 must never have them that way.
+const SAFE_MISC2: u64 = InterceptMisc2::VMRUN
+    .union(InterceptMisc2::VMLOAD)
+    .union(InterceptMisc2::VMSAVE)
+    .union(InterceptMisc2::STGI)
+    .union(InterceptMisc2::CLGI)
+    .union(InterceptMisc2::SKINIT)
+    .bits();
+/// Without the intercept, a shutdown of L2 resets the physical CPU.
+const SAFE_MISC1: u64 = InterceptMisc1::INVLPGA.union(InterceptMisc1::SHUTDOWN).bits();
+/// A guest can make the delivery of #DB and of #AC raise the same exception without end, with no instruction boundary at
+/// which the CPU takes an interrupt. With the intercept, each round is an exit.
+pub(crate) const SAFE_EXCEPTIONS: u64 = 1 << 1 | 1 << 17;
+
 allow! {
+    /// Fills the fields that combine what L0 and L1 demand of L2.
+    merge_controls;
     intercept_cr: ALL, ALL Or Always;
     intercept_dr: ALL, ALL Or Always;
-    intercept_exceptions: ALL, ALL Or Always;
-    intercept_misc1: ALL, ALL Or Always;
-    intercept_misc2: ALL, MISC2 Or Always;
+    intercept_exceptions | SAFE_EXCEPTIONS: ALL, ALL Or Always;
+    intercept_misc1 | SAFE_MISC1: ALL, ALL Or Always;
+    intercept_misc2 | SAFE_MISC2: ALL, MISC2 Or Always;
     intercept_misc3: ALL, MISC3 Or Always;
     pause_filter_threshold: ALL, ALL Take PauseThreshold;
     pause_filter_count: ALL, ALL Take PauseFilter;
     tsc_offset: ALL, ALL Add Always;
+    virt_ext: LBR, LBR Or LastBranches;
+}
+
+allow! {
+    /// Fills the fields with L2's own state.
+    load_state;
     int_ctl: 0, VIRTUAL_INTERRUPT Take Always, VIRTUAL_GIF Take Has(Feature::Vgif), VIRTUAL_NMI Take Has(Feature::Vnmi);
     v_intr_vector: 0, VECTOR Take Always;
     interrupt_state: 0, SHADOW Take Always;
     eventinj: 0, EVENT Take Always;
-    virt_ext: LBR, LBR Or LastBranches;
     nrip: 0, ALL Take Has(Feature::NripSave);
     es: ALL, ALL Take Always;
     cs: ALL, ALL Take Always;
@@ -238,17 +265,16 @@ pub(crate) struct Own {
     pub(crate) phys_bits: u8,
 }
 
-/// Fills VMCB02 for the first entry into L2.
+/// Fills what L0 and L1 demand of L2: at VMRUN, and again after L0 changed VMCB01 while L2 runs.
 #[inline(always)]
-pub(crate) fn enter(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: Enabled, own: &Own) {
-    bring_over(vmcb02, vmcb12, vmcb01, enabled);
-    // VMRUN does not load these: L2 starts with what L1 had.
-    copy_unloaded(vmcb02, vmcb01);
-    let view = vmcb12.vmcb();
-    if !enabled.offers.has(Feature::NripSave) {
-        // The return address of an injected INTn is RIP on such a CPU, and nRIP on a host that has it.
-        vmcb02.set(f::nrip, vmcb12.get(f::rip));
-    }
+pub(crate) fn controls(
+    vmcb02: &mut Page,
+    vmcb12: &Page,
+    vmcb01: &Page,
+    enabled: Enabled,
+    takes_interrupts: bool,
+) {
+    merge_controls(vmcb02, vmcb12, vmcb01, enabled);
     if enabled.pause {
         // A virtual CPU without the filter exits at each PAUSE, whatever L0's own filter.
         for (field, when) in
@@ -259,9 +285,28 @@ pub(crate) fn enter(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: En
             }
         }
     }
-    if own.takes_interrupts {
-        vmcb02.set_bits(f::int_ctl, IntCtl::V_INTR_MASKING.bits(), ALL);
+    if takes_interrupts {
         vmcb02.set_bits(f::intercept_misc1, InterceptMisc1::INTR.bits(), ALL);
+    }
+}
+
+/// Fills VMCB02 for the first entry into L2.
+#[inline(always)]
+pub(crate) fn enter(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: Enabled, own: &Own) {
+    controls(vmcb02, vmcb12, vmcb01, enabled, own.takes_interrupts);
+    load_state(vmcb02, vmcb12, vmcb01, enabled);
+    // VMRUN does not load these: L2 starts with what L1 had.
+    copy_unloaded(vmcb02, vmcb01);
+    let view = vmcb12.vmcb();
+    if !enabled.offers.has(Feature::NripSave) {
+        // The return address of an injected INTn is RIP on such a CPU, and nRIP on a host that has it.
+        vmcb02.set(f::nrip, vmcb12.get(f::rip));
+    }
+    if own.takes_interrupts {
+        vmcb02.set_bits(f::int_ctl, MASKING, ALL);
+        if vmcb12.get(f::int_ctl) & MASKING == 0 {
+            share_tpr(vmcb02, vmcb12, vmcb01);
+        }
     }
     vmcb02.set(f::efer, with_lma(vmcb02.vmcb().efer(), view.cr0()));
     if !view.cr0().contains(Cr0::PG) {
@@ -275,6 +320,59 @@ pub(crate) fn enter(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: En
     vmcb02.set(f::nested_ctl, NestedCtl::NP_ENABLE.bits());
     // What L0 changed since the last time on this page is too much to keep account of.
     vmcb02.set(f::clean, 0);
+}
+
+const MASKING: u64 = IntCtl::V_INTR_MASKING.bits();
+const V_TPR: u64 = 0xFF;
+const V_IRQ: u64 = IntCtl::V_IRQ.bits();
+
+/// Whether the virtual interrupt of L1 may be delivered by its priority. Without V_INTR_MASKING the guest cannot change
+/// V_TPR, so the answer holds as long as L2 runs.
+const fn virtual_interrupt_is_due(int_ctl: u64) -> bool {
+    int_ctl & IntCtl::V_IGN_TPR.bits() != 0 || int_ctl >> 16 & 0xF > int_ctl & 0xF
+}
+
+/// An L2 without V_INTR_MASKING has L1's TPR as CR8. Under an L0 that takes interrupts, L1's TPR is V_TPR of VMCB01. The
+/// priority of a virtual interrupt still counts against VMCB12's own V_TPR.
+#[cold]
+#[inline(never)]
+fn share_tpr(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page) {
+    let own = vmcb12.get(f::int_ctl);
+    let irq = if virtual_interrupt_is_due(own) { own & V_IRQ } else { 0 };
+    let shared = vmcb01.get(f::int_ctl) & V_TPR | irq | IntCtl::V_IGN_TPR.bits();
+    vmcb02.set_bits(f::int_ctl, V_TPR | V_IRQ | IntCtl::V_IGN_TPR.bits(), shared);
+}
+
+/// Undoes [`share_tpr`] in the image of VMCB12, which [`store`] has just filled: `own` is int_ctl as it was before.
+#[cold]
+#[inline(never)]
+fn unshare_tpr(image: &mut Page, own: u64) {
+    let kept = if virtual_interrupt_is_due(own) { V_TPR } else { V_TPR | V_IRQ };
+    image.set_bits(f::int_ctl, kept, own);
+}
+
+/// #VMEXIT: L2's state from VMCB02 into the copy of VMCB12. Returns whether L2 shares L1's TPR, which is V_TPR of VMCB02.
+#[inline(always)]
+pub(crate) fn store_running(
+    image: &mut Page,
+    vmcb02: &Page,
+    enabled: Enabled,
+    takes_interrupts: bool,
+) -> bool {
+    let own = image.get(f::int_ctl);
+    store(image, vmcb02, enabled);
+    let shares_tpr = takes_interrupts & (own & MASKING == 0);
+    if shares_tpr {
+        unshare_tpr(image, own);
+    }
+    shares_tpr
+}
+
+/// CR8 of an L2 that shares it with L1 becomes L1's.
+#[cold]
+#[inline(never)]
+pub(crate) fn hand_back_tpr(vmcb01: &mut Page, vmcb02: &Page) {
+    vmcb01.set_bits(f::int_ctl, V_TPR, vmcb02.get(f::int_ctl));
 }
 
 /// EFER with LMA as VMRUN computes it: not every CPU does (QEMU takes it from the VMCB).

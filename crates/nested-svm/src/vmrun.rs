@@ -1,6 +1,6 @@
 //! VMRUN of L1.
 
-use crate::events::Injected;
+use crate::events::{Injected, Origin};
 use crate::memory::Memory;
 use crate::nested::{Fault, Flush, Guest, Nested, TSC_RATIO_ONE, World};
 use crate::page::Page;
@@ -82,6 +82,9 @@ impl Nested {
         if self.state.guest == Guest::L2 {
             return Err(Fault::InvalidOpcode);
         }
+        if self.state.window.is_some() {
+            self.close_window(world.vmcb01);
+        }
         let address = vmcb_address(world.vmcb01);
         // Faults come before the page is read; which one, the rules say.
         let readable = self.may_execute(world.vmcb01).is_ok() && self.limits.accepts_page_address(address);
@@ -111,6 +114,9 @@ impl Nested {
         world.vmcb01.set(f::rip, next_rip);
         world.vmcb01.set(f::interrupt_state, 0);
         self.remember_if(world.vmcb01);
+        if self.state.displaced.valid() {
+            self.keep_displaced(address);
+        }
         self.state.vmcb12_address = address;
         // VMRUN sets GIF; what held L1's interrupts back belongs to L1 only.
         self.set_gif_in_l1(world.vmcb01, true);
@@ -194,13 +200,20 @@ impl Nested {
             phys_bits: self.limits.cpu().phys_bits().unwrap_or(52),
         };
         vmcb02::enter(world.vmcb02, &self.vmcb12, world.vmcb01, enabled, &own);
-        if self.state.tsc_ratio != TSC_RATIO_ONE {
-            // L2's TSC is L1's, offset included, by the ratio, and then VMCB12's offset.
-            let scaled = scale(world.vmcb01.get(f::tsc_offset), self.state.tsc_ratio);
-            world.vmcb02.set(f::tsc_offset, scaled.wrapping_add(self.vmcb12.get(f::tsc_offset)));
-        }
-        self.state.injected = Injected::of(world.vmcb02, true);
+        self.scale_tsc_offset(world.vmcb02, world.vmcb01);
+        self.state.entered = false;
+        self.state.injected = Injected::of(world.vmcb02, Origin::L1);
         self.state.guest = Guest::L2;
+    }
+
+    /// L2's TSC is L1's, offset included, multiplied by the ratio, plus VMCB12's offset. With a ratio of 1 the sum of the
+    /// offsets is in place already.
+    #[inline(always)]
+    pub(crate) fn scale_tsc_offset(&self, vmcb02: &mut Page, vmcb01: &Page) {
+        if self.state.tsc_ratio != TSC_RATIO_ONE {
+            let scaled = scale(vmcb01.get(f::tsc_offset), self.state.tsc_ratio);
+            vmcb02.set(f::tsc_offset, scaled.wrapping_add(self.vmcb12.get(f::tsc_offset)));
+        }
     }
 
     /// Checks an L2 with page directory pointers.

@@ -329,13 +329,14 @@ fn interrupt_flags() {
         assert_eq!(world.vmcb01.get(f::int_ctl), MASKING);
         assert_eq!(nested.vmrun(&mut world, 0), Ok(Guest::L2));
         assert!(nested.gif(), "VMRUN sets GIF");
-        assert_eq!((world.vmcb01.get(f::int_ctl), world.vmcb02.get(f::int_ctl)), (open, open));
+        let masking = |page: &nested_svm::Page| page.get(f::int_ctl) & MASKING;
+        assert_eq!((masking(world.vmcb01), masking(world.vmcb02)), (open, open));
         // L2 itself, on an L1 that does not intercept CLGI.
         nested.clgi(&mut world).unwrap();
         assert_eq!((nested.gif(), nested.interrupts()), (false, takes_interrupts));
-        assert_eq!(world.vmcb02.get(f::int_ctl), MASKING);
+        assert_eq!(masking(world.vmcb02), MASKING);
         nested.stgi(&mut world).unwrap();
-        assert_eq!(world.vmcb02.get(f::int_ctl), open);
+        assert_eq!(masking(world.vmcb02), open);
     }
     // With virtual GIF, it is that of L2.
     let mut machine = Machine::new(limits(CPU));
@@ -508,4 +509,207 @@ fn faults_of_the_companions() {
     assert_eq!(Machine::new(limits(CPU)).nested.skinit(), Err(Fault::InvalidOpcode));
     assert_eq!(Fault::GeneralProtection.event().bits(), 0x8000_0B0D);
     assert_eq!(Fault::InvalidOpcode.event().bits(), 0x8000_0306);
+}
+
+/// L2 with L1's interrupt pushed aside by #GP, which has been delivered since.
+fn with_displaced_interrupt() -> Machine {
+    let mut machine = entered(INTERRUPT);
+    assert_eq!(machine.inject(event(GP)), Exit::Resume);
+    assert_eq!(machine.exits(0x72, [0, 0]), Exit::ForL0);
+    let (nested, mut world) = machine.split();
+    assert_eq!(nested.before_entry(&mut world), Guest::L2);
+    assert_eq!(delivered(&machine), [GP], "the handler runs with interrupts off");
+    machine
+}
+
+/// An exit to L1 interrupts the delivery of a second event while L1's own is displaced. EXITINTINFO has room for one:
+/// the other one comes again by itself, goes back where it came from, or stays with this L2.
+#[test]
+fn displaced_and_interrupted_at_once() {
+    // A fault: its instruction raises it again.
+    let mut machine = with_displaced_interrupt();
+    assert_eq!(machine.run([Step::ExitDuring(event(PF), 0x81, [0, 0])]), Exit::ToL1);
+    assert_eq!(machine.vmcb12().get(f::exitintinfo), INTERRUPT);
+    assert!(!machine.nested.waits());
+
+    // A virtual interrupt of L1, which L2 had begun to take.
+    let mut machine = Machine::new(limits(CPU));
+    machine.set12(f::eventinj, INTERRUPT);
+    machine.set12(f::int_ctl, 0xF_0100);
+    machine.set12(f::v_intr_vector, 0x55);
+    assert_eq!(machine.vmrun(), Ok(Guest::L2));
+    machine.inject(event(GP));
+    let taken = [Step::Set(f::int_ctl, 0xF_0000), Step::ExitDuring(event(0x8000_0055), 0x81, [0, 0])];
+    assert_eq!(machine.run(taken), Exit::ToL1);
+    let page = machine.vmcb12();
+    assert_eq!((page.get(f::exitintinfo), page.get(f::int_ctl)), (INTERRUPT, 0xF_0100));
+
+    // An NMI of L0: it waits for whoever runs.
+    let mut machine = with_displaced_interrupt();
+    assert_eq!(machine.inject(event(NMI)), Exit::Resume);
+    assert_eq!(machine.run([Step::ExitDuring(event(NMI), 0x81, [0, 0])]), Exit::ToL1);
+    assert_eq!(machine.vmcb12().get(f::exitintinfo), INTERRUPT);
+    assert!(machine.nested.waits());
+
+    // #DB may be a trap: L1 injects it again, and the interrupt is still there.
+    for resumes in [true, false] {
+        let mut machine = with_displaced_interrupt();
+        let db = 0x8000_0301;
+        assert_eq!(machine.run([Step::ExitDuring(event(db), 0x81, [0, 0])]), Exit::ToL1);
+        assert_eq!(machine.vmcb12().get(f::exitintinfo), db);
+        assert!(!machine.nested.waits(), "it is not L1's");
+        let (nested, mut world) = machine.split();
+        nested.stgi(&mut world).unwrap();
+        assert_eq!(nested.before_entry(&mut world), Guest::L1);
+        assert_eq!(world.vmcb01.get(f::eventinj), 0, "it is not L1's");
+        machine.set12(f::eventinj, if resumes { db } else { 0 });
+        machine.vmcb01.set(f::rax, VMCB12);
+        assert_eq!(machine.vmrun(), Ok(Guest::L2));
+        assert_eq!(machine.nested.waits(), resumes);
+        let script = [Step::Set(f::rflags, 0x202), Step::Exit(0x72, [0, 0])];
+        assert_eq!(machine.run(script), Exit::ForL0);
+        let (nested, mut world) = machine.split();
+        nested.before_entry(&mut world);
+        assert_eq!(world.vmcb02.get(f::eventinj), if resumes { INTERRUPT } else { 0 });
+    }
+}
+
+/// A virtual interrupt of L1 whose delivery to L2 was interrupted and then pushed aside stays L2's.
+#[test]
+fn a_virtual_interrupt_that_is_pushed_aside_stays_l2s() {
+    let mut machine = Machine::new(limits(CPU));
+    machine.set12(f::int_ctl, 0xF_0100);
+    machine.set12(f::v_intr_vector, 0x55);
+    assert_eq!(machine.vmrun(), Ok(Guest::L2));
+    // L2 takes it, and its delivery misses a page.
+    let taken = [Step::Set(f::int_ctl, 0xF_0000), Step::Deliver(event(0x8000_0055), MISSING)];
+    assert_eq!(machine.run(taken), Exit::ForL0);
+    assert_eq!(machine.vmcb02.get(f::eventinj), 0x8000_0055, "it is delivered again");
+    // L0 finds that the delivery faults.
+    assert_eq!(machine.inject(event(PF)), Exit::Resume);
+    assert!(!machine.nested.waits(), "nothing waits for L1's IDT");
+    assert_eq!(machine.vmcb02.get(f::int_ctl), 0xF_0100, "the hardware delivers it after #PF");
+    assert_eq!(machine.exits(0x81, [0, 0]), Exit::ToL1);
+    assert_eq!(machine.vmcb12().get(f::int_ctl), 0xF_0100);
+    assert_eq!(machine.vmcb12().get(f::exitintinfo), 0);
+    assert_eq!(delivered(&machine), [PF]);
+}
+
+/// The window exits as soon as the guest can take an interrupt, and leaves nothing behind: L1's own virtual interrupt is
+/// back, in VMCB12 and in saved state too.
+#[test]
+fn interrupt_window() {
+    const VINTR: u64 = 0x10;
+    let closed = |page: &nested_svm::Page, int_ctl: u64| {
+        page.get(f::int_ctl) == int_ctl && page.get(f::intercept_misc1) & VINTR == 0
+    };
+    let open = |page: &nested_svm::Page| {
+        page.get(f::int_ctl) & 0x1F_0100 == 0x1F_0100 && page.get(f::intercept_misc1) & VINTR != 0
+    };
+    for own in [0, 0x3_0100, 0x10_0105] {
+        // L2 has interrupts off, and L1 does not intercept INTR.
+        let start = || {
+            let mut machine = Machine::new(limits(CPU));
+            machine.set12(f::int_ctl, own);
+            machine.set12(f::v_intr_vector, 0x55);
+            machine.set12(f::rflags, 2);
+            assert_eq!(machine.vmrun(), Ok(Guest::L2));
+            let (nested, mut world) = machine.split();
+            nested.open_window(&mut world);
+            assert!(closed(world.vmcb02, own), "nothing waits");
+            assert_eq!(nested.inject(&mut world, event(0x8000_0050)), Exit::Resume);
+            let before = save(nested, world.vmcb02);
+            nested.open_window(&mut world);
+            nested.open_window(&mut world);
+            assert!(open(world.vmcb02));
+            assert_eq!(save(nested, world.vmcb02), before, "a window is not saved");
+            machine
+        };
+        // The window opens: L2 takes the interrupt.
+        let mut machine = start();
+        let opens = [Step::Set(f::rflags, 0x202), Step::Exit(0x64, [0, 0])];
+        machine.hardware.run(&mut machine.vmcb02, machine.shadow.tables(), &mut opens.into());
+        let (nested, mut world) = machine.split();
+        assert_eq!(nested.exit(&mut world), Exit::Resume);
+        assert!(closed(world.vmcb02, own));
+        assert_eq!(nested.before_entry(&mut world), Guest::L2);
+        assert_eq!(world.vmcb02.get(f::eventinj), 0x8000_0050);
+        assert!(!nested.waits());
+        // L2 ends before.
+        for reflect in [false, true] {
+            let mut machine = start();
+            if reflect {
+                let (nested, mut world) = machine.split();
+                nested.reflect(&mut world, ExitCode::from_bits(0x81), [0, 0]);
+            } else {
+                assert_eq!(machine.exits(0x81, [0, 0]), Exit::ToL1);
+            }
+            assert!(closed(&machine.vmcb12(), own), "own {own:#x}");
+            assert!(machine.nested.waits());
+        }
+    }
+    // L1 itself, which then executes VMRUN.
+    let mut machine = Machine::new(limits(CPU));
+    machine.vmcb01.set_bits(f::rflags, 0x200, 0);
+    let (nested, mut world) = machine.split();
+    nested.inject(&mut world, event(0x8000_0050));
+    nested.open_window(&mut world);
+    assert!(open(world.vmcb01));
+    nested.before_entry(&mut world);
+    assert!(closed(world.vmcb01, 0));
+    nested.open_window(&mut world);
+    assert_eq!(nested.vmrun(&mut world, AFTER_VMRUN), Ok(Guest::L2));
+    assert!(closed(world.vmcb01, 0) && closed(world.vmcb02, 0));
+    // With GIF clear only STGI, which exits, lets the interrupt through.
+    let mut machine = Machine::new(limits(CPU));
+    let (nested, mut world) = machine.split();
+    nested.clgi(&mut world).unwrap();
+    nested.inject(&mut world, event(0x8000_0050));
+    nested.open_window(&mut world);
+    assert_eq!(world.vmcb01.get(f::intercept_misc1) & VINTR, 0);
+}
+
+fn save(nested: &nested_svm::Nested, vmcb02: &nested_svm::Page) -> Vec<u8> {
+    let mut buffer = Box::new([0; nested_svm::Nested::SAVED_MAX]);
+    nested.save(vmcb02, &mut buffer).to_vec()
+}
+
+/// L0's interrupt that the hardware has not delivered when L2 ends, or when the hardware refuses VMCB02, waits again.
+#[test]
+fn an_undelivered_interrupt_of_l0_waits_again() {
+    for refused in [false, true] {
+        let mut machine = Machine::new(limits(CPU));
+        machine.set12(f::intercept_misc1, 1 << 31 | 2);
+        assert_eq!(machine.vmrun(), Ok(Guest::L2));
+        assert_eq!(machine.inject(event(INTERRUPT)), Exit::Resume);
+        assert_eq!(machine.vmcb02.get(f::eventinj), INTERRUPT);
+        if refused {
+            machine.hardware.refuses = true;
+            assert_eq!(machine.exits(0x81, [0, 0]), Exit::ToL1);
+        } else {
+            assert_eq!(machine.inject(event(NMI)), Exit::ToL1);
+        }
+        assert_eq!(machine.vmcb12().get(f::exitintinfo), 0);
+        let (nested, mut world) = machine.split();
+        nested.stgi(&mut world).unwrap();
+        let taken = [(); 3].map(|()| {
+            nested.before_entry(&mut world);
+            let event = world.vmcb01.get(f::eventinj);
+            world.vmcb01.set(f::eventinj, 0);
+            event
+        });
+        assert_eq!(taken.into_iter().filter(|&event| event == INTERRUPT).count(), 1, "refused {refused}");
+    }
+}
+
+/// The hardware refuses VMCB02 after L2 has run: L1 gets L2's state as it is, not as it was at VMRUN.
+#[test]
+fn refused_after_l2_has_run() {
+    let mut machine = entered(0);
+    assert_eq!(machine.run([Step::Set(f::rsp, 0x4444), Step::Exit(0x72, [0, 0])]), Exit::ForL0);
+    machine.inject(event(GP));
+    machine.hardware.refuses = true;
+    assert_eq!(machine.exits(0x81, [0, 0]), Exit::ToL1);
+    let page = machine.vmcb12();
+    assert_eq!((page.get(f::exitcode), page.get(f::rsp), page.get(f::exitintinfo)), (u64::MAX, 0x4444, GP));
 }

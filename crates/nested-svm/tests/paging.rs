@@ -739,3 +739,43 @@ fn any_number_of_pages() {
     }
     assert_eq!(TooFewPages(3).to_string(), "3 pages for shadow tables are too few; provide 8 or more");
 }
+
+/// L0 changes its tables for L1, intercepts and TSC_OFFSET while L2 runs: they reach VMCB02.
+#[test]
+fn changes_of_vmcb01_reach_a_running_l2() {
+    for nested_paging in [false, true] {
+        for refresh in [false, true] {
+            let mut machine = Machine::new(limits(CPU));
+            machine.set12(f::nested_ctl, nested_paging.into());
+            machine.set12(f::tsc_offset, 5);
+            assert_eq!(machine.vmrun(), Ok(Guest::L2));
+            assert_eq!(machine.exits(0x72, [0, 0]), Exit::ForL0);
+            let (nested, mut world) = machine.split();
+            let root = world.vmcb02.get(f::n_cr3);
+            for (field, value) in [(f::n_cr3, 0x7_0099_0000), (f::tsc_offset, 1000), (f::intercept_cr, 8)] {
+                world.vmcb01.set(field, value);
+            }
+            world.vmcb02.set(f::rsp, 0x77);
+            if refresh {
+                nested.refresh(&mut world)
+            } else {
+                nested.forget(&mut world)
+            }
+            let page = world.vmcb02;
+            let expected = if nested_paging { root } else { 0x7_0099_0000 };
+            assert_eq!(page.get(f::n_cr3), expected, "nested paging {nested_paging}");
+            assert_eq!((page.get(f::tlb_control), page.get(f::rsp)), (3, 0x77));
+            let controls = if refresh { (1005, 8) } else { (5, 0) };
+            assert_eq!((page.get(f::tsc_offset), page.get(f::intercept_cr)), controls);
+        }
+    }
+    // The ratio of L1 counts, and the engine's own intercepts stay.
+    let mut machine = Machine::new(limits(CPU));
+    machine.nested.write_msr(&mut machine.vmcb01, nested_svm::Msr::TscRatio, 2 << 32).unwrap();
+    assert_eq!(machine.vmrun(), Ok(Guest::L2));
+    let (nested, mut world) = machine.split();
+    world.vmcb01.set(f::tsc_offset, 1000);
+    world.vmcb01.set(f::intercept_misc2, 0);
+    nested.refresh(&mut world);
+    assert_eq!((world.vmcb02.get(f::tsc_offset), world.vmcb02.get(f::intercept_misc2)), (2000, 0x7F));
+}

@@ -220,12 +220,12 @@ fn what_is_not_loaded() {
         load(b"nsvmNst"),
         Err("these bytes are no nested state: they do not begin with `nsvmNst`".into())
     );
-    assert_eq!(load(b"nsvmNst1ab"), Err("corrupt nested state: no checksum".into()));
+    assert_eq!(load(b"nsvmNst2ab"), Err("corrupt nested state: no checksum".into()));
     let mut newer = good.clone();
-    newer[7] = b'2';
+    newer[7] = b'3';
     assert_eq!(
         load(&newer),
-        Err("nested state of version `2`, which this build does not know; load it with a newer one".into())
+        Err("nested state of version `3`, which this build does not know; load it with a newer one".into())
     );
     for at in 8..good.len() {
         let mut flipped = good.clone();
@@ -261,8 +261,9 @@ fn impossible_values() {
     let good = saved(&machine);
     let limits = usize::from(u16::from_le_bytes([good[8], good[9]]));
     let registers = 10 + limits;
-    let running = registers + 1 + 3 * 8 + 4 * 8;
-    let shared = running + 1 + 4 * 8;
+    let [address, displaced] = [7 * 8, 8 * 8].map(|offset| registers + 1 + offset);
+    let running = displaced + 8;
+    let shared = running + 1 + 3 * 8;
     let image = shared + 8 * 8;
     let with = |at: usize, bytes: &[u8]| {
         let mut changed = good.clone();
@@ -276,15 +277,17 @@ fn impossible_values() {
     assert_eq!(with(registers + 1, &[0x10]), msr, "SVM disabled and on");
     assert_eq!(with(registers + 9, &[1]), msr);
     assert_eq!(with(registers + 17 + 7, &[1]), msr);
-    assert_eq!(with(running, &[2]), Err("corrupt nested state: an event is neither L1's nor L0's".into()));
-    let address = Err("corrupt nested state: an address or an event that cannot be".into());
-    assert_eq!(with(running + 1, &[1]), address);
-    assert_eq!(with(running + 1 + 7, &[1]), address);
-    assert_eq!(
-        with(running + 25, &0x8000_0B0D_u64.to_le_bytes()),
-        address,
-        "only interrupts are pushed aside"
-    );
+    assert_eq!(with(registers + 17, &[0; 8]), msr, "TSC_RATIO 0");
+    assert_eq!(with(running, &[3]), Err("corrupt nested state: the origin of an event is unknown".into()));
+    let impossible = Err("corrupt nested state: an address or an event that cannot be".into());
+    assert_eq!(with(address, &[1]), impossible);
+    assert_eq!(with(address + 7, &[1]), impossible);
+    // Only interrupts and NMIs are pushed aside, and they have neither an error code nor reserved bits.
+    for event in [0x8000_0B0D, 0x8000_0830, 0x8000_1030, 0x1_8000_0030, 0x30, 0x8000_0430_u64] {
+        assert_eq!(with(displaced, &event.to_le_bytes()), impossible, "{event:#x}");
+    }
+    assert_eq!(with(displaced, &0x8000_0030_u64.to_le_bytes()), Ok(()));
+    assert_eq!(with(shared + 6 * 8, &[8]), msr, "SPEC_CTRL");
     assert_eq!(with(shared, &[2]), msr);
     // L2's state is judged as VMRUN would.
     // Where a byte of VMCB12 stands in the parts that are saved.

@@ -187,7 +187,7 @@ fn what_is_allowed_arrives() {
                 if machine.vmrun() != Ok(Guest::L2) || offset == 0x50 {
                     continue;
                 }
-                let or = if offset < 0x18 { machine.vmcb01.bytes()[byte] } else { 0 };
+                let or = if offset < 0x18 { machine.vmcb01.bytes()[byte] | forced(byte) } else { 0 };
                 let lma = if byte == 0x4D1 { 4 } else { 0 };
                 let mask = allowed(rows, byte) & !lma;
                 assert_eq!(
@@ -198,6 +198,35 @@ fn what_is_allowed_arrives() {
             }
         }
     }
+}
+
+/// Intercepts that VMCB02 has whatever VMCB01 and VMCB12 contain.
+fn forced(byte: usize) -> u8 {
+    match byte {
+        // #DB; #AC.
+        0x08 => 1 << 1,
+        0x0A => 1 << 1,
+        // INVLPGA; shutdown.
+        0x0F => 1 << 2 | 1 << 7,
+        // VMRUN, VMLOAD, VMSAVE, STGI, CLGI, SKINIT.
+        0x10 => 0b0111_1101,
+        _ => 0,
+    }
+}
+
+/// An L0 that intercepts none of them, since it gives L1 virtual VMLOAD and VMSAVE and virtual GIF, still keeps L2 from
+/// executing them natively.
+#[test]
+fn intercepts_that_keep_l0_safe_are_forced() {
+    let mut machine = machine(FEW, false);
+    for field in [f::intercept_exceptions, f::intercept_misc1, f::intercept_misc2] {
+        machine.vmcb01.set(field, 0);
+    }
+    machine.set12(f::intercept_misc1, 0);
+    machine.set12(f::intercept_misc2, 1);
+    assert_eq!(machine.vmrun(), Ok(Guest::L2));
+    let expected: Vec<u8> = (0..0x18).map(forced).collect();
+    assert_eq!(machine.vmcb02.bytes()[..0x18], expected);
 }
 
 /// Intercepts of L0 stay, its TSC offset is added, its own interrupt controls do not leak.

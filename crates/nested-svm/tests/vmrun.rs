@@ -235,7 +235,7 @@ fn judging_is_not_entering() {
 
 #[test]
 fn what_no_host_can_give() {
-    let host = nested_svm::model::HOST;
+    let host = HOST;
     let new = |cpu: &str, has: fn(Feature) -> bool| Nested::new(limits(cpu), host, has).map(|_| ());
     assert_eq!(
         new(CPU, |_| true),
@@ -272,7 +272,7 @@ fn cpuid_is_that_of_the_virtual_cpu() {
     let [eax, ebx, ecx, edx] = machine().nested.cpuid_svm();
     // NP, LBRV, NRIPS, TSC ratio, clean bits, flush by ASID, PAUSE filter and threshold, VGIF, address check.
     assert_eq!((eax, ebx, ecx, edx), (1, 0x8000, 0, 0x1001_147B));
-    let without = Nested::for_verdicts(limits("EPYC,-svm,phys-bits=40"), nested_svm::model::HOST);
+    let without = Nested::for_verdicts(limits("EPYC,-svm,phys-bits=40"), HOST);
     assert_eq!(without.cpuid_svm(), [0; 4]);
 }
 
@@ -296,7 +296,7 @@ fn flushes() {
             .map(|(asid, control)| enter(&mut machine, asid, control));
         assert_eq!(seen, [3, 0, 3, 0, 3, 0, 3, 1, 0, 3, 3], "np {np}");
     }
-    let host = Host { flush_by_asid: false, ..nested_svm::model::HOST };
+    let host = Host { flush_by_asid: false, ..HOST };
     let mut machine = machine();
     machine.nested = Nested::new(limits(CPU), host, |feature| feature != Feature::LmsleUnsupported).unwrap();
     machine.nested.write_msr(&mut machine.vmcb01, Msr::Efer, 0x1501).unwrap();

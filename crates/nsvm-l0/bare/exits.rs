@@ -321,7 +321,6 @@ impl L0 {
         let exit = self.vmcb02.vmcb().exit_code().bits();
         let next = match exit {
             code::IOIO => self.vmcb02.get(f::exitinfo2),
-            code::SHUTDOWN => self.shut_down("L2 shut down, which L1 does not intercept"),
             code::INIT => self.shut_down("the CPU got INIT in L2, which L1 does not intercept"),
             0x400 => log::fail(format_args!(
                 "L2 reached {:#x}, which L0 maps nowhere; EXITINFO1 {:#x}",
@@ -405,10 +404,11 @@ impl L0 {
         let value = match answered {
             Some(msr) => self.nested.read_msr(page, msr),
             None => {
-                let saved = self.nested.read_saved_msr(page, number);
                 let offset = if number == TSC { page.get(f::tsc_offset) } else { 0 };
-                let value = saved.or_else(|| cpu::read_msr(number).map(|value| value.wrapping_add(offset)));
-                value.ok_or(Fault::GeneralProtection)
+                self.nested.read_saved_msr(page, number).unwrap_or_else(|| {
+                    let value = cpu::read_msr(number).map(|value| value.wrapping_add(offset));
+                    value.ok_or(Fault::GeneralProtection)
+                })
             }
         };
         match value {

@@ -117,6 +117,7 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         // No machine but QEMU's has got this far.
         marks_pdptes: true,
         takes_interrupts: false,
+    virtual_spec_ctrl: false,
         gib_pages: cpuid::gib_pages(),
     };
     let nested = if verdict_only {

@@ -99,6 +99,12 @@ impl Event {
         Self(self.0 & 0xFFFF_FFFF | Self::EV | (code as u64) << 32)
     }
 
+    /// V, TYPE and VECTOR alone, as of an event that pushes no error code.
+    #[must_use]
+    pub const fn without_error_code(self) -> Self {
+        Self(self.0 & (Self::V | Self::TYPE | Self::VECTOR))
+    }
+
     /// V: whether there is an event.
     #[must_use]
     #[inline(always)]
