@@ -300,7 +300,9 @@ impl Nested {
     #[inline(always)]
     pub(crate) fn keep(&mut self, vmcb02: &mut Page, code: ExitCode) {
         let interrupted = vmcb02.vmcb().exit_int_info();
+        self.state.entered = true;
         vmcb02.set(f::eventinj, 0);
+        vmcb02.set(f::tlb_control, tlb_control(self.state.flush, self.host.flush_by_asid).into());
         if interrupted.valid() && code != TASK_SWITCH {
             self.deliver_again(vmcb02, interrupted);
         } else {

@@ -37,14 +37,6 @@ impl Nested {
         }
         let code = world.vmcb02.vmcb().exit_code();
         let cause = Cause::of(code);
-        if cause != Cause::Refused {
-            self.l2_was_entered(world.vmcb02);
-        }
-        if self.state.window.is_some() && self.close_window(world.vmcb02) && code == VINTR {
-            // L0's window opened. An interrupt of L1's own is taken after it.
-            self.keep(world.vmcb02, code);
-            return Exit::Resume;
-        }
         let reflects = match cause {
             Cause::Bit(..) => {
                 cause.intercepted(&self.vmcb12) && !(physical(code) && cause.intercepted(world.vmcb01))
@@ -54,6 +46,13 @@ impl Nested {
             Cause::Refused => return self.host_refused(&mut world.lend(), code),
             Cause::NotOffered => false,
         };
+        // The hardware executed VMRUN, and so the flush that VMCB02 demanded.
+        self.state.flush = Flush::Nothing;
+        if self.state.window.is_some() && self.close_window(world.vmcb02) && code == VINTR {
+            // L0's window opened. An interrupt of L1's own is taken after it.
+            self.keep(world.vmcb02, code);
+            return Exit::Resume;
+        }
         if reflects {
             let info = self.exit_info(world.vmcb02, code);
             self.hand_over(world, code, info);
@@ -98,6 +97,7 @@ impl Nested {
     ) {
         if self.state.guest == Guest::L2 {
             self.close_window(world.vmcb02);
+            self.flush_l1_too();
             // What was to be delivered and was not is what this exit interrupts.
             let event = self.undelivered(world.vmcb02.vmcb().event_inj());
             self.end_l2(world, code, info, event);
@@ -141,6 +141,14 @@ impl Nested {
 
     const fn cpu(&self) -> Cpu<'_> {
         Cpu { limits: &self.limits, gib_pages: self.host.gib_pages }
+    }
+
+    /// L2 ends before the hardware executed the flush that VMCB02 demands. A flush of everything that L1 demanded covers its
+    /// own translations too.
+    fn flush_l1_too(&mut self) {
+        if self.state.flush == Flush::All {
+            self.state.flush_l1 = Flush::Asid;
+        }
     }
 
     /// Puts a running L2 on its current tables: the shadow's root, or L0's tables for L1 without nested paging of L1's.
@@ -225,10 +233,6 @@ impl Nested {
         if rflags.contains(Rflags::TF) {
             single_step(vmcb01);
         }
-        if self.state.flush == Flush::All {
-            // L1 demanded a flush of its own translations too, and no VMRUN executed it.
-            self.state.flush_l1 = Flush::Asid;
-        }
         self.state.guest = Guest::L1;
         self.set_gif_in_l1(vmcb01, false);
     }
@@ -236,6 +240,8 @@ impl Nested {
     #[inline(never)]
     fn nested_page_fault<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) -> Exit {
         self.state.l1_address = None;
+        self.state.flush = Flush::Nothing;
+        self.close_window(world.vmcb02);
         if !self.state.enabled.nested_paging {
             self.keep(world.vmcb02, ExitCode::NPF);
             return Exit::ForL0;
@@ -274,6 +280,8 @@ impl Nested {
         let environment = Environment::real_host();
         let verdict = vmcb::check(world.vmcb02.bytes(), &self.limits, &environment);
         world.trace.trace(Traced::HostRefused { code, vmcb02: world.vmcb02, verdict });
+        self.close_window(world.vmcb02);
+        self.flush_l1_too();
         // The hardware may have cleared EVENTINJ.
         let event = self.undelivered(self.state.injected.event);
         if self.state.entered {

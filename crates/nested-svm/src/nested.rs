@@ -404,20 +404,12 @@ impl Nested {
         self.state.host_if = vmcb01.vmcb().rflags().contains(Rflags::IF);
     }
 
-    /// Demands a flush before L2 runs again. The demand holds until the hardware executes a VMRUN of VMCB02
-    /// ([`Self::l2_was_entered`]), whatever ends L2 before that.
+    /// Demands a flush before L2 runs again. The demand holds until an exit shows that the hardware executed a VMRUN of
+    /// VMCB02, whatever ends L2 before that.
     #[inline(always)]
     pub(crate) fn flush_l2(&mut self, vmcb02: &mut Page, flush: Flush) {
         self.state.flush = self.state.flush.max(flush);
         vmcb02.set(f::tlb_control, tlb_control(self.state.flush, self.host.flush_by_asid).into());
-    }
-
-    /// The hardware executed a VMRUN of VMCB02, and so the flush that VMCB02 demanded.
-    #[inline(always)]
-    pub(crate) fn l2_was_entered(&mut self, vmcb02: &mut Page) {
-        self.state.entered = true;
-        self.state.flush = Flush::Nothing;
-        vmcb02.set(f::tlb_control, 0);
     }
 }
 

@@ -361,7 +361,7 @@ pub(crate) fn store_running(
 ) -> bool {
     let own = image.get(f::int_ctl);
     store(image, vmcb02, enabled);
-    let shares_tpr = takes_interrupts & (own & MASKING == 0);
+    let shares_tpr = takes_interrupts && own & MASKING == 0;
     if shares_tpr {
         unshare_tpr(image, own);
     }
