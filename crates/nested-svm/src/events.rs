@@ -109,7 +109,8 @@ impl Nested {
     /// interrupt or NMI of L0.
     ///
     /// An exception of L2 that L1 intercepts becomes L1's exit. One that finds another event on its way is delivered with
-    /// it, after it or as #DF, by the rules for such pairs. CR2 of #PF and DR6 of #DB are L0's to write before.
+    /// it, after it or as #DF, by the rules for such pairs. L0 writes CR2 of #PF and DR6 of #DB first. It raises only exceptions
+    /// that the guest's mode can have: the hardware refuses any other.
     ///
     /// Interrupts and NMIs wait until the guest can take them, and while L2 runs they are L1's if it intercepts them:
     /// INTR or NMI is its exit then, and the event stays with the CPU until L1 takes it. While some wait

@@ -59,7 +59,7 @@ impl Nested {
             return Exit::ToL1;
         }
         self.keep(world.vmcb02, code);
-        self.exit_for_l0(world, code, cause)
+        self.exit_for_l0(&mut world.lend(), code, cause)
     }
 
     /// An exit that L1 does not intercept. Some of them are the engine's own.
@@ -193,8 +193,8 @@ impl Nested {
     ) {
         let interrupted = self.reported(world.vmcb02, interrupted);
         let image = &mut self.vmcb12;
-        let takes_interrupts = self.host.takes_interrupts;
-        if vmcb02::store_running(image, world.vmcb02, self.state.enabled, takes_interrupts) {
+        vmcb02::store_running(image, world.vmcb02, self.state.enabled, self.state.shared_tpr);
+        if self.state.shared_tpr.is_some() {
             vmcb02::hand_back_tpr(world.vmcb01, world.vmcb02);
         }
         image.set(f::exitcode, code.bits());

@@ -173,6 +173,8 @@ pub(crate) struct State {
     pub(crate) flush_l1: Flush,
     /// The event in EVENTINJ, or the one that was there at the last entry.
     pub(crate) injected: Injected,
+    /// L1's TPR at its VMRUN, if L2 shares it: L0 takes physical interrupts, and VMCB12 has no V_INTR_MASKING.
+    pub(crate) shared_tpr: Option<u8>,
     /// The hardware has entered L2 since L1's VMRUN.
     pub(crate) entered: bool,
     /// An interrupt or NMI that L1 injected and that an exception pushed out of EVENTINJ; V is clear if there is none. It
@@ -206,6 +208,7 @@ impl State {
             flush: Flush::Asid,
             flush_l1: Flush::Asid,
             injected: Injected::NOTHING,
+            shared_tpr: None,
             entered: false,
             displaced: Event::from_bits(0),
             window: None,

@@ -17,7 +17,9 @@ use crate::vmcb02::{self, Enabled};
 use crate::vmrun::READ;
 use core::fmt;
 use vmcb::layout::{Field, vmcb_field as f};
-use vmcb::{Environment, Event, Feature, Input, Inputs, Limits, LimitsError, TakesOver, Verdict, admit};
+use vmcb::{
+    Environment, Event, EventType, Feature, Input, Inputs, Limits, LimitsError, TakesOver, Verdict, admit,
+};
 
 const MAGIC: &[u8; 7] = b"nsvmNst";
 const VERSION: u8 = b'2';
@@ -156,7 +158,7 @@ impl Nested {
                 out.numbers(&[vmcb02.get(field)]);
             }
             let mut image = self.vmcb12.clone();
-            vmcb02::store_running(&mut image, vmcb02, state.enabled, self.host.takes_interrupts);
+            vmcb02::store_running(&mut image, vmcb02, state.enabled, state.shared_tpr);
             vmcb02::copy_unloaded(&mut image, vmcb02);
             image.copy(vmcb02, f::eventinj);
             for part in PARTS {
@@ -295,6 +297,11 @@ impl Nested {
         vmcb02::copy_unloaded(world.vmcb02, &self.vmcb12);
         for (field, &value) in SHARED.into_iter().zip(shared) {
             world.vmcb02.set(field, value);
+        }
+        let event = world.vmcb02.vmcb().event_inj();
+        if event.event_type() != EventType::EXCEPTION {
+            // Only exceptions push an error code.
+            world.vmcb02.set(f::eventinj, event.without_error_code().bits());
         }
         self.state.injected = Injected { event: world.vmcb02.vmcb().event_inj(), origin, rip, next_rip };
     }

@@ -304,9 +304,6 @@ pub(crate) fn enter(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page, enabled: En
     }
     if own.takes_interrupts {
         vmcb02.set_bits(f::int_ctl, MASKING, ALL);
-        if vmcb12.get(f::int_ctl) & MASKING == 0 {
-            share_tpr(vmcb02, vmcb12, vmcb01);
-        }
     }
     vmcb02.set(f::efer, with_lma(vmcb02.vmcb().efer(), view.cr0()));
     if !view.cr0().contains(Cr0::PG) {
@@ -332,40 +329,45 @@ const fn virtual_interrupt_is_due(int_ctl: u64) -> bool {
     int_ctl & IntCtl::V_IGN_TPR.bits() != 0 || int_ctl >> 16 & 0xF > int_ctl & 0xF
 }
 
-/// An L2 without V_INTR_MASKING has L1's TPR as CR8. Under an L0 that takes interrupts, L1's TPR is V_TPR of VMCB01. The
-/// priority of a virtual interrupt still counts against VMCB12's own V_TPR.
+/// An L2 without V_INTR_MASKING reads L1's TPR as CR8. Under an L0 that takes interrupts, L1's TPR is V_TPR of VMCB01. The
+/// priority of a virtual interrupt still counts against VMCB12's own V_TPR, until the next exit also after L2 wrote CR8.
+/// Returns L1's TPR if L2 shares it.
 #[cold]
 #[inline(never)]
-fn share_tpr(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page) {
+pub(crate) fn share_tpr(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page) -> Option<u8> {
     let own = vmcb12.get(f::int_ctl);
+    if own & MASKING != 0 {
+        return None;
+    }
     let irq = if virtual_interrupt_is_due(own) { own & V_IRQ } else { 0 };
-    let shared = vmcb01.get(f::int_ctl) & V_TPR | irq | IntCtl::V_IGN_TPR.bits();
-    vmcb02.set_bits(f::int_ctl, V_TPR | V_IRQ | IntCtl::V_IGN_TPR.bits(), shared);
+    let tpr = vmcb01.get(f::int_ctl) & V_TPR;
+    vmcb02.set_bits(
+        f::int_ctl,
+        V_TPR | V_IRQ | IntCtl::V_IGN_TPR.bits(),
+        tpr | irq | IntCtl::V_IGN_TPR.bits(),
+    );
+    Some(tpr as u8)
 }
 
-/// Undoes [`share_tpr`] in the image of VMCB12, which [`store`] has just filled: `own` is int_ctl as it was before.
+/// Undoes [`share_tpr`] in the image of VMCB12, which [`store`] has just filled: `own` is int_ctl as it was before, and
+/// `tpr` L1's TPR at the entry. A write of CR8 by L2 reaches V_TPR of VMCB12 too (manual volume 2, 15.21.2).
 #[cold]
 #[inline(never)]
-fn unshare_tpr(image: &mut Page, own: u64) {
-    let kept = if virtual_interrupt_is_due(own) { V_TPR } else { V_TPR | V_IRQ };
+fn unshare_tpr(image: &mut Page, own: u64, tpr: u8) {
+    let written = (image.get(f::int_ctl) ^ u64::from(tpr)) & V_TPR != 0;
+    let v_tpr = if written { 0 } else { V_TPR };
+    let kept = if virtual_interrupt_is_due(own) { v_tpr } else { v_tpr | V_IRQ };
     image.set_bits(f::int_ctl, kept, own);
 }
 
-/// #VMEXIT: L2's state from VMCB02 into the copy of VMCB12. Returns whether L2 shares L1's TPR, which is V_TPR of VMCB02.
+/// #VMEXIT: L2's state from VMCB02 into the copy of VMCB12. `shared_tpr` is what [`share_tpr`] returned.
 #[inline(always)]
-pub(crate) fn store_running(
-    image: &mut Page,
-    vmcb02: &Page,
-    enabled: Enabled,
-    takes_interrupts: bool,
-) -> bool {
+pub(crate) fn store_running(image: &mut Page, vmcb02: &Page, enabled: Enabled, shared_tpr: Option<u8>) {
     let own = image.get(f::int_ctl);
     store(image, vmcb02, enabled);
-    let shares_tpr = takes_interrupts && own & MASKING == 0;
-    if shares_tpr {
-        unshare_tpr(image, own);
+    if let Some(tpr) = shared_tpr {
+        unshare_tpr(image, own, tpr);
     }
-    shares_tpr
 }
 
 /// CR8 of an L2 that shares it with L1 becomes L1's.

@@ -200,6 +200,9 @@ impl Nested {
             phys_bits: self.limits.cpu().phys_bits().unwrap_or(52),
         };
         vmcb02::enter(world.vmcb02, &self.vmcb12, world.vmcb01, enabled, &own);
+        if self.host.takes_interrupts {
+            self.state.shared_tpr = vmcb02::share_tpr(world.vmcb02, &self.vmcb12, world.vmcb01);
+        }
         self.scale_tsc_offset(world.vmcb02, world.vmcb01);
         self.state.entered = false;
         self.state.injected = Injected::of(world.vmcb02, Origin::L1);
