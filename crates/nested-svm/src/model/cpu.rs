@@ -52,6 +52,10 @@ pub struct Hardware {
     pub pins: Pins,
     /// RFLAGS.IF of the host at VMRUN.
     pub host_if: bool,
+    /// Source of the event whose delivery the last exit interrupted.
+    pub interrupted: Option<Source>,
+    /// Instruction boundaries at which an interrupt was pending and masked, other than by an interrupt shadow.
+    pub masked: u64,
 }
 
 /// A #VMEXIT.
@@ -69,6 +73,11 @@ impl VmExit {
 
     const fn nested_page_fault(info: u64, address: u64) -> Self {
         Self::new(ExitCode::NPF.bits(), [info, address])
+    }
+
+    /// Whether a nested page fault ended an instruction, which is then executed again.
+    fn is_fault_of_instruction(&self) -> bool {
+        self.code == ExitCode::NPF.bits() && !self.interrupted.valid()
     }
 
     const fn during(self, interrupted: Event) -> Self {
@@ -95,6 +104,8 @@ impl Hardware {
             tlb: Tlb::default(),
             pins: Pins::default(),
             host_if: true,
+            interrupted: None,
+            masked: 0,
         }
     }
 
@@ -112,6 +123,7 @@ impl Hardware {
     /// Panics if the script ends without an exit.
     pub fn run(&mut self, page: &mut Page, memory: &impl HostMemory, script: &mut VecDeque<Step>) {
         page.set(f::exitintinfo, 0);
+        self.interrupted = None;
         // VMRUN executes TLB_CONTROL only for a VMCB that it accepts.
         let exit = if self.refuses || !self.judge(page).is_accepted() {
             VmExit::new(FAILED, [0, 0])
@@ -158,14 +170,13 @@ impl<M: HostMemory> Running<'_, M> {
         loop {
             self.take_interrupts()?;
             let step = *script.front().expect("a script ends with an exit");
-            if let Step::Deliver(..) | Step::Raise(..) | Step::Exit(..) | Step::ExitDuring(..) = step {
-                // After an event that was raised, RIP is the handler's, or a redelivery is left to L0.
-                script.pop_front();
-                self.step(step)?;
-            } else {
-                self.step(step)?;
+            let result = self.step(step);
+            let faulted = matches!(step, Step::Access(_) | Step::Linear(_))
+                && result.as_ref().is_err_and(VmExit::is_fault_of_instruction);
+            if !faulted {
                 script.pop_front();
             }
+            result?;
         }
     }
 
@@ -182,7 +193,9 @@ impl<M: HostMemory> Running<'_, M> {
                     self.cpu.seen.push(Seen::Reached(host));
                     self.end_instruction();
                 }
-                Err(PagingFault::Nested(info, address)) => return Err(VmExit::nested_page_fault(info, address)),
+                Err(PagingFault::Nested(info, address)) => {
+                    return Err(VmExit::nested_page_fault(info, address));
+                }
                 Err(PagingFault::Guest(code)) => {
                     let kind = Event::new(EventType::EXCEPTION, Vector::new(PAGE_FAULT));
                     self.raise(kind.with_error_code(code as u32), access.address)?;
@@ -220,7 +233,9 @@ impl<M: HostMemory> Running<'_, M> {
     fn guest_physical(&mut self, access: Access) -> Result<u64, VmExit> {
         self.mmu().guest_physical(access).map_err(|fault| match fault {
             PagingFault::Nested(info, address) => VmExit::nested_page_fault(info, address),
-            PagingFault::Guest(_) => unreachable!("a guest physical address is not in the guest's own tables"),
+            PagingFault::Guest(_) => {
+                unreachable!("a guest physical address is not in the guest's own tables")
+            }
         })
     }
 
@@ -239,21 +254,19 @@ impl<M: HostMemory> Running<'_, M> {
         if vector == PAGE_FAULT {
             self.page.set(f::cr2, address);
         }
-        self.deliver(event, Source::Raised)?;
-        self.enter_handler(event);
-        Ok(())
+        self.deliver(event, Source::Raised)
     }
 
     /// Delivers an event through the guest's IDT. Each access to the IDT and the stack may fault.
     fn deliver(&mut self, event: Event, source: Source) -> Result<(), VmExit> {
+        self.cpu.interrupted = Some(source);
         while let Some(&access) = self.cpu.delivery.front() {
             self.guest_physical(access).map_err(|exit| exit.during(event))?;
             self.cpu.delivery.pop_front();
         }
+        self.cpu.interrupted = None;
         self.delivered(event, source);
-        if source != Source::Raised {
-            self.enter_handler(event);
-        }
+        self.enter_handler(event);
         Ok(())
     }
 
@@ -279,10 +292,14 @@ impl<M: HostMemory> Running<'_, M> {
             self.cpu.pins.nmi = false;
             self.deliver(Event::new(EventType::NMI, Vector::new(2)), Source::Physical)?;
         }
-        if let (Some(vector), true) = (self.cpu.pins.interrupt, self.takes_physical()) {
-            self.exit_if(InterceptMisc1::INTR, INTR)?;
-            self.cpu.pins.interrupt = None;
-            self.deliver(Event::new(EventType::INTERRUPT, Vector::new(vector)), Source::Physical)?;
+        if let Some(vector) = self.cpu.pins.interrupt {
+            if self.takes_physical() {
+                self.exit_if(InterceptMisc1::INTR, INTR)?;
+                self.cpu.pins.interrupt = None;
+                self.deliver(Event::new(EventType::INTERRUPT, Vector::new(vector)), Source::Physical)?;
+            } else if !self.in_shadow() {
+                self.cpu.masked += 1;
+            }
         }
         if self.takes_virtual() {
             self.exit_if(InterceptMisc1::VINTR, VINTR)?;

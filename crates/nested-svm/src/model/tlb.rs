@@ -85,7 +85,8 @@ pub(super) struct WalkCache(BTreeMap<(u8, u64), Table>);
 impl WalkCache {
     /// Returns the lowest table that is cached for an address, and its level.
     pub(super) fn lowest(&self, address: u64) -> Option<(u8, Table)> {
-        (1..=3).find_map(|level| self.0.get(&(level, Self::prefix(level, address))).map(|&table| (level, table)))
+        (1..=3)
+            .find_map(|level| self.0.get(&(level, Self::prefix(level, address))).map(|&table| (level, table)))
     }
 
     /// Caches the table of a level.
