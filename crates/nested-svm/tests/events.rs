@@ -582,8 +582,10 @@ fn a_virtual_interrupt_that_is_pushed_aside_stays_l2s() {
     machine.set12(f::v_intr_vector, 0x55);
     assert_eq!(machine.vmrun(), Ok(Guest::L2));
     // L2 takes it, and its delivery misses a page.
-    let taken = [Step::Set(f::int_ctl, 0xF_0000), Step::Deliver(event(0x8000_0055), MISSING)];
-    assert_eq!(machine.run(taken), Exit::ForL0);
+    machine.hardware.delivery.extend([MISSING]);
+    assert_eq!(machine.exits(0x72, [0, 0]), Exit::ForL0);
+    machine.hardware.delivery.clear();
+    assert_eq!(machine.vmcb02.get(f::int_ctl), 0xF_0000);
     assert_eq!(machine.vmcb02.get(f::eventinj), 0x8000_0055, "it is delivered again");
     // L0 finds that the delivery faults.
     assert_eq!(machine.inject(event(PF)), Exit::Resume);

@@ -313,6 +313,8 @@ fn v_tpr_without_masking() {
         let mut machine =
             Machine::on(Host { takes_interrupts: true, ..HOST }, machine().nested.limits().clone());
         machine.set12(f::int_ctl, int_ctl);
+        // L2 does not take the virtual interrupt now.
+        machine.set12(f::rflags, 2);
         machine.vmcb01.set_bits(f::intercept_misc1, INTR, INTR);
         machine.vmcb01.set(f::int_ctl, V_INTR_MASKING | OF_L1);
         machine

@@ -4,6 +4,14 @@
 //! (with accesses that walk the nested tables), and comes back with what #VMEXIT writes. L1's memory, the pages for
 //! shadow tables and an L0 around all of it come with it.
 
+mod cpu;
+mod paging;
+pub mod tlb;
+pub mod trial;
+
+pub use cpu::{Hardware, Pins, Source};
+pub use paging::HostMemory;
+
 use crate::{
     Exit, Fault, Guest, Host, HostBlock, Memory, Nested, NoMemory, Page, Shadow, Tables, Trace, Traced, World,
 };
@@ -14,7 +22,7 @@ use std::string::String;
 use std::vec;
 use std::vec::Vec;
 use vmcb::layout::{Field, vmcb_field as f};
-use vmcb::{Cpu, Environment, Event, EventType, ExitCode, Feature, Input, Limits, Policy, Verdict};
+use vmcb::{Cpu, Event, Feature, Limits, Policy};
 
 /// The limits of a virtual CPU by its text, as [`Cpu::parse`] reads it.
 ///
@@ -242,6 +250,49 @@ impl Tables for Pages {
     }
 }
 
+/// Levels of the tables at [`L1_TABLES`], which map L1's memory without being stored: a table other than the root has
+/// its level and the guest physical addresses that it translates in its own address.
+const L1_TABLE: u64 = 1 << 51;
+const L1_LEVEL: u32 = 44;
+
+impl Pages {
+    fn l1_entry(&self, address: u64) -> u64 {
+        const FLAGS: u64 = 0x67;
+        let (level, prefix) = match address & !0xFFF {
+            L1_TABLES => (4, 0),
+            table => (table >> L1_LEVEL & 7, table >> 12 & 0xFFFF_FFFF),
+        };
+        let mapped = prefix << 9 | address >> 3 & 0x1FF;
+        if level > 1 {
+            return L1_TABLE | (level - 1) << L1_LEVEL | mapped << 12 | FLAGS;
+        }
+        self.host(mapped << 12, 12).map_or(0, |host| {
+            let writable = if host.writable { paging::RW } else { 0 };
+            let no_execute = if host.executable { 0 } else { paging::NX };
+            host.address | FLAGS & !paging::RW | writable | no_execute
+        })
+    }
+}
+
+impl HostMemory for Pages {
+    fn entry(&self, address: u64) -> u64 {
+        if address & L1_TABLE != 0 || address & !0xFFF == L1_TABLES {
+            return self.l1_entry(address);
+        }
+        let page = u16::try_from((address - SHADOW_ON_HOST) >> 12).expect("an address of a shadow page");
+        Tables::entry(self, page, (address >> 3 & 0x1FF) as u16)
+    }
+
+    fn set_entry(&self, address: u64, entry: u64) {
+        panic!("the engine must set accessed and dirty bits itself: {entry:#x} at {address:#x}");
+    }
+
+    fn assert_guest_owns(&self, address: u64) {
+        let owned = RAM_ON_HOST..RAM_ON_HOST + self.memory;
+        assert!(owned.contains(&address), "{address:#x} is not L1's");
+    }
+}
+
 /// An access of a guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Access {
@@ -296,6 +347,14 @@ pub enum Step {
     Access(Access),
     /// Raises an event whose delivery accesses memory: an exit during it stands in EXITINTINFO.
     Deliver(Event, Access),
+    /// Accesses memory by linear address, through the guest's own four-level tables.
+    Linear(Access),
+    /// Writes CR3, which flushes the non-global TLB entries.
+    WriteCr3(u64),
+    /// Executes INVLPG for a linear address.
+    InvalidatePage(u64),
+    /// Raises an exception. If it is intercepted it exits, with the address in EXITINFO2 for #PF.
+    Raise(Event, u64),
     /// Exits: EXITCODE, EXITINFO1 and 2.
     Exit(u64, [u64; 2]),
     /// Exits while this event is being delivered.
@@ -309,130 +368,6 @@ pub enum Seen {
     Delivered(Event, u64),
     /// An access reached this physical address of the host.
     Reached(u64),
-}
-
-/// The software CPU.
-#[derive(Debug)]
-pub struct Hardware {
-    /// What it allows: a VMCB is judged by it.
-    pub limits: Limits,
-    /// Accesses that delivering each next injected event needs.
-    pub delivery: VecDeque<Access>,
-    /// It refuses whatever it is given.
-    pub refuses: bool,
-    /// What happened.
-    pub seen: Vec<Seen>,
-}
-
-impl Hardware {
-    /// A CPU with these limits.
-    #[must_use]
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, delivery: VecDeque::new(), refuses: false, seen: Vec::new() }
-    }
-
-    /// What it says of a VMCB.
-    pub fn judge(&self, page: &Page) -> Verdict {
-        let environment = [Input::HostMsrs, Input::VmcbAddress, Input::Pdptes, Input::UCet]
-            .into_iter()
-            .fold(Environment::real_host(), Environment::take_over);
-        vmcb::check(page.bytes(), &self.limits, &environment)
-    }
-
-    /// VMRUN until #VMEXIT. Steps that were made are taken off the script; one that a nested page fault ended stays.
-    ///
-    /// # Panics
-    /// When the script ends without an exit.
-    pub fn run(&mut self, page: &mut Page, tables: &Pages, script: &mut VecDeque<Step>) {
-        const FAILED: u64 = u64::MAX;
-        page.set(f::exitintinfo, 0);
-        if self.refuses || !self.judge(page).is_accepted() {
-            return exit(page, FAILED, [0, 0]);
-        }
-        let event = page.vmcb().event_inj();
-        if event.valid() {
-            while let Some(&access) = self.delivery.front() {
-                if let Err(info) = walk(page, tables, access) {
-                    page.set(f::exitintinfo, event.bits());
-                    return exit(page, ExitCode::NPF.bits(), [info, access.address]);
-                }
-                self.delivery.pop_front();
-            }
-            self.seen.push(Seen::Delivered(event, page.get(f::nrip)));
-            if event.event_type() != EventType::SOFTWARE {
-                page.set_bits(f::rflags, 0x200, 0);
-            }
-            page.set(f::rip, 0xE000 + u64::from(event.vector().number()));
-        }
-        loop {
-            match *script.front().expect("a script ends with an exit") {
-                Step::Set(field, value) => page.set(field, value),
-                Step::Access(access) => match walk(page, tables, access) {
-                    Ok(host) => self.seen.push(Seen::Reached(host)),
-                    Err(info) => return exit(page, ExitCode::NPF.bits(), [info, access.address]),
-                },
-                Step::Deliver(event, access) => match walk(page, tables, access) {
-                    Ok(_) => self.seen.push(Seen::Delivered(event, page.get(f::nrip))),
-                    Err(info) => {
-                        // Hardware has begun the delivery: only its repetition is left to L0.
-                        script.pop_front();
-                        page.set(f::exitintinfo, event.bits());
-                        return exit(page, ExitCode::NPF.bits(), [info, access.address]);
-                    }
-                },
-                Step::Exit(code, info) => {
-                    script.pop_front();
-                    return exit(page, code, info);
-                }
-                Step::ExitDuring(event, code, info) => {
-                    script.pop_front();
-                    page.set(f::exitintinfo, event.bits());
-                    return exit(page, code, info);
-                }
-            }
-            script.pop_front();
-        }
-    }
-}
-
-/// What every #VMEXIT writes.
-fn exit(page: &mut Page, code: u64, [info1, info2]: [u64; 2]) {
-    page.set(f::exitcode, code);
-    page.set(f::exitinfo1, info1);
-    page.set(f::exitinfo2, info2);
-    page.set(f::nrip, page.get(f::rip).wrapping_add(3));
-    page.set_bits(f::eventinj, 0xFFFF_FFFF, 0);
-}
-
-/// Walks four levels from N_CR3; VMCB01's tables map L1's memory one to one.
-fn walk(page: &Page, tables: &Pages, access: Access) -> Result<u64, u64> {
-    const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
-    let mut table = page.get(f::n_cr3);
-    if table == L1_TABLES {
-        let host = tables.host(access.address & !0xFFF, 12).ok_or(access.info())?;
-        let denied = access.write && !host.writable || access.fetch && !host.executable;
-        return if denied { Err(access.info() | 1) } else { Ok(host.address | access.address & 0xFFF) };
-    }
-    for shift in [39, 30, 21, 12] {
-        let index = access.address >> shift & 0x1FF;
-        let number = u16::try_from((table - SHADOW_ON_HOST) >> 12).expect("a page of L0");
-        let entry = tables.entry(number, index as u16);
-        if entry & 1 == 0 {
-            return Err(access.info());
-        }
-        let denied = access.write && entry & 2 == 0 || access.fetch && entry >> 63 != 0 || entry & 4 == 0;
-        if denied {
-            return Err(access.info() | 1);
-        }
-        table = entry & ADDRESS;
-        if shift == 12 || entry & 1 << 7 != 0 {
-            let inside = (1 << shift) - 1;
-            let host = table & !inside | access.address & inside;
-            assert!((RAM_ON_HOST..RAM_ON_HOST + tables.memory).contains(&host), "{host:#x} is not L1's");
-            return Ok(host);
-        }
-    }
-    Err(access.info())
 }
 
 /// What was traced, as text.

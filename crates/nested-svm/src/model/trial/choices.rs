@@ -1,0 +1,58 @@
+//! Where the choices of a trial come from: a seed, or the bytes of a fuzzer.
+
+use std::vec::Vec;
+
+/// A deterministic sequence of choices.
+#[derive(Clone, Debug)]
+pub(super) struct Choices {
+    state: u64,
+    bytes: Option<(Vec<u8>, usize)>,
+}
+
+impl Choices {
+    /// Choices of a pseudorandom generator.
+    pub(super) fn from_seed(seed: u64) -> Self {
+        Self { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03, bytes: None }
+    }
+
+    /// Choices of these bytes. After the last one every choice is 0.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+        Self { state: 1, bytes: Some((bytes.to_vec(), 0)) }
+    }
+
+    /// Whether all bytes are used up. A seed never runs out.
+    pub(super) fn is_finished(&self) -> bool {
+        self.bytes.as_ref().is_some_and(|(bytes, used)| *used >= bytes.len())
+    }
+
+    /// Returns a number below `limit`, which is not 0.
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        match &mut self.bytes {
+            Some((bytes, used)) => {
+                let low = bytes.get(*used).copied().unwrap_or(0);
+                *used += 1;
+                u64::from(low) % limit
+            }
+            None => (self.next() >> 33) % limit,
+        }
+    }
+
+    /// Returns whether a choice of one in `limit` was made.
+    pub(super) fn one_in(&mut self, limit: u64) -> bool {
+        // The bytes of a fuzzer begin with zeros, which mean the common case.
+        self.below(limit) == limit - 1
+    }
+
+    /// Returns one of the values, which are not empty.
+    pub(super) fn pick<T: Copy>(&mut self, values: &[T]) -> T {
+        values[self.below(values.len() as u64) as usize]
+    }
+
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut value = self.state;
+        value = (value ^ value >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        value = (value ^ value >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        value ^ value >> 31
+    }
+}

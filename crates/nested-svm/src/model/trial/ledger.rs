@@ -1,0 +1,224 @@
+//! The ledger of events: each event of a VM from its origin to its fate.
+
+use std::format;
+use std::string::String;
+use std::vec::Vec;
+use vmcb::{Event, EventType, ExitCode, Vector};
+
+use crate::Guest;
+use crate::model::Source;
+
+/// What happens to two events of which the second occurs during the delivery of the first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pair {
+    /// The first is dropped, because its instruction is executed again.
+    Second,
+    /// Both are delivered.
+    Both,
+    /// #DF is delivered instead of both.
+    DoubleFault,
+    /// The guest shuts down.
+    Shutdown,
+}
+
+const CONTRIBUTORY: [u8; 8] = [0, 10, 11, 12, 13, 21, 29, 30];
+const PAGE_FAULT: u8 = 14;
+const DOUBLE_FAULT: u8 = 8;
+
+/// The double-fault table, written independently of the engine (manual volume 2, 8.2.9).
+pub(super) fn pair(first: Event, second: Event) -> Pair {
+    let vector = |event: Event| {
+        if event.event_type() == EventType::EXCEPTION { event.vector().number() } else { 0xFF }
+    };
+    let (one, two) = (vector(first), vector(second));
+    let heavy = CONTRIBUTORY.contains(&two);
+    match one {
+        DOUBLE_FAULT if heavy || two == PAGE_FAULT || two == DOUBLE_FAULT => Pair::Shutdown,
+        PAGE_FAULT if heavy || two == PAGE_FAULT => Pair::DoubleFault,
+        _ if CONTRIBUTORY.contains(&one) && heavy => Pair::DoubleFault,
+        _ if matches!(first.event_type(), EventType::INTERRUPT | EventType::NMI) => Pair::Both,
+        _ => Pair::Second,
+    }
+}
+
+/// #DF as an event.
+pub(super) const DOUBLE_FAULT_EVENT: Event =
+    Event::new(EventType::EXCEPTION, Vector::new(DOUBLE_FAULT)).with_error_code(0);
+
+/// What L1 finds in VMCB12 after an exit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct L1Exit {
+    pub(super) code: ExitCode,
+    pub(super) info: u64,
+    pub(super) interrupted: Event,
+    /// V_IRQ and its vector.
+    pub(super) virtual_interrupt: Option<u8>,
+    /// L1 intercepts INTR and NMI.
+    pub(super) intercepts: [bool; 2],
+    /// The CPU raised the exception of this exit.
+    pub(super) raised_by_cpu: bool,
+}
+
+/// Fates of the events that an exit to L1 resolved.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Resolved {
+    pub(super) reported: u64,
+    pub(super) exceptions: u64,
+}
+
+/// The events of a VM that have no fate yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ledger {
+    /// Events of L2, and of L1 (exceptions).
+    l2: Vec<Event>,
+    l1: Vec<Event>,
+    /// Interrupts and an NMI of L0 that neither guest has taken.
+    pending: Vec<Event>,
+    /// The vector of V_IRQ that L1 gave to L2.
+    virtual_interrupt: Option<u8>,
+}
+
+/// Type, vector and error code: what a delivery must preserve.
+fn key(event: Event) -> u64 {
+    let code = if event.pushes_error_code() { u64::from(event.error_code()) << 32 } else { 0 };
+    event.bits() & (Event::V | Event::TYPE | Event::VECTOR) | code
+}
+
+fn remove(events: &mut Vec<Event>, event: Event) -> bool {
+    let found = events.iter().position(|&known| key(known) == key(event));
+    found.map(|index| events.remove(index)).is_some()
+}
+
+impl Ledger {
+    /// An event for a guest: an exception of L0, or EVENTINJ of L1.
+    pub(super) fn add(&mut self, guest: Guest, event: Event) {
+        self.of(guest).push(event);
+    }
+
+    /// V_IRQ of L1 for L2.
+    pub(super) fn add_virtual_interrupt(&mut self, vector: Option<u8>) {
+        self.virtual_interrupt = vector;
+    }
+
+    /// An interrupt or NMI of L0. Returns whether it was merged: the same vector twice is one interrupt.
+    pub(super) fn pend(&mut self, event: Event) -> bool {
+        let known = self.pending.iter().any(|&known| key(known) == key(event));
+        if !known {
+            self.pending.push(event);
+        }
+        known
+    }
+
+    fn of(&mut self, guest: Guest) -> &mut Vec<Event> {
+        match guest {
+            Guest::L1 => &mut self.l1,
+            Guest::L2 => &mut self.l2,
+        }
+    }
+
+    /// The architecture dropped an event of a guest.
+    pub(super) fn merge(&mut self, guest: Guest, event: Event) {
+        let _ = remove(self.of(guest), event) || remove(&mut self.pending, event);
+    }
+
+    /// A guest's IDT delivered an event.
+    pub(super) fn delivered(&mut self, guest: Guest, event: Event, source: Source) -> Result<(), String> {
+        match source {
+            Source::Raised => Ok(()),
+            Source::Virtual
+                if guest == Guest::L2 && self.virtual_interrupt == Some(event.vector().number()) =>
+            {
+                self.virtual_interrupt = None;
+                Ok(())
+            }
+            Source::Injected if remove(self.of(guest), event) || remove(&mut self.pending, event) => Ok(()),
+            _ => {
+                let other = if guest == Guest::L1 { &self.l2 } else { &self.l1 };
+                let whose = if other.iter().any(|&known| key(known) == key(event)) {
+                    "the event of another guest"
+                } else {
+                    "an event that is not pending"
+                };
+                Err(format!("{guest:?} got {whose}: {:#x} by {source:?}; {self:x?}", event.bits()))
+            }
+        }
+    }
+
+    /// An exit interrupted the delivery of an event in L2: L2 has taken the event.
+    pub(super) fn interrupted(&mut self, event: Event, source: Source) {
+        match source {
+            Source::Raised | Source::Physical => self.l2.push(event),
+            Source::Virtual => {
+                self.virtual_interrupt = None;
+                self.l2.push(event);
+            }
+            Source::Injected => {
+                if remove(&mut self.pending, event) {
+                    self.l2.push(event);
+                }
+            }
+        }
+    }
+
+    /// L2 ended. All its events must have a fate that L1 can see.
+    pub(super) fn exit_to_l1(&mut self, exit: &L1Exit) -> Result<Resolved, String> {
+        let mut resolved = Resolved::default();
+        self.check_interrupt_exit(exit)?;
+        if exit.interrupted.valid() {
+            if !(remove(&mut self.l2, exit.interrupted) || remove(&mut self.pending, exit.interrupted)) {
+                return Err(format!("EXITINTINFO has an event that is not pending: {exit:x?}; {self:x?}"));
+            }
+            resolved.reported += 1;
+        }
+        if let (0x40..=0x5F, false) = (exit.code.bits(), exit.raised_by_cpu) {
+            let vector = (exit.code.bits() - 0x40) as u8;
+            let found = self.l2.iter().position(|event| {
+                event.event_type() == EventType::EXCEPTION
+                    && event.vector().number() == vector
+                    && (!event.pushes_error_code() || u64::from(event.error_code()) == exit.info)
+            });
+            let Some(found) = found else {
+                return Err(format!("L1 got an exception that was not raised: {exit:x?}; {self:x?}"));
+            };
+            self.l2.remove(found);
+            resolved.exceptions += 1;
+        }
+        if self.virtual_interrupt.take() != exit.virtual_interrupt {
+            return Err(format!("V_IRQ of VMCB12 is wrong: {exit:x?}; {self:x?}"));
+        }
+        match core::mem::take(&mut self.l2) {
+            lost if lost.is_empty() => Ok(resolved),
+            lost => Err(format!("events of L2 are lost: {lost:x?}; {exit:x?}")),
+        }
+    }
+
+    fn check_interrupt_exit(&self, exit: &L1Exit) -> Result<(), String> {
+        let (kind, intercepted) = match exit.code.bits() {
+            0x60 => (EventType::INTERRUPT, exit.intercepts[0]),
+            0x61 => (EventType::NMI, exit.intercepts[1]),
+            _ => return Ok(()),
+        };
+        let pending = self.pending.iter().any(|event| event.event_type() == kind);
+        if pending && intercepted {
+            Ok(())
+        } else {
+            Err(format!("L1 got an exit without an event: {exit:x?}; {self:x?}"))
+        }
+    }
+
+    /// The events of L2 that a refusal or a shutdown ends.
+    pub(super) fn end_l2(&mut self) -> u64 {
+        let ended = self.l2.len() + usize::from(self.virtual_interrupt.is_some());
+        self.l2.clear();
+        self.virtual_interrupt = None;
+        ended as u64
+    }
+
+    /// Whether L2 has an event to report in EXITINTINFO, by key.
+    pub(super) fn is_empty(&self) -> bool {
+        self.l2.is_empty()
+            && self.l1.is_empty()
+            && self.pending.is_empty()
+            && self.virtual_interrupt.is_none()
+    }
+}

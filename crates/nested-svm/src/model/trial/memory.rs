@@ -1,0 +1,521 @@
+//! The steps of a trial.
+
+use super::host::{Mapping, VM_PAGES};
+use super::l1::{self, ASIDS, Stale};
+use super::layout::{
+    DATA, GUEST_PAGES, LARGE_BLOCK, LINEAR, LINEAR_LARGE, LINEAR_PAGES, SETS, SHADOW_SPACE, SPACES, VMCBS,
+    guest_page,
+};
+use super::ledger::{DOUBLE_FAULT_EVENT, Pair, pair};
+use super::run::Stop;
+use super::vm::Entered;
+use super::{Action, Finding, Oracle, Trial};
+use crate::model::{Access, Step};
+use crate::{Exit, Guest};
+use std::format;
+use vmcb::layout::vmcb_field as f;
+use vmcb::{Event, EventType, Vector};
+
+const VMRUN: u64 = 0x80;
+const VMMCALL: u64 = 0x81;
+const STGI: u64 = 0x84;
+const CLGI: u64 = 0x85;
+const INVLPGA: u64 = 0x7A;
+const CPUID: u64 = 0x72;
+const NPF: u64 = 0x400;
+
+const IF: u64 = 1 << 9;
+const EVENT_KINDS: [Event; 4] = [
+    Event::new(EventType::EXCEPTION, Vector::new(13)),
+    Event::new(EventType::EXCEPTION, Vector::new(14)),
+    Event::new(EventType::EXCEPTION, Vector::new(6)),
+    Event::new(EventType::EXCEPTION, Vector::new(1)),
+];
+
+impl Trial {
+    /// L0 changes its map of a VM's memory, or moves the VM.
+    pub(super) fn step_of_l0(&mut self, index: usize) -> Result<(), Finding> {
+        match self.choices.below(16) {
+            0..=5 => self.move_page(index),
+            6..=9 => self.unmap_page(index),
+            10 => {
+                self.note(index, Action::SwitchRoot);
+                self.vms[index].memory.switch_root();
+                self.vms[index].forget();
+            }
+            11 | 12 if self.migrates => {
+                self.note(index, Action::SaveAndLoad);
+                self.counters.loaded += 1;
+                self.vms[index].save_and_load(&mut self.saved);
+            }
+            13 | 14 => {
+                self.note(index, Action::Refuse);
+                self.refuse = true;
+            }
+            _ if self.choices.one_in(16) => self.recreate(index),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn move_page(&mut self, index: usize) {
+        let page = if self.choices.one_in(4) { self.choices.below(VM_PAGES) } else { self.data_page() };
+        let vm = &mut self.vms[index];
+        if self.host.move_page(&vm.memory, vm.blocks, page, &mut self.choices) {
+            vm.forget();
+            self.counters.moved_pages += 1;
+            self.note(index, Action::MovePage { page });
+        }
+    }
+
+    fn unmap_page(&mut self, index: usize) {
+        let page = self.data_page();
+        let vm = &mut self.vms[index];
+        let Some(mapping) = vm.memory.mapping(page).filter(|mapping| mapping.present) else { return };
+        vm.memory.set_mapping(page, Mapping { present: false, writable: false, ..mapping });
+        vm.forget();
+        self.counters.moved_pages += 1;
+        self.note(index, Action::UnmapPage { page });
+    }
+
+    fn data_page(&mut self) -> u64 {
+        if self.choices.one_in(8) {
+            return LARGE_BLOCK + self.choices.below(4);
+        }
+        DATA.start + self.choices.below(DATA.end - DATA.start)
+    }
+
+    /// L1 runs.
+    pub(super) fn step_of_l1(&mut self, index: usize) -> Result<(), Finding> {
+        match self.choices.below(16) {
+            0 | 1 => self.access_of_l1(index),
+            2..=5 => {
+                let space = self.choices.below(SHADOW_SPACE as u64) as usize;
+                self.note(index, Action::ChangeNested { space });
+                let vm = &mut self.vms[index];
+                vm.l1.change_nested(&vm.memory, space, &mut self.choices);
+                Ok(())
+            }
+            6 => {
+                let space = self.choices.below(SPACES as u64) as usize;
+                self.note(index, Action::ChangeGuest { space });
+                let vm = &mut self.vms[index];
+                vm.l1.change_guest(&vm.memory, space, None, &mut self.choices);
+                Ok(())
+            }
+            7 => {
+                let asid = 1 + self.choices.below(ASIDS.into()) as u32;
+                self.invlpga_of_l1(index, asid)
+            }
+            8 => self.set_gif(index, true),
+            9 if self.choices.one_in(2) => self.set_gif(index, false),
+            _ => self.enter_l2(index),
+        }
+    }
+
+    fn access_of_l1(&mut self, index: usize) -> Result<(), Finding> {
+        let address = (self.data_page() << 12) | (self.choices.below(512) * 8);
+        let write = self.choices.one_in(2);
+        self.note(index, Action::L1Access { address, write });
+        self.prepare([Step::Access(Access { write, ..Access::read(address) })], CPUID);
+        self.run_l1(index)?;
+        if self.choices.one_in(2) {
+            // The handler of the last event returns.
+            self.vms[index].vmcb01.set_bits(f::rflags, IF, IF);
+        }
+        Ok(())
+    }
+
+    /// L1 executes an instruction that L0 intercepts. Returns whether L1 is still there.
+    fn l1_executes(&mut self, index: usize, code: u64) -> Result<bool, Finding> {
+        self.prepare([], code);
+        Ok(self.run_l1(index)? == Stop::L0(code))
+    }
+
+    fn invlpga_of_l1(&mut self, index: usize, asid: u32) -> Result<(), Finding> {
+        self.note(index, Action::Invlpga { asid });
+        if self.l1_executes(index, INVLPGA)? {
+            let vm = &mut self.vms[index];
+            vm.call(|nested, world| nested.invlpga(world, asid)).expect("L1 may execute INVLPGA");
+            vm.l1.flushed(asid);
+        }
+        Ok(())
+    }
+
+    fn set_gif(&mut self, index: usize, gif: bool) -> Result<(), Finding> {
+        self.note(index, Action::SetGif(gif));
+        if self.l1_executes(index, if gif { STGI } else { CLGI })? {
+            self.vms[index]
+                .call(|nested, world| if gif { nested.stgi(world) } else { nested.clgi(world) })
+                .expect("L1 may execute STGI and CLGI");
+        }
+        Ok(())
+    }
+
+    /// L1 prepares VMCB12 and executes VMRUN, with the flush that it owes.
+    fn enter_l2(&mut self, index: usize) -> Result<(), Finding> {
+        let space = self.choices.below(SPACES as u64) as usize;
+        let vmcb = self.choices.pick(&VMCBS);
+        let asid = match self.choices.below(8) {
+            0..=5 => 1 + self.choices.below(3) as u32,
+            6 => self.vms[index].l1.fresh_asid().unwrap_or(1),
+            _ => 1 + self.choices.below(ASIDS.into()) as u32,
+        };
+        self.vms[index].entered = Entered { space, asid, vmcb };
+        let cr3 = self.choose_cr3(index, space);
+        let stale = self.vms[index].l1.stale(asid, space, cr3);
+        self.counters.flushes += u64::from(stale != Stale::Nothing);
+        let tlb_control = match (stale, self.choices.below(8)) {
+            (Stale::Nothing, 0) => self.choices.pick(&[1, 3, 7]),
+            (Stale::Nothing, _) => 0,
+            (_, 0) => 1,
+            (_, 1 | 2) => {
+                self.invlpga_of_l1(index, asid)?;
+                0
+            }
+            (Stale::NonGlobal, 3..=5) => 7,
+            _ => 3,
+        };
+        self.write_vmcb12(index, tlb_control, cr3);
+        let eventinj = self.choose_eventinj(index);
+        self.note(index, Action::Vmrun { space, asid, tlb_control, eventinj });
+        if !self.l1_executes(index, VMRUN)? {
+            return Ok(());
+        }
+        let vm = &mut self.vms[index];
+        vm.l1.before_vmrun();
+        vm.vmcb01.set(f::rax, vmcb << 12);
+        match vm.vmrun() {
+            Ok(Guest::L2) => {}
+            other => panic!("VMRUN of a legal VMCB12 was refused: {other:x?}"),
+        }
+        if tlb_control == 1 {
+            vm.l1.flushed_all();
+        }
+        vm.l1.entered(asid, space, cr3);
+        self.counters.entries += 1;
+        self.events_entered(index);
+        Ok(())
+    }
+
+    /// Mostly the CR3 that L2 left with.
+    fn choose_cr3(&mut self, index: usize, space: usize) -> u64 {
+        let saved = self.vms[index].get12(f::cr3);
+        let sets = [l1::cr3(space, 0), l1::cr3(space, 1)];
+        if sets.contains(&saved) && !self.choices.one_in(8) { saved } else { self.choices.pick(&sets) }
+    }
+
+    fn write_vmcb12(&mut self, index: usize, tlb_control: u64, cr3: u64) {
+        const ALWAYS: u64 = 1 << 31;
+        let intercepts = self.choices.below(4) | self.choices.pick(&[0, 1 << 4]) | ALWAYS;
+        let exceptions = self.choices.below(16);
+        let exceptions = (exceptions & 1) << 1
+            | (exceptions >> 1 & 1) << 13
+            | (exceptions >> 2 & 1) << 14
+            | (exceptions >> 3 & 1) << 8;
+        let masking = self.choices.pick(&[0, 1 << 24]);
+        let virtual_interrupt = if self.choices.one_in(6) { 1 << 8 | 1 << 20 } else { 0 };
+        let vector = 0x20 + self.choices.below(0xE0);
+        let interrupts = self.choices.pick(&[0x002, 0x202]);
+        let vm = &mut self.vms[index];
+        let Entered { space, asid, .. } = vm.entered;
+        for (field, value) in [
+            (f::intercept_misc1, intercepts),
+            (f::intercept_exceptions, exceptions),
+            (f::nested_ctl, u64::from(space != SHADOW_SPACE)),
+            (f::n_cr3, l1::n_cr3(space).unwrap_or(0)),
+            (f::guest_asid, asid.into()),
+            (f::tlb_control, tlb_control),
+            (f::cr3, cr3),
+            (f::rflags, interrupts),
+            (f::rip, 0x8000),
+            (f::interrupt_state, 0),
+            (f::int_ctl, masking | virtual_interrupt),
+            (f::v_intr_vector, vector),
+        ] {
+            vm.set12(field, value);
+        }
+    }
+
+    /// EVENTINJ of L1: what the last exit interrupted, or something new.
+    fn choose_eventinj(&mut self, index: usize) -> u64 {
+        let interrupted = Event::from_bits(self.vms[index].get12(f::exitintinfo));
+        let event = match self.choices.below(6) {
+            0 | 1 if interrupted.valid() => interrupted,
+            2 => self.new_interrupt(),
+            3 => self.new_exception(),
+            4 if self.choices.one_in(2) => Event::new(EventType::NMI, Vector::new(2)),
+            _ => Event::from_bits(0),
+        };
+        self.vms[index].set12(f::eventinj, event.bits());
+        event.bits()
+    }
+
+    fn new_interrupt(&mut self) -> Event {
+        let vector = 0x20 + self.choices.below(0xE0);
+        Event::new(EventType::INTERRUPT, Vector::new(vector as u8))
+    }
+
+    /// An exception. Error codes tell apart what is otherwise equal.
+    fn new_exception(&mut self) -> Event {
+        let event = self.choices.pick(&EVENT_KINDS);
+        match event.vector().number() {
+            13 => event.with_error_code(self.choices.below(0x4000) as u32 * 8),
+            14 => event.with_error_code(self.choices.below(4) as u32 * 2),
+            _ => event,
+        }
+    }
+
+    fn events_entered(&mut self, index: usize) {
+        const V_IRQ: u64 = 1 << 8;
+        let vm = &self.vms[index];
+        let event = Event::from_bits(vm.get12(f::eventinj));
+        let pending = vm.get12(f::int_ctl) & V_IRQ != 0;
+        let vector = pending.then(|| vm.get12(f::v_intr_vector) as u8);
+        if event.valid() {
+            self.ledgers[index].add(Guest::L2, event);
+        }
+        self.ledgers[index].add_virtual_interrupt(vector);
+        self.counters.events += u64::from(event.valid()) + u64::from(pending);
+    }
+
+    /// L2 runs.
+    pub(super) fn step_of_l2(&mut self, index: usize) -> Result<(), Finding> {
+        if self.choices.one_in(4) {
+            self.prepare_delivery(index);
+        }
+        if self.choices.one_in(8) {
+            let vector = self.choices.one_in(2).then(|| 0x20 + self.choices.below(0xE0) as u8);
+            self.note(index, Action::Interrupt { vector });
+            self.hardware.pins.interrupt = vector;
+            self.hardware.pins.nmi = vector.is_none();
+        }
+        let stop = match self.choices.below(16) {
+            0..=7 => self.accesses_of_l2(index),
+            8 => self.write_cr3(index),
+            9 => self.change_guest_in_l2(index),
+            10 | 11 => self.invlpga_of_l2(index),
+            12 => self.raise(index),
+            13 if self.choices.one_in(4) => self.drain(index),
+            _ => {
+                self.note(index, Action::Vmmcall);
+                self.prepare([], VMMCALL);
+                self.run_l2(index)
+            }
+        }?;
+        self.react(index, stop);
+        Ok(())
+    }
+
+    /// L1 reacts to an exit: it maps what L2 missed.
+    fn react(&mut self, index: usize, stop: Stop) {
+        if stop == Stop::L1(NPF) && !self.choices.one_in(4) {
+            let vm = &mut self.vms[index];
+            let address = vm.get12(f::exitinfo2);
+            vm.l1.resolve_fault(&vm.memory, vm.entered.space, address, &mut self.choices);
+        }
+        if stop != Stop::Shutdown && self.vms[index].nested.guest() == Guest::L2 && self.choices.one_in(4) {
+            // The handler of the last event returns.
+            self.vms[index].vmcb02.set_bits(f::rflags, IF, IF);
+        }
+    }
+
+    /// The delivery of the next event accesses memory.
+    fn prepare_delivery(&mut self, index: usize) {
+        self.hardware.delivery.clear();
+        for _ in 0..1 + self.choices.below(2) {
+            let access = self.guest_physical_access(index);
+            self.hardware.delivery.push_back(access);
+        }
+    }
+
+    /// An access by guest physical address. Without nested paging that is an address of L1.
+    fn guest_physical_access(&mut self, index: usize) -> Access {
+        let page = if self.vms[index].entered.space == SHADOW_SPACE {
+            self.data_page() << 12
+        } else {
+            guest_page(self.choices.below(GUEST_PAGES)).1
+        };
+        let offset = self.choices.below(512) * 8;
+        self.access(page | offset)
+    }
+
+    fn access(&mut self, address: u64) -> Access {
+        match self.choices.below(5) {
+            0 | 1 => Access::write(address),
+            2 => Access::fetch(address),
+            _ => Access::read(address),
+        }
+    }
+
+    fn access_of_l2(&mut self, index: usize) -> Step {
+        let offset = self.choices.below(512) * 8;
+        match self.choices.below(8) {
+            0 | 1 => Step::Access(self.guest_physical_access(index)),
+            2 => {
+                let page = LINEAR_LARGE + self.choices.below(4) * 4096;
+                Step::Linear(self.access(page | offset))
+            }
+            _ => {
+                let page = LINEAR + self.choices.below(LINEAR_PAGES) * 4096;
+                Step::Linear(self.access(page | offset))
+            }
+        }
+    }
+
+    fn accesses_of_l2(&mut self, index: usize) -> Result<Stop, Finding> {
+        let count = 1 + self.choices.below(4);
+        self.note(index, Action::Accesses { count });
+        let steps: [Step; 4] = core::array::from_fn(|_| self.access_of_l2(index));
+        self.prepare(steps.into_iter().take(count as usize), CPUID);
+        self.run_l2(index)
+    }
+
+    fn write_cr3(&mut self, index: usize) -> Result<Stop, Finding> {
+        let cr3 = l1::cr3(self.vms[index].entered.space, self.choices.below(SETS));
+        self.note(index, Action::WriteCr3 { cr3 });
+        let access = self.access_of_l2(index);
+        self.prepare([Step::WriteCr3(cr3), access], CPUID);
+        self.run_l2(index)
+    }
+
+    /// L2 changes its own page tables, and flushes.
+    fn change_guest_in_l2(&mut self, index: usize) -> Result<Stop, Finding> {
+        let vm = &mut self.vms[index];
+        let Entered { space, asid, .. } = vm.entered;
+        let linear = vm.l1.change_guest(&vm.memory, space, Some(asid), &mut self.choices);
+        self.note(index, Action::ChangeGuestInL2 { linear });
+        let Some(linear) = linear else { return self.accesses_of_l2(index) };
+        self.prepare([Step::InvalidatePage(linear), Step::Linear(Access::read(linear))], CPUID);
+        let stop = self.run_l2(index)?;
+        if matches!(stop, Stop::L1(_)) {
+            // L2 may have ended before INVLPG. Its L1 flushes for it.
+            self.vms[index].l1.entered_stale(asid);
+        } else if self.script.iter().any(|step| matches!(step, Step::InvalidatePage(_))) {
+            self.prepare([Step::InvalidatePage(linear)], CPUID);
+            return self.run_l2(index);
+        }
+        Ok(stop)
+    }
+
+    /// L2 executes INVLPGA, which L1 does not intercept, while it is single-stepped by L1 or not.
+    fn invlpga_of_l2(&mut self, index: usize) -> Result<Stop, Finding> {
+        let (remote_change, single_step) = (self.choices.one_in(2), self.choices.one_in(2));
+        self.note(index, Action::InvlpgaInL2 { remote_change, single_step });
+        self.prepare([], INVLPGA);
+        let stop = self.run_l2(index)?;
+        if stop != Stop::L0(INVLPGA) {
+            return Ok(stop);
+        }
+        let vm = &mut self.vms[index];
+        let Entered { space, asid, .. } = vm.entered;
+        if remote_change && space != SHADOW_SPACE {
+            // Another CPU of L1 changes the nested tables just before.
+            vm.l1.change_nested(&vm.memory, space, &mut self.choices);
+        }
+        vm.call(|nested, world| nested.invlpga(world, asid)).expect("L2 may execute INVLPGA");
+        vm.l1.entered(asid, space, vm.vmcb02.get(f::cr3));
+        if single_step {
+            let debug = Event::new(EventType::EXCEPTION, Vector::new(1));
+            return self.inject_exception(index, debug);
+        }
+        Ok(stop)
+    }
+
+    /// L2 raises an exception.
+    fn raise(&mut self, index: usize) -> Result<Stop, Finding> {
+        let event = self.new_exception();
+        self.note(index, Action::Raise { event: event.bits() });
+        self.prepare([Step::Raise(event, 0x123)], CPUID);
+        self.run_l2(index)
+    }
+
+    /// L0 gives a VM an event.
+    pub(super) fn event_of_l0(&mut self, index: usize) -> Result<(), Finding> {
+        let event = match self.choices.below(8) {
+            0..=3 => self.new_interrupt(),
+            4 | 5 => Event::new(EventType::NMI, Vector::new(2)),
+            _ => self.new_exception(),
+        };
+        self.note(index, Action::Inject { event: event.bits() });
+        self.counters.events += 1;
+        let stop = if event.event_type() == EventType::EXCEPTION {
+            self.inject_exception(index, event)
+        } else {
+            self.inject_interrupt(index, event)
+        }?;
+        self.react(index, stop);
+        Ok(())
+    }
+
+    fn inject_interrupt(&mut self, index: usize, event: Event) -> Result<Stop, Finding> {
+        self.counters.merged += u64::from(self.ledgers[index].pend(event));
+        let before = self.vms[index].nested.guest();
+        self.vms[index].inject(event);
+        self.after_injection(index, before)
+    }
+
+    fn after_injection(&mut self, index: usize, before: Guest) -> Result<Stop, Finding> {
+        match (before, self.vms[index].nested.guest()) {
+            (Guest::L2, Guest::L1) => self.l2_ended(index, false),
+            _ => Ok(Stop::L0(CPUID)),
+        }
+    }
+
+    /// L0 raises an exception in the guest that runs.
+    fn inject_exception(&mut self, index: usize, event: Event) -> Result<Stop, Finding> {
+        let vm = &mut self.vms[index];
+        let guest = vm.nested.guest();
+        let (first, intercepts) = match guest {
+            Guest::L1 => (vm.vmcb01.vmcb().event_inj(), 0),
+            Guest::L2 => (vm.vmcb02.vmcb().event_inj(), vm.get12(f::intercept_exceptions)),
+        };
+        if event.vector().number() == 14 && guest == Guest::L2 {
+            vm.vmcb02.set(f::cr2, 0x456);
+        }
+        let intercepted = intercepts >> event.vector().number() & 1 != 0;
+        let ledger = &mut self.ledgers[index];
+        let outcome = if first.valid() && !intercepted { pair(first, event) } else { Pair::Both };
+        match outcome {
+            Pair::Both => ledger.add(guest, event),
+            Pair::Second => {
+                ledger.merge(guest, first);
+                ledger.add(guest, event);
+            }
+            Pair::DoubleFault => {
+                ledger.merge(guest, first);
+                ledger.add(guest, DOUBLE_FAULT_EVENT);
+            }
+            Pair::Shutdown => ledger.merge(guest, first),
+        }
+        self.counters.merged += u64::from(outcome != Pair::Both);
+        match self.vms[index].inject(event) {
+            Exit::Shutdown => Ok(self.shut_down(index)),
+            _ => self.after_injection(index, guest),
+        }
+    }
+
+    /// L2 takes everything that is pending. What then has no fate is lost.
+    fn drain(&mut self, index: usize) -> Result<Stop, Finding> {
+        const ROUNDS: usize = 24;
+        self.note(index, Action::Drain);
+        for _ in 0..ROUNDS {
+            self.vms[index].vmcb02.set_bits(f::rflags, IF, IF);
+            self.prepare([Step::WriteCr3(self.vms[index].vmcb02.get(f::cr3))], CPUID);
+            let stop = self.run_l2(index)?;
+            if stop != Stop::L0(CPUID) {
+                return Ok(stop);
+            }
+            if self.ledgers[index].is_empty() {
+                self.counters.drains += 1;
+                return Ok(stop);
+            }
+        }
+        let vm = &self.vms[index];
+        // Without L1's RFLAGS.IF and with V_INTR_MASKING interrupts stay pending, and so does everything without GIF.
+        if vm.nested.gif() && vm.nested.interrupts() {
+            self.found(Oracle::Events, index, || format!("never delivered: {:x?}", self.ledgers[index]))?;
+        }
+        Ok(Stop::L0(CPUID))
+    }
+}

@@ -1,0 +1,310 @@
+//! A random trial of the engine: several VMs on one physical CPU, with an exact oracle.
+//!
+//! Each step is a choice of L0, an L1 or an L2. Every access of a guest is compared with a reference walk of the tables
+//! as they are at that moment. This is exact because each L1 of the trial flushes what the architecture requires, and
+//! because L0 calls [`crate::Nested::forget`] whenever its own map changes. Every event is kept in a ledger until it
+//! has a legal fate.
+
+mod choices;
+mod host;
+mod l1;
+mod layout;
+mod ledger;
+mod memory;
+mod reference;
+mod run;
+mod vm;
+
+use super::{CPU, Hardware, Step, limits};
+use crate::{Guest, Nested};
+use choices::Choices;
+use host::{Host, SLOTS};
+use std::boxed::Box;
+use std::collections::VecDeque;
+use std::string::String;
+use std::vec::Vec;
+use vm::{Asids, Vm};
+use vmcb::Limits;
+
+/// What a trial checks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Oracle {
+    /// Accesses reach what the tables map.
+    Memory,
+    /// Events are neither lost, nor duplicated, nor delivered to the wrong guest.
+    Events,
+    /// Physical interrupts of L0 are taken at the next instruction, whatever L1 masks.
+    Masking,
+    /// L2 makes progress.
+    Progress,
+}
+
+/// A fault of the engine that a trial found.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The oracle that found it.
+    pub oracle: Oracle,
+    /// Number of the step.
+    pub step: u64,
+    /// What happened.
+    pub description: String,
+    /// The last steps, oldest first.
+    pub recent: Vec<String>,
+}
+
+impl core::fmt::Display for Finding {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        writeln!(f, "step {}: {:?}: {}", self.step, self.oracle, self.description)?;
+        self.recent.iter().try_for_each(|step| writeln!(f, "  {step}"))
+    }
+}
+
+impl core::error::Error for Finding {}
+
+/// How often things happened. A trial in which one of them never happens tests nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Steps.
+    pub steps: u64,
+    /// Accesses that were compared with the reference.
+    pub accesses: u64,
+    /// Accesses that the TLB served.
+    pub tlb_hits: u64,
+    /// Page walks.
+    pub walks: u64,
+    /// Page walks that began in a page-walk cache.
+    pub short_walks: u64,
+    /// VMRUNs of L1 that entered L2.
+    pub entries: u64,
+    /// Nested page faults that the engine resolved.
+    pub resolved_faults: u64,
+    /// Nested page faults that L1 got.
+    pub l1_faults: u64,
+    /// Nested page faults that L0 got.
+    pub l0_faults: u64,
+    /// Exits that L1 got, by any code.
+    pub l1_exits: u64,
+    /// INTR exits that L1 got.
+    pub intr_exits: u64,
+    /// NMI exits that L1 got.
+    pub nmi_exits: u64,
+    /// Exceptions that L1 got as exits.
+    pub exception_exits: u64,
+    /// VMRUNs of VMCB02 that the host refused.
+    pub host_refusals: u64,
+    /// Flushes that L1 owed and made.
+    pub flushes: u64,
+    /// Pages of L1 that L0 moved or unmapped.
+    pub moved_pages: u64,
+    /// VMs that were created after the first ones.
+    pub recreated: u64,
+    /// States that were saved and loaded.
+    pub loaded: u64,
+    /// Events that entered the ledger.
+    pub events: u64,
+    /// Events that were delivered to L1.
+    pub delivered_to_l1: u64,
+    /// Events that were delivered to L2.
+    pub delivered_to_l2: u64,
+    /// Events that L1 found in EXITINTINFO.
+    pub reported: u64,
+    /// Events that the architecture merged into others.
+    pub merged: u64,
+    /// Times when all pending events of a VM had to be delivered.
+    pub drains: u64,
+}
+
+/// A step, for the description of a finding.
+#[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "the fields are only printed")]
+enum Action {
+    Create { asids: Asids },
+    L1Access { address: u64, write: bool },
+    ChangeNested { space: usize },
+    ChangeGuest { space: usize },
+    Vmrun { space: usize, asid: u32, tlb_control: u64, eventinj: u64 },
+    Invlpga { asid: u32 },
+    SetGif(bool),
+    Accesses { count: u64 },
+    WriteCr3 { cr3: u64 },
+    ChangeGuestInL2 { linear: Option<u64> },
+    InvlpgaInL2 { remote_change: bool, single_step: bool },
+    Vmmcall,
+    Raise { event: u64 },
+    Inject { event: u64 },
+    Interrupt { vector: Option<u8> },
+    MovePage { page: u64 },
+    UnmapPage { page: u64 },
+    SwitchRoot,
+    Refuse,
+    SaveAndLoad,
+    Drain,
+}
+
+/// Number of steps that a finding shows.
+const RECENT: usize = 40;
+
+/// A random trial.
+#[derive(Debug)]
+pub struct Trial {
+    /// Accesses are compared with the reference.
+    pub check_memory: bool,
+    /// Events are followed in the ledger.
+    pub check_events: bool,
+    /// Physical interrupts must not be masked by L1.
+    pub check_masking: bool,
+    /// VMs are saved and loaded.
+    pub migrates: bool,
+    limits: Limits,
+    choices: Choices,
+    hardware: Hardware,
+    host: Host,
+    vms: Vec<Vm>,
+    ledgers: Vec<ledger::Ledger>,
+    free_asids: Vec<u32>,
+    /// Steps that the guest still has to execute.
+    script: VecDeque<Step>,
+    /// Accesses of the script that are not compared yet.
+    accesses: VecDeque<Step>,
+    /// The next VMRUN of VMCB02 is refused.
+    refuse: bool,
+    saved: Box<[u8; Nested::SAVED_MAX]>,
+    counters: Counters,
+    recent: VecDeque<(u64, usize, Action)>,
+}
+
+impl Trial {
+    /// A trial whose choices a seed makes.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self::with(limits(CPU), Choices::from_seed(seed))
+    }
+
+    /// A trial whose choices these bytes make.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self::with(limits(CPU), Choices::from_bytes(bytes))
+    }
+
+    fn with(limits: Limits, choices: Choices) -> Self {
+        let mut trial = Self {
+            check_memory: true,
+            check_events: true,
+            check_masking: true,
+            migrates: true,
+            hardware: Hardware::new(limits.clone()),
+            limits,
+            choices,
+            host: Host::new(),
+            vms: Vec::new(),
+            ledgers: Vec::new(),
+            free_asids: (2..2 + 2 * SLOTS as u32 + 2).collect(),
+            script: VecDeque::new(),
+            accesses: VecDeque::new(),
+            refuse: false,
+            saved: Box::new([0; Nested::SAVED_MAX]),
+            counters: Counters::default(),
+            recent: VecDeque::new(),
+        };
+        for slot in 0..SLOTS {
+            let vm = trial.create(slot);
+            trial.vms.push(vm);
+            trial.ledgers.push(ledger::Ledger::default());
+        }
+        trial
+    }
+
+    /// Returns how often things happened.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        Counters {
+            tlb_hits: self.hardware.tlb.hits,
+            walks: self.hardware.tlb.walks,
+            short_walks: self.hardware.tlb.short_walks,
+            ..self.counters
+        }
+    }
+
+    /// Whether the bytes of the fuzzer are used up. A trial with a seed never ends.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.choices.is_finished()
+    }
+
+    /// Makes steps until `steps` were made, a fault was found, or the bytes are used up.
+    ///
+    /// # Errors
+    /// Returns the fault.
+    pub fn run(&mut self, steps: u64) -> Result<(), Finding> {
+        for _ in 0..steps {
+            if self.is_finished() {
+                break;
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// Makes one step.
+    ///
+    /// # Errors
+    /// Returns the fault that it found.
+    pub fn step(&mut self) -> Result<(), Finding> {
+        self.counters.steps += 1;
+        let vm = self.choices.below(SLOTS as u64) as usize;
+        match self.choices.below(16) {
+            0 => self.step_of_l0(vm),
+            1 => self.event_of_l0(vm),
+            _ => match self.vms[vm].nested.guest() {
+                Guest::L1 => self.step_of_l1(vm),
+                Guest::L2 => self.step_of_l2(vm),
+            },
+        }
+    }
+
+    fn note(&mut self, vm: usize, action: Action) {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((self.counters.steps, vm, action));
+    }
+
+    fn create(&mut self, slot: usize) -> Vm {
+        let asids = core::array::from_fn(|_| {
+            let chosen = self.choices.below(self.free_asids.len() as u64) as usize;
+            self.free_asids.swap_remove(chosen)
+        });
+        self.note(slot, Action::Create { asids });
+        Vm::new(&mut self.host, slot, asids, &self.limits, &mut self.choices)
+    }
+
+    /// Destroys a VM and creates another one in its slot. Hardware ASIDs and memory are used again.
+    fn recreate(&mut self, slot: usize) {
+        self.counters.recreated += 1;
+        let old = &self.vms[slot];
+        self.host.destroy(&old.memory, old.blocks);
+        self.free_asids.extend(old.asids);
+        self.vms[slot] = self.create(slot);
+        self.ledgers[slot] = ledger::Ledger::default();
+    }
+
+    /// Returns a fault, if its oracle is on.
+    fn found(&self, oracle: Oracle, vm: usize, description: impl FnOnce() -> String) -> Result<(), Finding> {
+        let checked = match oracle {
+            Oracle::Memory => self.check_memory,
+            Oracle::Events => self.check_events,
+            Oracle::Masking => self.check_masking,
+            Oracle::Progress => self.check_memory,
+        };
+        if !checked {
+            return Ok(());
+        }
+        let print = |(step, vm, action): &(u64, usize, Action)| std::format!("{step}: VM {vm}: {action:x?}");
+        Err(Finding {
+            oracle,
+            step: self.counters.steps,
+            description: std::format!("VM {vm}: {}", description()),
+            recent: self.recent.iter().map(print).collect(),
+        })
+    }
+}

@@ -1,0 +1,185 @@
+//! A VM of a trial: its engine, VMCBs, memory and L1.
+
+use super::choices::Choices;
+use super::host::{Blocks, Host, VmMemory, VmTables};
+use super::l1::{self, L1};
+use super::layout::VMCBS;
+use super::reference::Translation;
+use crate::model::{AFTER_VMRUN, HOST};
+use crate::{Exit, Fault, Guest, Memory, Msr, Nested, Page, Shadow, World};
+use std::boxed::Box;
+use vmcb::layout::{Field, vmcb_field as f};
+use vmcb::{Event, Feature, Limits};
+
+/// An L2 that L1 entered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entered {
+    /// Address space.
+    pub(super) space: usize,
+    /// ASID in VMCB12.
+    pub(super) asid: u32,
+    /// Page of VMCB12.
+    pub(super) vmcb: u64,
+}
+
+/// ASIDs of L1 and L2 on the hardware.
+pub(super) type Asids = [u32; 2];
+
+/// A VM.
+#[derive(Debug)]
+pub(super) struct Vm {
+    pub(super) nested: Nested,
+    pub(super) vmcb01: Box<Page>,
+    pub(super) vmcb02: Box<Page>,
+    pub(super) memory: VmMemory,
+    pub(super) shadow: Shadow<VmTables>,
+    pub(super) blocks: Blocks,
+    pub(super) asids: Asids,
+    pub(super) l1: L1,
+    /// L2 that L1 entered last.
+    pub(super) entered: Entered,
+    /// L0 must flush L1's own translations at the next entry into L1.
+    pub(super) flush_l1: bool,
+}
+
+/// Bits of CR0 and CR4 that the template of L2 does not have: CR0.WP and CR4.PGE.
+const CR0_WP: u64 = 1 << 16;
+const CR4_PGE: u64 = 1 << 7;
+/// EFER of L1: SVM, no-execute pages, long mode.
+const EFER: u64 = 0x1D01;
+/// VMCB01's intercepts of INTR and NMI: L0 takes physical interrupts.
+const INTR_AND_NMI: u64 = 3;
+
+impl Vm {
+    /// Creates a VM in a slot, whose hardware ASIDs may have belonged to another VM.
+    pub(super) fn new(
+        host: &mut Host,
+        slot: usize,
+        asids: Asids,
+        limits: &Limits,
+        choices: &mut Choices,
+    ) -> Self {
+        let scattered = choices.one_in(2);
+        let (memory, tables, blocks) = host.create(slot, scattered, choices);
+        let own = crate::Host { asid: asids[1], takes_interrupts: true, ..HOST };
+        let has = |feature| feature != Feature::LmsleUnsupported;
+        let nested = Nested::new(limits.clone(), own, has).expect("the host has all features");
+        let mut vm = Self {
+            nested,
+            vmcb01: Box::new(crate::model::l1()),
+            vmcb02: Box::new(Page::zeroed()),
+            l1: L1::new(&memory),
+            shadow: new_shadow(tables),
+            memory,
+            blocks,
+            asids,
+            entered: Entered { space: 0, asid: 1, vmcb: VMCBS[0] },
+            flush_l1: true,
+        };
+        for (field, value) in
+            [(f::efer, EFER & !1), (f::guest_asid, asids[0].into()), (f::n_cr3, vm.memory.n_cr3())]
+        {
+            vm.vmcb01.set(field, value);
+        }
+        vm.vmcb01.set_bits(f::intercept_misc1, INTR_AND_NMI, INTR_AND_NMI);
+        vm.nested.write_msr(&mut vm.vmcb01, Msr::Efer, EFER).expect("the CPU has SVM");
+        let mut template = crate::model::l2();
+        template.set_bits(f::cr0, CR0_WP, CR0_WP);
+        template.set_bits(f::cr4, CR4_PGE, CR4_PGE);
+        for page in VMCBS {
+            vm.memory.write(page << 12, template.bytes()).expect("L1 has this page");
+        }
+        vm
+    }
+
+    /// Calls the engine.
+    pub(super) fn call<R>(
+        &mut self,
+        call: impl FnOnce(&mut Nested, &mut World<'_, VmMemory, VmTables, ()>) -> R,
+    ) -> R {
+        let mut world = World {
+            vmcb01: &mut self.vmcb01,
+            vmcb02: &mut self.vmcb02,
+            memory: &mut self.memory,
+            shadow: &mut self.shadow,
+            trace: &mut (),
+            rcx: 0,
+        };
+        call(&mut self.nested, &mut world)
+    }
+
+    /// Who runs next, after the engine delivered what is pending.
+    pub(super) fn before_entry(&mut self) -> Guest {
+        self.call(|nested, world| nested.before_entry(world))
+    }
+
+    /// VMCB02 came back with an exit.
+    pub(super) fn exit(&mut self) -> Exit {
+        self.call(|nested, world| nested.exit(world))
+    }
+
+    /// L1 executes VMRUN.
+    pub(super) fn vmrun(&mut self) -> Result<Guest, Fault> {
+        self.call(|nested, world| nested.vmrun(world, AFTER_VMRUN))
+    }
+
+    /// L0 injects an event.
+    pub(super) fn inject(&mut self, event: Event) -> Exit {
+        self.call(|nested, world| nested.inject(world, event))
+    }
+
+    /// The VMRUN of L2 was refused: L1 must assume that it flushed nothing.
+    pub(super) fn refused(&mut self) {
+        self.l1.refused(self.entered.asid);
+    }
+
+    /// L0 changed its map of this VM's memory.
+    pub(super) fn forget(&mut self) {
+        self.flush_l1 = true;
+        self.vmcb01.set(f::n_cr3, self.memory.n_cr3());
+        self.call(|nested, world| nested.forget(world));
+    }
+
+    /// Saves the nested state and loads it again, as a migration to another host does.
+    pub(super) fn save_and_load(&mut self, buffer: &mut [u8; Nested::SAVED_MAX]) {
+        let length = self.nested.save(&self.vmcb02, buffer).len();
+        let own = crate::Host { asid: self.asids[1], takes_interrupts: true, ..HOST };
+        *self.vmcb02 = Page::zeroed();
+        self.flush_l1 = true;
+        self.nested = Nested::for_verdicts(self.nested.limits().clone(), own);
+        self.call(|nested, world| nested.load(world, &buffer[..length]))
+            .expect("what was saved can be loaded");
+    }
+
+    /// Reads a field of the VMCB12 that L1 entered last.
+    pub(super) fn get12(&self, field: Field) -> u64 {
+        let mut bytes = [0; 8];
+        let size = usize::from(field.size.min(8));
+        let at = (self.entered.vmcb << 12) + u64::from(field.offset);
+        self.memory.read(at, &mut bytes[..size]).expect("VMCB12 is in memory");
+        u64::from_le_bytes(bytes)
+    }
+
+    /// Writes a field of the VMCB12 that L1 enters next.
+    pub(super) fn set12(&mut self, field: Field, value: u64) {
+        let size = usize::from(field.size.min(8));
+        let at = (self.entered.vmcb << 12) + u64::from(field.offset);
+        self.memory.write(at, &value.to_le_bytes()[..size]).expect("VMCB12 is in memory");
+    }
+
+    /// The tables that apply to L2 now.
+    pub(super) fn l2_tables(&self) -> Translation<'_> {
+        let cr3 = self.vmcb02.get(f::cr3);
+        Translation { memory: &self.memory, n_cr3: l1::n_cr3(self.entered.space), cr3 }
+    }
+
+    /// The tables that apply to L1.
+    pub(super) fn l1_tables(&self) -> Translation<'_> {
+        Translation { memory: &self.memory, n_cr3: None, cr3: 0 }
+    }
+}
+
+/// The one place that creates a shadow.
+fn new_shadow(tables: VmTables) -> Shadow<VmTables> {
+    Shadow::new(tables).expect("enough pages")
+}
