@@ -30,7 +30,7 @@ pub enum Exit {
 
 impl Nested {
     /// Handles an exit of L2: the hardware executed VMRUN on VMCB02 and came back.
-    #[inline]
+    #[inline(always)]
     pub fn exit<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) -> Exit {
         if self.state.guest == Guest::L1 {
             return Exit::NotInL2;
@@ -59,7 +59,7 @@ impl Nested {
             return Exit::ToL1;
         }
         self.keep(world.vmcb02, code);
-        self.exit_for_l0(&mut world.lend(), code, cause)
+        self.exit_for_l0(&mut world.lend(), code)
     }
 
     /// An exit that L1 does not intercept. Some of them are the engine's own.
@@ -68,7 +68,6 @@ impl Nested {
         &mut self,
         world: &mut World<'_, M, T, L>,
         code: ExitCode,
-        cause: Cause,
     ) -> Exit {
         const FIRST: u64 = 0x40;
         let vector = code.bits().wrapping_sub(FIRST);
@@ -76,7 +75,7 @@ impl Nested {
         if code == SHUTDOWN {
             return Exit::Shutdown;
         }
-        if !forced || cause.intercepted(world.vmcb01) {
+        if !forced || Cause::of(code).intercepted(world.vmcb01) {
             return Exit::ForL0;
         }
         // The intercept is the engine's: L2 gets its exception. DR6 and the like are as at its delivery already (manual
