@@ -160,7 +160,7 @@ impl Nested {
             let mut image = self.vmcb12.clone();
             vmcb02::store_running(&mut image, vmcb02, state.enabled, state.shared_tpr);
             vmcb02::copy_unloaded(&mut image, vmcb02);
-            image.copy(vmcb02, f::eventinj);
+            image.set(f::eventinj, saved_event(vmcb02.vmcb().event_inj()).bits());
             for part in PARTS {
                 out.bytes(image.bytes().get(part).unwrap_or_default());
             }
@@ -298,12 +298,9 @@ impl Nested {
         for (field, &value) in SHARED.into_iter().zip(shared) {
             world.vmcb02.set(field, value);
         }
-        let event = world.vmcb02.vmcb().event_inj();
-        if event.event_type() != EventType::EXCEPTION {
-            // Only exceptions push an error code.
-            world.vmcb02.set(f::eventinj, event.without_error_code().bits());
-        }
-        self.state.injected = Injected { event: world.vmcb02.vmcb().event_inj(), origin, rip, next_rip };
+        let event = saved_event(world.vmcb02.vmcb().event_inj());
+        world.vmcb02.set(f::eventinj, event.bits());
+        self.state.injected = Injected { event, origin, rip, next_rip };
     }
 
     /// The state of an L2 that runs.
@@ -343,6 +340,14 @@ const RUNNING: usize = 1 + 3 * 8;
 const V_TPR: u64 = 0xFF;
 /// The origins of events by the number that stands for them.
 const ORIGINS: [Origin; 3] = [Origin::L0, Origin::L1, Origin::L2];
+
+/// An event as saved state holds it. Only exceptions push an error code.
+const fn saved_event(event: Event) -> Event {
+    match event.event_type() {
+        EventType::EXCEPTION => event,
+        _ => event.without_error_code(),
+    }
+}
 
 /// Copies bytes to a place of their length; written so that the compiler sees no panic.
 fn copy(place: Option<&mut [u8]>, bytes: &[u8]) {

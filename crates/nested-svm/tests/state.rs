@@ -319,3 +319,15 @@ fn the_buffer_is_large_enough() {
     assert!(bytes.len() < Nested::SAVED_MAX);
     assert_eq!(load(&bytes, machine.nested.limits()), Ok(()));
 }
+
+/// L1 injects an interrupt with EV set, which no interrupt has. What is loaded is saved as the same bytes.
+#[test]
+fn an_interrupt_with_an_error_code() {
+    let mut machine = Machine::new(limits(CPU));
+    machine.set12(f::eventinj, 0x55_8000_0830);
+    assert_eq!(machine.vmrun(), Ok(Guest::L2));
+    let bytes = saved(&machine);
+    moved(&mut machine, &bytes);
+    assert_eq!(saved(&machine), bytes);
+    assert_eq!(machine.vmcb02.get(f::eventinj), 0x8000_0030);
+}
