@@ -142,7 +142,8 @@ fn act(machine: &mut Machine, action: &Action, fields: &[Field], legal: &Page) {
                 let event = Event::from_bits(interrupted.unwrap_or(0) & 0xFFFF_FFFF_8000_0FFF);
                 // Hardware interrupts what can be delivered.
                 let event = if deliverable(machine, event) { event } else { Event::from_bits(0) };
-                goes_on(machine, [Step::ExitDuring(event, code, [info1, info2])]);
+                // The engine resumes L2 after #DB and #AC that nobody intercepts.
+                goes_on(machine, [Step::ExitDuring(event, code, [info1, info2]), Step::Exit(0x72, [0, 0])]);
             }
         }
         Action::Access(address, kind) => {
@@ -220,7 +221,9 @@ fn goes_on(machine: &mut Machine, script: impl IntoIterator<Item = Step>) {
     if nested.before_entry(&mut world) == Guest::L2 {
         match machine.run(script) {
             Exit::ToL1 => assert_eq!(machine.nested.guest(), Guest::L1),
-            Exit::ForL0 | Exit::Shutdown | Exit::Resume | Exit::NotInL2 => assert_eq!(machine.nested.guest(), Guest::L2),
+            Exit::ForL0 | Exit::Shutdown | Exit::Resume | Exit::NotInL2 => {
+                assert_eq!(machine.nested.guest(), Guest::L2)
+            }
         }
         machine.hardware.seen.clear();
         machine.hardware.delivery.clear();
