@@ -12,6 +12,7 @@ fn explore() {
         trial.check_events = which & 2 != 0;
         trial.check_masking = which & 4 != 0;
         trial.migrates = number("NSVM_TRIAL_MIGRATES", 1) != 0;
+        trial.switches_roots = number("NSVM_TRIAL_ROOTS", 1) != 0;
         let start = std::time::Instant::now();
         match trial.run(steps) {
             Ok(()) => println!("seed {seed}: ok"),

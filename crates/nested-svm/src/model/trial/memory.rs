@@ -38,7 +38,7 @@ impl Trial {
         match self.choices.below(16) {
             0..=5 => self.move_page(index),
             6..=9 => self.unmap_page(index),
-            10 => {
+            10 if self.switches_roots => {
                 self.note(index, Action::SwitchRoot);
                 self.vms[index].memory.switch_root();
                 self.vms[index].forget();

@@ -111,37 +111,22 @@ impl Trial {
     }
 
     fn compare_accesses(&mut self, index: usize, guest: Guest) -> Result<(), Finding> {
-        let left = self.script.iter().filter(|step| is_access(step)).count();
-        let mut reached = 0;
-        while self.accesses.len() > left {
-            let Some(step) = self.accesses.pop_front() else { break };
-            let found = self.next_reached(&mut reached);
-            let expected = self.expect(index, guest, step);
-            match expected {
-                Expected::Reaches { host, guest: address } if found == Some(host) => {
-                    self.counters.accesses += 1;
-                    reached += 1;
+        let mut outcomes = core::mem::take(&mut self.hardware.accesses);
+        for outcome in outcomes.drain(..) {
+            let step = self.accesses.pop_front().expect("each access is in the script");
+            self.counters.accesses += 1;
+            match (self.expect(index, guest, step), outcome) {
+                (Expected::Reaches { host, guest: address }, Some(reached)) if host == reached => {
                     self.check_marks(index, guest, step, address)?;
                 }
-                Expected::GuestFault if guest == Guest::L2 => {}
-                _ => {
-                    reached += usize::from(found.is_some());
-                    self.found(Oracle::Memory, index, || {
-                        format!("{guest:?}: {step:x?} reached {found:x?}, expected {expected:x?}")
-                    })?;
-                }
+                (Expected::GuestFault, None) => self.counters.guest_faults += 1,
+                (expected, _) => self.found(Oracle::Memory, index, || {
+                    format!("{guest:?}: {step:x?} reached {outcome:x?}, expected {expected:x?}")
+                })?,
             }
         }
+        self.hardware.accesses = outcomes;
         Ok(())
-    }
-
-    /// The next address that an access reached.
-    fn next_reached(&self, reached: &mut usize) -> Option<u64> {
-        let addresses = self.hardware.seen.iter().filter_map(|seen| match seen {
-            Seen::Reached(host) => Some(*host),
-            Seen::Delivered(..) => None,
-        });
-        addresses.skip(*reached).next()
     }
 
     fn expect(&self, index: usize, guest: Guest, step: Step) -> Expected {
