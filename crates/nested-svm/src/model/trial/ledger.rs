@@ -79,7 +79,7 @@ pub(super) struct Ledger {
 }
 
 /// Type, vector and error code: what a delivery must preserve.
-fn key(event: Event) -> u64 {
+pub(super) fn key(event: Event) -> u64 {
     let code = if event.pushes_error_code() { u64::from(event.error_code()) << 32 } else { 0 };
     event.bits() & (Event::V | Event::TYPE | Event::VECTOR) | code
 }
@@ -101,12 +101,25 @@ impl Ledger {
     }
 
     /// An interrupt or NMI of L0. Returns whether it was merged: the same vector twice is one interrupt.
-    pub(super) fn pend(&mut self, event: Event) -> bool {
-        let known = self.pending.iter().any(|&known| key(known) == key(event));
-        if !known {
+    ///
+    /// `in_flight`: EVENTINJ already has one, which the guest has taken.
+    pub(super) fn pend(&mut self, event: Event, in_flight: bool) -> bool {
+        let known = self.pending.iter().filter(|&&known| key(known) == key(event)).count();
+        let merged = known > usize::from(in_flight);
+        if !merged {
             self.pending.push(event);
         }
-        known
+        merged
+    }
+
+    /// Whether L2 has an equal event, which could not be told apart.
+    pub(super) fn l2_has(&self, event: Event) -> bool {
+        self.l2.iter().any(|&known| key(known) == key(event))
+    }
+
+    /// Whether an equal event of L0 is pending, which could not be told apart.
+    pub(super) fn is_pending(&self, event: Event) -> bool {
+        self.pending.iter().any(|&known| key(known) == key(event))
     }
 
     fn of(&mut self, guest: Guest) -> &mut Vec<Event> {
@@ -153,7 +166,7 @@ impl Ledger {
                 self.l2.push(event);
             }
             Source::Injected => {
-                if remove(&mut self.pending, event) {
+                if !self.l2_has(event) && remove(&mut self.pending, event) {
                     self.l2.push(event);
                 }
             }
@@ -214,7 +227,12 @@ impl Ledger {
         ended as u64
     }
 
-    /// Whether L2 has an event to report in EXITINTINFO, by key.
+    /// Whether every event has its fate, other than V_IRQ, which is in the VMCB.
+    pub(super) fn is_settled(&self) -> bool {
+        self.l2.is_empty() && self.l1.is_empty() && self.pending.is_empty()
+    }
+
+    /// Whether every event has its fate.
     pub(super) fn is_empty(&self) -> bool {
         self.l2.is_empty()
             && self.l1.is_empty()

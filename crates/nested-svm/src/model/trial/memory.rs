@@ -6,7 +6,7 @@ use super::layout::{
     DATA, GUEST_PAGES, LARGE_BLOCK, LINEAR, LINEAR_LARGE, LINEAR_PAGES, SETS, SHADOW_SPACE, SPACES, VMCBS,
     guest_page,
 };
-use super::ledger::{DOUBLE_FAULT_EVENT, Pair, pair};
+use super::ledger::{DOUBLE_FAULT_EVENT, Pair, key, pair};
 use super::run::Stop;
 use super::vm::Entered;
 use super::{Action, Finding, Oracle, Trial};
@@ -247,6 +247,7 @@ impl Trial {
             4 if self.choices.one_in(2) => Event::new(EventType::NMI, Vector::new(2)),
             _ => Event::from_bits(0),
         };
+        let event = if self.ledgers[index].is_pending(event) { Event::from_bits(0) } else { event };
         self.vms[index].set12(f::eventinj, event.bits());
         event.bits()
     }
@@ -449,8 +450,15 @@ impl Trial {
     }
 
     fn inject_interrupt(&mut self, index: usize, event: Event) -> Result<Stop, Finding> {
-        self.counters.merged += u64::from(self.ledgers[index].pend(event));
-        let before = self.vms[index].nested.guest();
+        let vm = &self.vms[index];
+        let before = vm.nested.guest();
+        let page = if before == Guest::L1 { &vm.vmcb01 } else { &vm.vmcb02 };
+        let in_flight = key(page.vmcb().event_inj()) == key(event);
+        let ledger = &mut self.ledgers[index];
+        if ledger.l2_has(event) {
+            return Ok(Stop::L0(CPUID));
+        }
+        self.counters.merged += u64::from(ledger.pend(event, in_flight));
         self.vms[index].inject(event);
         self.after_injection(index, before)
     }
@@ -514,7 +522,10 @@ impl Trial {
         let vm = &self.vms[index];
         // Without L1's RFLAGS.IF and with V_INTR_MASKING interrupts stay pending, and so does everything without GIF.
         if vm.nested.gif() && vm.nested.interrupts() {
-            self.found(Oracle::Events, index, || format!("never delivered: {:x?}", self.ledgers[index]))?;
+            self.found(Oracle::Events, index, || {
+                let (waits, event) = (vm.nested.waits(), vm.vmcb02.vmcb().event_inj());
+                format!("never delivered: {:x?}; {waits}, {event:x?}", self.ledgers[index])
+            })?;
         }
         Ok(Stop::L0(CPUID))
     }

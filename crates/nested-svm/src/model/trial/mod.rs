@@ -139,6 +139,7 @@ enum Action {
     UnmapPage { page: u64 },
     SwitchRoot,
     Refuse,
+    Refused,
     SaveAndLoad,
     Drain,
 }
@@ -265,7 +266,22 @@ impl Trial {
                 Guest::L1 => self.step_of_l1(vm),
                 Guest::L2 => self.step_of_l2(vm),
             },
+        }?;
+        self.check_pending(vm)
+    }
+
+    /// An event that is neither in EVENTINJ nor held by the engine is lost.
+    fn check_pending(&mut self, index: usize) -> Result<(), Finding> {
+        let vm = &self.vms[index];
+        let page = match vm.nested.guest() {
+            Guest::L1 => &vm.vmcb01,
+            Guest::L2 => &vm.vmcb02,
+        };
+        if vm.nested.waits() || page.vmcb().event_inj().valid() || self.ledgers[index].is_settled() {
+            return Ok(());
         }
+        let lost = core::mem::take(&mut self.ledgers[index]);
+        self.found(Oracle::Events, index, || std::format!("lost: {lost:x?}"))
     }
 
     fn note(&mut self, vm: usize, action: Action) {

@@ -2,7 +2,7 @@
 
 use super::ledger::{L1Exit, Resolved};
 use super::reference::{Expected, nested_path};
-use super::{Finding, Oracle, Trial};
+use super::{Action, Finding, Oracle, Trial};
 use crate::model::paging::{A, D};
 use crate::model::{Access, Seen, Step};
 use crate::{Exit, Guest};
@@ -87,7 +87,13 @@ impl Trial {
     }
 
     fn no_progress(&mut self, index: usize) -> Result<Stop, Finding> {
-        self.found(Oracle::Progress, index, || format!("no progress at {:x?}", self.script.front()))?;
+        self.found(Oracle::Progress, index, || {
+            let page = &self.vms[index].vmcb02;
+            let [code, info, address] =
+                [f::exitcode, f::exitinfo1, f::exitinfo2].map(|field| page.get(field));
+            let step = self.script.front();
+            format!("no progress at {step:x?}: exit {code:#x}, {info:#x}, {address:#x}")
+        })?;
         Ok(Stop::L0(0))
     }
 
@@ -185,6 +191,7 @@ impl Trial {
         let cr3 = vm.get12(f::cr3);
         if code == ExitCode::INVALID.bits() {
             vm.refused();
+            self.note(index, Action::Refused);
             self.counters.host_refusals += 1;
             self.counters.merged += self.ledgers[index].end_l2();
             self.hardware.delivery.clear();
