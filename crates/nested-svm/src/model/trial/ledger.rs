@@ -219,7 +219,16 @@ impl Ledger {
         }
     }
 
-    /// The events of L2 that a refusal or a shutdown ends.
+    /// The host refused L2. Its events end with it, and one of L0 that it had taken is pending again, so that equal
+    /// ones are merged.
+    pub(super) fn refused(&mut self) -> u64 {
+        let before = self.pending.len();
+        self.pending.sort_unstable_by_key(|&event| key(event));
+        self.pending.dedup_by_key(|event| key(*event));
+        (before - self.pending.len()) as u64 + self.end_l2()
+    }
+
+    /// Forgets the events of L2.
     pub(super) fn end_l2(&mut self) -> u64 {
         let ended = self.l2.len() + usize::from(self.virtual_interrupt.is_some());
         self.l2.clear();

@@ -481,6 +481,10 @@ impl Trial {
         if event.vector().number() == 14 && guest == Guest::L2 {
             vm.vmcb02.set(f::cr2, 0x456);
         }
+        let displaces = matches!(first.event_type(), EventType::INTERRUPT | EventType::NMI);
+        if first.valid() && displaces && !self.displaces_events {
+            return Ok(Stop::L0(CPUID));
+        }
         let intercepted = intercepts >> event.vector().number() & 1 != 0;
         let ledger = &mut self.ledgers[index];
         let outcome = if first.valid() && !intercepted { pair(first, event) } else { Pair::Both };

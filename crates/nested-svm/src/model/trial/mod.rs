@@ -160,6 +160,8 @@ pub struct Trial {
     pub migrates: bool,
     /// L0 builds its own tables for L1 again under another root.
     pub switches_roots: bool,
+    /// L0 raises exceptions in L2 while an interrupt or NMI is in EVENTINJ.
+    pub displaces_events: bool,
     limits: Limits,
     choices: Choices,
     hardware: Hardware,
@@ -198,6 +200,7 @@ impl Trial {
             check_masking: true,
             migrates: true,
             switches_roots: true,
+            displaces_events: true,
             hardware: Hardware::new(limits.clone()),
             limits,
             choices,

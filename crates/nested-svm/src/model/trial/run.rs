@@ -193,7 +193,7 @@ impl Trial {
             vm.refused();
             self.note(index, Action::Refused);
             self.counters.host_refusals += 1;
-            self.counters.merged += self.ledgers[index].end_l2();
+            self.counters.merged += self.ledgers[index].refused();
             self.hardware.delivery.clear();
             return Ok(Stop::L1(code));
         }
