@@ -433,6 +433,12 @@ impl Trial {
 
     /// L0 gives a VM an event.
     pub(super) fn event_of_l0(&mut self, index: usize) -> Result<(), Finding> {
+        let stop = self.inject_any(index)?;
+        self.react(index, stop);
+        Ok(())
+    }
+
+    fn inject_any(&mut self, index: usize) -> Result<Stop, Finding> {
         let event = match self.choices.below(8) {
             0..=3 => self.new_interrupt(),
             4 | 5 => Event::new(EventType::NMI, Vector::new(2)),
@@ -440,13 +446,32 @@ impl Trial {
         };
         self.note(index, Action::Inject { event: event.bits() });
         self.counters.events += 1;
-        let stop = if event.event_type() == EventType::EXCEPTION {
+        if event.event_type() == EventType::EXCEPTION {
             self.inject_exception(index, event)
         } else {
             self.inject_interrupt(index, event)
-        }?;
-        self.react(index, stop);
-        Ok(())
+        }
+    }
+
+    /// L0 does something else after an exit of L2 that it dealt with. Returns where L2 stopped, if it did.
+    pub(super) fn between_entries(&mut self, index: usize) -> Result<Option<Stop>, Finding> {
+        match self.choices.below(64) {
+            60 if self.migrates => {
+                self.note(index, Action::SaveAndLoad);
+                self.counters.loaded += 1;
+                self.vms[index].save_and_load(&mut self.saved);
+            }
+            61 => {
+                self.note(index, Action::Refuse);
+                self.refuse = true;
+            }
+            62 | 63 => {
+                let stop = self.inject_any(index)?;
+                return Ok((stop != Stop::L0(CPUID)).then_some(stop));
+            }
+            _ => {}
+        }
+        Ok(None)
     }
 
     fn inject_interrupt(&mut self, index: usize, event: Event) -> Result<Stop, Finding> {

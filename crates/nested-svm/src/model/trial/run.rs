@@ -82,6 +82,9 @@ impl Trial {
                 Exit::ForL0 if matches!(code, INTR | NMI) => self.take_physical_interrupt(),
                 Exit::ForL0 => return Ok(Stop::L0(code)),
             }
+            if let Some(stop) = self.between_entries(index)? {
+                return Ok(stop);
+            }
         }
         self.no_progress(index)
     }
