@@ -253,6 +253,11 @@ impl Ledger {
         ended as u64
     }
 
+    /// The engine holds no event: those that may be delivered again never are.
+    pub(super) fn nothing_is_held(&mut self) {
+        self.optional.clear();
+    }
+
     /// Whether every event has its fate, other than V_IRQ, which is in the VMCB.
     pub(super) fn is_settled(&self) -> bool {
         self.l2.is_empty() && self.l1.is_empty() && self.pending.is_empty()

@@ -280,7 +280,11 @@ impl Trial {
             Guest::L1 => &vm.vmcb01,
             Guest::L2 => &vm.vmcb02,
         };
-        if vm.nested.waits() || page.vmcb().event_inj().valid() || self.ledgers[index].is_settled() {
+        if vm.nested.waits() || page.vmcb().event_inj().valid() {
+            return Ok(());
+        }
+        self.ledgers[index].nothing_is_held();
+        if self.ledgers[index].is_settled() {
             return Ok(());
         }
         let lost = core::mem::take(&mut self.ledgers[index]);
