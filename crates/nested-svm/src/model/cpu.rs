@@ -46,6 +46,8 @@ pub struct Hardware {
     pub seen: Vec<Seen>,
     /// Where each [`Seen::Delivered`] came from, in the same order.
     pub sources: Vec<Source>,
+    /// Outcomes of the accesses that completed, in order: the host physical address, or nothing after #PF.
+    pub accesses: Vec<Option<u64>>,
     /// Cached translations.
     pub tlb: Tlb,
     /// Pending physical interrupts.
@@ -101,6 +103,7 @@ impl Hardware {
             refuses: false,
             seen: Vec::new(),
             sources: Vec::new(),
+            accesses: Vec::new(),
             tlb: Tlb::default(),
             pins: Pins::default(),
             host_if: true,
@@ -185,18 +188,15 @@ impl<M: HostMemory> Running<'_, M> {
             Step::Set(field, value) => self.page.set(field, value),
             Step::Access(access) => {
                 let host = self.guest_physical(access)?;
-                self.cpu.seen.push(Seen::Reached(host));
-                self.end_instruction();
+                self.reached(host);
             }
             Step::Linear(access) => match self.mmu().linear(access) {
-                Ok(host) => {
-                    self.cpu.seen.push(Seen::Reached(host));
-                    self.end_instruction();
-                }
+                Ok(host) => self.reached(host),
                 Err(PagingFault::Nested(info, address)) => {
                     return Err(VmExit::nested_page_fault(info, address));
                 }
                 Err(PagingFault::Guest(code)) => {
+                    self.cpu.accesses.push(None);
                     let kind = Event::new(EventType::EXCEPTION, Vector::new(PAGE_FAULT));
                     self.raise(kind.with_error_code(code as u32), access.address)?;
                 }
@@ -237,6 +237,12 @@ impl<M: HostMemory> Running<'_, M> {
                 unreachable!("a guest physical address is not in the guest's own tables")
             }
         })
+    }
+
+    fn reached(&mut self, host: u64) {
+        self.cpu.seen.push(Seen::Reached(host));
+        self.cpu.accesses.push(Some(host));
+        self.end_instruction();
     }
 
     /// An interrupt shadow covers one instruction.

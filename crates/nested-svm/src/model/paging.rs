@@ -140,6 +140,7 @@ impl<M: HostMemory> Mmu<'_, M> {
         Ok(Entry {
             page: nested.address(address) & !((1 << bits) - 1),
             bits,
+            guest_bits,
             rights: self.for_privilege(rights).and(nested.rights),
             dirty: leaf & D != 0 && nested.dirty,
             global,
@@ -203,7 +204,8 @@ impl<M: HostMemory> Mmu<'_, M> {
                 self.mark(at, entry, marked);
                 let bits = if level == 1 { SMALL } else { LARGE };
                 let page = entry & ADDRESS & !((1 << bits) - 1);
-                let found = Entry { page, bits, rights, dirty: marked & D != 0, global: false };
+                let found =
+                    Entry { page, bits, guest_bits: bits, rights, dirty: marked & D != 0, global: false };
                 self.memory.assert_guest_owns(found.address(access.address));
                 return Ok(found);
             }

@@ -53,6 +53,8 @@ pub struct Entry {
     pub page: u64,
     /// Size of the page: `1 << bits` bytes.
     pub bits: u8,
+    /// Size of the guest's own page, of which the entry may be a part: `1 << guest_bits` bytes.
+    pub guest_bits: u8,
     /// Access rights.
     pub rights: Rights,
     /// The dirty bits of the tables are set, so a write needs no walk.
@@ -143,9 +145,9 @@ impl Tagged {
         self.guest_tables.0.clear();
     }
 
-    /// Flushes what INVLPG flushes: one page, and the page-walk cache of the guest's own tables.
+    /// Flushes what INVLPG flushes: all parts of one page of the guest, and the page-walk cache of the guest's own tables.
     pub(super) fn invalidate(&mut self, linear: u64) {
-        self.linear.drop_page(linear);
+        self.linear.0.retain(|&(page, bits), entry| (page << bits ^ linear) >> entry.guest_bits != 0);
         self.guest_tables.0.clear();
     }
 
@@ -197,7 +199,7 @@ mod tests {
     use super::*;
 
     fn entry(page: u64, global: bool) -> Entry {
-        Entry { page, bits: SMALL, rights: Rights::ALL, dirty: true, global }
+        Entry { page, bits: SMALL, guest_bits: SMALL, rights: Rights::ALL, dirty: true, global }
     }
 
     #[test]
@@ -232,5 +234,8 @@ mod tests {
         assert!(tagged.guest_tables.lowest(0x1000).is_none());
         tagged.invalidate(0x2FFF);
         assert!(tagged.linear.get(0x2000).is_none(), "INVLPG drops global entries");
+        tagged.linear.insert(0x20_1000, Entry { guest_bits: LARGE, ..entry(0xA000, false) });
+        tagged.invalidate(0x20_0000);
+        assert!(tagged.linear.get(0x20_1000).is_none(), "INVLPG drops all parts of a large page");
     }
 }

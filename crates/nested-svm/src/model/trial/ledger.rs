@@ -74,12 +74,16 @@ pub(super) struct Ledger {
     l1: Vec<Event>,
     /// Interrupts and an NMI of L0 that neither guest has taken.
     pending: Vec<Event>,
+    /// Interrupts and NMIs of L0 that an L2 had taken and that the host then refused. They may be delivered again.
+    optional: Vec<Event>,
+    /// Events of L2 that were L0's interrupts and NMIs.
+    from_l0: Vec<Event>,
     /// The vector of V_IRQ that L1 gave to L2.
     virtual_interrupt: Option<u8>,
 }
 
 /// Type, vector and error code: what a delivery must preserve.
-fn key(event: Event) -> u64 {
+pub(super) fn key(event: Event) -> u64 {
     let code = if event.pushes_error_code() { u64::from(event.error_code()) << 32 } else { 0 };
     event.bits() & (Event::V | Event::TYPE | Event::VECTOR) | code
 }
@@ -101,12 +105,29 @@ impl Ledger {
     }
 
     /// An interrupt or NMI of L0. Returns whether it was merged: the same vector twice is one interrupt.
-    pub(super) fn pend(&mut self, event: Event) -> bool {
-        let known = self.pending.iter().any(|&known| key(known) == key(event));
-        if !known {
+    ///
+    /// `in_flight`: EVENTINJ already has one, which the guest has taken.
+    pub(super) fn pend(&mut self, event: Event, in_flight: bool) -> bool {
+        let known = self.pending.iter().filter(|&&known| key(known) == key(event)).count();
+        let merged = known > usize::from(in_flight);
+        if !merged {
             self.pending.push(event);
         }
-        known
+        merged
+    }
+
+    /// Whether L2 has an equal event, which could not be told apart.
+    pub(super) fn l2_has(&self, event: Event) -> bool {
+        self.l2.iter().any(|&known| key(known) == key(event))
+    }
+
+    /// Whether an equal event of L0 is pending, which could not be told apart.
+    pub(super) fn is_pending(&self, event: Event) -> bool {
+        self.pending.iter().any(|&known| key(known) == key(event))
+    }
+
+    fn take_pending(&mut self, event: Event) -> bool {
+        remove(&mut self.pending, event) || remove(&mut self.optional, event)
     }
 
     fn of(&mut self, guest: Guest) -> &mut Vec<Event> {
@@ -118,7 +139,7 @@ impl Ledger {
 
     /// The architecture dropped an event of a guest.
     pub(super) fn merge(&mut self, guest: Guest, event: Event) {
-        let _ = remove(self.of(guest), event) || remove(&mut self.pending, event);
+        let _ = remove(self.of(guest), event) || self.take_pending(event);
     }
 
     /// A guest's IDT delivered an event.
@@ -131,7 +152,11 @@ impl Ledger {
                 self.virtual_interrupt = None;
                 Ok(())
             }
-            Source::Injected if remove(self.of(guest), event) || remove(&mut self.pending, event) => Ok(()),
+            Source::Injected if remove(self.of(guest), event) => {
+                remove(&mut self.from_l0, event);
+                Ok(())
+            }
+            Source::Injected if self.take_pending(event) => Ok(()),
             _ => {
                 let other = if guest == Guest::L1 { &self.l2 } else { &self.l1 };
                 let whose = if other.iter().any(|&known| key(known) == key(event)) {
@@ -153,8 +178,9 @@ impl Ledger {
                 self.l2.push(event);
             }
             Source::Injected => {
-                if remove(&mut self.pending, event) {
+                if !self.l2_has(event) && self.take_pending(event) {
                     self.l2.push(event);
+                    self.from_l0.push(event);
                 }
             }
         }
@@ -165,7 +191,7 @@ impl Ledger {
         let mut resolved = Resolved::default();
         self.check_interrupt_exit(exit)?;
         if exit.interrupted.valid() {
-            if !(remove(&mut self.l2, exit.interrupted) || remove(&mut self.pending, exit.interrupted)) {
+            if !(remove(&mut self.l2, exit.interrupted) || self.take_pending(exit.interrupted)) {
                 return Err(format!("EXITINTINFO has an event that is not pending: {exit:x?}; {self:x?}"));
             }
             resolved.reported += 1;
@@ -186,6 +212,7 @@ impl Ledger {
         if self.virtual_interrupt.take() != exit.virtual_interrupt {
             return Err(format!("V_IRQ of VMCB12 is wrong: {exit:x?}; {self:x?}"));
         }
+        self.from_l0.clear();
         match core::mem::take(&mut self.l2) {
             lost if lost.is_empty() => Ok(resolved),
             lost => Err(format!("events of L2 are lost: {lost:x?}; {exit:x?}")),
@@ -198,7 +225,8 @@ impl Ledger {
             0x61 => (EventType::NMI, exit.intercepts[1]),
             _ => return Ok(()),
         };
-        let pending = self.pending.iter().any(|event| event.event_type() == kind);
+        let mut events = self.pending.iter().chain(&self.optional);
+        let pending = events.any(|event| event.event_type() == kind);
         if pending && intercepted {
             Ok(())
         } else {
@@ -206,15 +234,36 @@ impl Ledger {
         }
     }
 
-    /// The events of L2 that a refusal or a shutdown ends.
+    /// The host refused L2. Its events end with it, and one of L0 that it had taken is pending again, so that equal
+    /// ones are merged.
+    pub(super) fn refused(&mut self) -> u64 {
+        self.optional.append(&mut self.from_l0);
+        let before = self.pending.len();
+        self.pending.sort_unstable_by_key(|&event| key(event));
+        self.pending.dedup_by_key(|event| key(*event));
+        (before - self.pending.len()) as u64 + self.end_l2()
+    }
+
+    /// Forgets the events of L2.
     pub(super) fn end_l2(&mut self) -> u64 {
         let ended = self.l2.len() + usize::from(self.virtual_interrupt.is_some());
         self.l2.clear();
+        self.from_l0.clear();
         self.virtual_interrupt = None;
         ended as u64
     }
 
-    /// Whether L2 has an event to report in EXITINTINFO, by key.
+    /// The engine holds no event: those that may be delivered again never are.
+    pub(super) fn nothing_is_held(&mut self) {
+        self.optional.clear();
+    }
+
+    /// Whether every event has its fate, other than V_IRQ, which is in the VMCB.
+    pub(super) fn is_settled(&self) -> bool {
+        self.l2.is_empty() && self.l1.is_empty() && self.pending.is_empty()
+    }
+
+    /// Whether every event has its fate.
     pub(super) fn is_empty(&self) -> bool {
         self.l2.is_empty()
             && self.l1.is_empty()

@@ -6,7 +6,7 @@ use super::layout::{
     DATA, GUEST_PAGES, LARGE_BLOCK, LINEAR, LINEAR_LARGE, LINEAR_PAGES, SETS, SHADOW_SPACE, SPACES, VMCBS,
     guest_page,
 };
-use super::ledger::{DOUBLE_FAULT_EVENT, Pair, pair};
+use super::ledger::{DOUBLE_FAULT_EVENT, Pair, key, pair};
 use super::run::Stop;
 use super::vm::Entered;
 use super::{Action, Finding, Oracle, Trial};
@@ -38,7 +38,7 @@ impl Trial {
         match self.choices.below(16) {
             0..=5 => self.move_page(index),
             6..=9 => self.unmap_page(index),
-            10 => {
+            10 if self.switches_roots => {
                 self.note(index, Action::SwitchRoot);
                 self.vms[index].memory.switch_root();
                 self.vms[index].forget();
@@ -247,6 +247,7 @@ impl Trial {
             4 if self.choices.one_in(2) => Event::new(EventType::NMI, Vector::new(2)),
             _ => Event::from_bits(0),
         };
+        let event = if self.ledgers[index].is_pending(event) { Event::from_bits(0) } else { event };
         self.vms[index].set12(f::eventinj, event.bits());
         event.bits()
     }
@@ -432,6 +433,12 @@ impl Trial {
 
     /// L0 gives a VM an event.
     pub(super) fn event_of_l0(&mut self, index: usize) -> Result<(), Finding> {
+        let stop = self.inject_any(index)?;
+        self.react(index, stop);
+        Ok(())
+    }
+
+    fn inject_any(&mut self, index: usize) -> Result<Stop, Finding> {
         let event = match self.choices.below(8) {
             0..=3 => self.new_interrupt(),
             4 | 5 => Event::new(EventType::NMI, Vector::new(2)),
@@ -439,18 +446,44 @@ impl Trial {
         };
         self.note(index, Action::Inject { event: event.bits() });
         self.counters.events += 1;
-        let stop = if event.event_type() == EventType::EXCEPTION {
+        if event.event_type() == EventType::EXCEPTION {
             self.inject_exception(index, event)
         } else {
             self.inject_interrupt(index, event)
-        }?;
-        self.react(index, stop);
-        Ok(())
+        }
+    }
+
+    /// L0 does something else after an exit of L2 that it dealt with. Returns where L2 stopped, if it did.
+    pub(super) fn between_entries(&mut self, index: usize) -> Result<Option<Stop>, Finding> {
+        match self.choices.below(64) {
+            60 if self.migrates => {
+                self.note(index, Action::SaveAndLoad);
+                self.counters.loaded += 1;
+                self.vms[index].save_and_load(&mut self.saved);
+            }
+            61 => {
+                self.note(index, Action::Refuse);
+                self.refuse = true;
+            }
+            62 | 63 => {
+                let stop = self.inject_any(index)?;
+                return Ok((stop != Stop::L0(CPUID)).then_some(stop));
+            }
+            _ => {}
+        }
+        Ok(None)
     }
 
     fn inject_interrupt(&mut self, index: usize, event: Event) -> Result<Stop, Finding> {
-        self.counters.merged += u64::from(self.ledgers[index].pend(event));
-        let before = self.vms[index].nested.guest();
+        let vm = &self.vms[index];
+        let before = vm.nested.guest();
+        let page = if before == Guest::L1 { &vm.vmcb01 } else { &vm.vmcb02 };
+        let in_flight = key(page.vmcb().event_inj()) == key(event);
+        let ledger = &mut self.ledgers[index];
+        if ledger.l2_has(event) {
+            return Ok(Stop::L0(CPUID));
+        }
+        self.counters.merged += u64::from(ledger.pend(event, in_flight));
         self.vms[index].inject(event);
         self.after_injection(index, before)
     }
@@ -472,6 +505,10 @@ impl Trial {
         };
         if event.vector().number() == 14 && guest == Guest::L2 {
             vm.vmcb02.set(f::cr2, 0x456);
+        }
+        let displaces = matches!(first.event_type(), EventType::INTERRUPT | EventType::NMI);
+        if first.valid() && displaces && !self.displaces_events {
+            return Ok(Stop::L0(CPUID));
         }
         let intercepted = intercepts >> event.vector().number() & 1 != 0;
         let ledger = &mut self.ledgers[index];
@@ -514,7 +551,10 @@ impl Trial {
         let vm = &self.vms[index];
         // Without L1's RFLAGS.IF and with V_INTR_MASKING interrupts stay pending, and so does everything without GIF.
         if vm.nested.gif() && vm.nested.interrupts() {
-            self.found(Oracle::Events, index, || format!("never delivered: {:x?}", self.ledgers[index]))?;
+            self.found(Oracle::Events, index, || {
+                let (waits, event) = (vm.nested.waits(), vm.vmcb02.vmcb().event_inj());
+                format!("never delivered: {:x?}; {waits}, {event:x?}", self.ledgers[index])
+            })?;
         }
         Ok(Stop::L0(CPUID))
     }

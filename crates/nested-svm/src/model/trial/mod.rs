@@ -48,7 +48,7 @@ pub struct Finding {
     pub step: u64,
     /// What happened.
     pub description: String,
-    /// The last steps, oldest first.
+    /// The last steps of the VM, oldest first.
     pub recent: Vec<String>,
 }
 
@@ -68,6 +68,8 @@ pub struct Counters {
     pub steps: u64,
     /// Accesses that were compared with the reference.
     pub accesses: u64,
+    /// Accesses that raised #PF in L2.
+    pub guest_faults: u64,
     /// Accesses that the TLB served.
     pub tlb_hits: u64,
     /// Page walks.
@@ -137,12 +139,13 @@ enum Action {
     UnmapPage { page: u64 },
     SwitchRoot,
     Refuse,
+    Refused,
     SaveAndLoad,
     Drain,
 }
 
-/// Number of steps that a finding shows.
-const RECENT: usize = 40;
+/// Number of steps that are remembered. A finding shows those of its VM.
+const RECENT: usize = 120;
 
 /// A random trial.
 #[derive(Debug)]
@@ -155,6 +158,10 @@ pub struct Trial {
     pub check_masking: bool,
     /// VMs are saved and loaded.
     pub migrates: bool,
+    /// L0 builds its own tables for L1 again under another root.
+    pub switches_roots: bool,
+    /// L0 raises exceptions in L2 while an interrupt or NMI is in EVENTINJ.
+    pub displaces_events: bool,
     limits: Limits,
     choices: Choices,
     hardware: Hardware,
@@ -192,6 +199,8 @@ impl Trial {
             check_events: true,
             check_masking: true,
             migrates: true,
+            switches_roots: true,
+            displaces_events: true,
             hardware: Hardware::new(limits.clone()),
             limits,
             choices,
@@ -251,6 +260,7 @@ impl Trial {
     /// Returns the fault that it found.
     pub fn step(&mut self) -> Result<(), Finding> {
         self.counters.steps += 1;
+        self.hardware.delivery.clear();
         let vm = self.choices.below(SLOTS as u64) as usize;
         match self.choices.below(16) {
             0 => self.step_of_l0(vm),
@@ -259,7 +269,26 @@ impl Trial {
                 Guest::L1 => self.step_of_l1(vm),
                 Guest::L2 => self.step_of_l2(vm),
             },
+        }?;
+        self.check_pending(vm)
+    }
+
+    /// An event that is neither in EVENTINJ nor held by the engine is lost.
+    fn check_pending(&mut self, index: usize) -> Result<(), Finding> {
+        let vm = &self.vms[index];
+        let page = match vm.nested.guest() {
+            Guest::L1 => &vm.vmcb01,
+            Guest::L2 => &vm.vmcb02,
+        };
+        if vm.nested.waits() || page.vmcb().event_inj().valid() {
+            return Ok(());
         }
+        self.ledgers[index].nothing_is_held();
+        if self.ledgers[index].is_settled() {
+            return Ok(());
+        }
+        let lost = core::mem::take(&mut self.ledgers[index]);
+        self.found(Oracle::Events, index, || std::format!("lost: {lost:x?}"))
     }
 
     fn note(&mut self, vm: usize, action: Action) {
@@ -304,7 +333,7 @@ impl Trial {
             oracle,
             step: self.counters.steps,
             description: std::format!("VM {vm}: {}", description()),
-            recent: self.recent.iter().map(print).collect(),
+            recent: self.recent.iter().filter(|(_, of, _)| *of == vm).map(print).collect(),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::ledger::{L1Exit, Resolved};
 use super::reference::{Expected, nested_path};
-use super::{Finding, Oracle, Trial};
+use super::{Action, Finding, Oracle, Trial};
 use crate::model::paging::{A, D};
 use crate::model::{Access, Seen, Step};
 use crate::{Exit, Guest};
@@ -76,18 +76,38 @@ impl Trial {
             let address = self.vms[index].vmcb02.get(f::exitinfo2);
             match self.vms[index].exit() {
                 Exit::ToL1 => return self.l2_ended(index, true),
-                Exit::Resume => self.counters.resolved_faults += u64::from(code == NPF),
+                Exit::Resume => {
+                    self.counters.resolved_faults += u64::from(code == NPF);
+                    self.deliver_forced_exception(index, code);
+                }
                 Exit::Shutdown => return Ok(self.shut_down(index)),
                 Exit::ForL0 if code == NPF => self.resolve_fault_of_l2(index, address)?,
                 Exit::ForL0 if matches!(code, INTR | NMI) => self.take_physical_interrupt(),
                 Exit::ForL0 | Exit::NotInL2 => return Ok(Stop::L0(code)),
             }
+            if let Some(stop) = self.between_entries(index)? {
+                return Ok(stop);
+            }
         }
         self.no_progress(index)
     }
 
+    /// The engine intercepts #DB and #AC of L2 for itself and delivers them.
+    fn deliver_forced_exception(&mut self, index: usize, code: u64) {
+        if matches!(code, 0x41 | 0x51) {
+            let event = Event::new(EventType::EXCEPTION, Vector::new((code - 0x40) as u8));
+            self.ledgers[index].add(Guest::L2, event);
+        }
+    }
+
     fn no_progress(&mut self, index: usize) -> Result<Stop, Finding> {
-        self.found(Oracle::Progress, index, || format!("no progress at {:x?}", self.script.front()))?;
+        self.found(Oracle::Progress, index, || {
+            let page = &self.vms[index].vmcb02;
+            let [code, info, address] =
+                [f::exitcode, f::exitinfo1, f::exitinfo2].map(|field| page.get(field));
+            let step = self.script.front();
+            format!("no progress at {step:x?}: exit {code:#x}, {info:#x}, {address:#x}")
+        })?;
         Ok(Stop::L0(0))
     }
 
@@ -111,37 +131,22 @@ impl Trial {
     }
 
     fn compare_accesses(&mut self, index: usize, guest: Guest) -> Result<(), Finding> {
-        let left = self.script.iter().filter(|step| is_access(step)).count();
-        let mut reached = 0;
-        while self.accesses.len() > left {
-            let Some(step) = self.accesses.pop_front() else { break };
-            let found = self.next_reached(&mut reached);
-            let expected = self.expect(index, guest, step);
-            match expected {
-                Expected::Reaches { host, guest: address } if found == Some(host) => {
-                    self.counters.accesses += 1;
-                    reached += 1;
+        let mut outcomes = core::mem::take(&mut self.hardware.accesses);
+        for outcome in outcomes.drain(..) {
+            let step = self.accesses.pop_front().expect("each access is in the script");
+            self.counters.accesses += 1;
+            match (self.expect(index, guest, step), outcome) {
+                (Expected::Reaches { host, guest: address }, Some(reached)) if host == reached => {
                     self.check_marks(index, guest, step, address)?;
                 }
-                Expected::GuestFault if guest == Guest::L2 => {}
-                _ => {
-                    reached += usize::from(found.is_some());
-                    self.found(Oracle::Memory, index, || {
-                        format!("{guest:?}: {step:x?} reached {found:x?}, expected {expected:x?}")
-                    })?;
-                }
+                (Expected::GuestFault, None) => self.counters.guest_faults += 1,
+                (expected, _) => self.found(Oracle::Memory, index, || {
+                    format!("{guest:?}: {step:x?} reached {outcome:x?}, expected {expected:x?}")
+                })?,
             }
         }
+        self.hardware.accesses = outcomes;
         Ok(())
-    }
-
-    /// The next address that an access reached.
-    fn next_reached(&self, reached: &mut usize) -> Option<u64> {
-        let mut addresses = self.hardware.seen.iter().filter_map(|seen| match seen {
-            Seen::Reached(host) => Some(*host),
-            Seen::Delivered(..) => None,
-        });
-        addresses.nth(*reached)
     }
 
     fn expect(&self, index: usize, guest: Guest, step: Step) -> Expected {
@@ -200,8 +205,9 @@ impl Trial {
         let cr3 = vm.get12(f::cr3);
         if code == ExitCode::INVALID.bits() {
             vm.refused();
+            self.note(index, Action::Refused);
             self.counters.host_refusals += 1;
-            self.counters.merged += self.ledgers[index].end_l2();
+            self.counters.merged += self.ledgers[index].refused();
             self.hardware.delivery.clear();
             return Ok(Stop::L1(code));
         }
