@@ -21,14 +21,16 @@ pub(super) enum Pair {
     Shutdown,
 }
 
-const CONTRIBUTORY: [u8; 8] = [0, 10, 11, 12, 13, 21, 29, 30];
+/// Contributory exceptions, of those that a trial raises.
+const CONTRIBUTORY: [u8; 5] = [0, 10, 11, 12, 13];
 const PAGE_FAULT: u8 = 14;
 const DOUBLE_FAULT: u8 = 8;
 
 /// The double-fault table, written independently of the engine (manual volume 2, 8.2.9).
 pub(super) fn pair(first: Event, second: Event) -> Pair {
-    let vector = |event: Event| {
-        (event.event_type() == EventType::EXCEPTION).then_some(event.vector().number()).unwrap_or(0xFF)
+    let vector = |event: Event| match event.event_type() {
+        EventType::EXCEPTION => event.vector().number(),
+        _ => 0xFF,
     };
     let (one, two) = (vector(first), vector(second));
     let heavy = CONTRIBUTORY.contains(&two);
