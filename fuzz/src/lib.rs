@@ -1,6 +1,7 @@
 //! The bodies of the fuzz targets, as functions that tests run too.
 
 pub mod nested;
+pub mod tlb;
 
 use arbitrary::Arbitrary;
 use vmcb::{
@@ -308,6 +309,7 @@ pub(crate) mod tests {
                     &nested::Stored::arbitrary_take_rest(arbitrary::Unstructured::new(&bytes))
                         .expect("a case"),
                 ),
+                Some("tlb") => tlb::trial(&bytes),
                 _ => panic!("{name}: a file here begins with the name of its target"),
             }
             files += 1;

@@ -29,9 +29,10 @@ impl Choices {
     pub(super) fn below(&mut self, limit: u64) -> u64 {
         match &mut self.bytes {
             Some((bytes, used)) => {
-                let low = bytes.get(*used).copied().unwrap_or(0);
-                *used += 1;
-                u64::from(low) % limit
+                let count = if limit > 0x100 { 2 } else { 1 };
+                let taken = bytes.iter().skip(*used).take(count);
+                *used += count;
+                taken.fold(0, |number, &byte| number << 8 | u64::from(byte)) % limit
             }
             None => (self.next() >> 33) % limit,
         }

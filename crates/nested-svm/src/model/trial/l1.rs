@@ -129,7 +129,8 @@ impl L1 {
     fn link_guest(&mut self, memory: &VmMemory, space: usize, set: u64) {
         for (level, table) in [4, 3, 2].into_iter().zip(0..) {
             let at = self.guest_table(space, set, table) + index(LINEAR, level) * 8;
-            put(memory, at, (cr3(space, set) + (table + 1) * 4096) | LINK);
+            let next = cr3(space, set) + (table + 1) * 4096;
+            put(memory, at, next | LINK);
         }
     }
 

@@ -21,14 +21,16 @@ pub(super) enum Pair {
     Shutdown,
 }
 
-const CONTRIBUTORY: [u8; 8] = [0, 10, 11, 12, 13, 21, 29, 30];
+/// Contributory exceptions, of those that a trial raises.
+const CONTRIBUTORY: [u8; 5] = [0, 10, 11, 12, 13];
 const PAGE_FAULT: u8 = 14;
 const DOUBLE_FAULT: u8 = 8;
 
 /// The double-fault table, written independently of the engine (manual volume 2, 8.2.9).
 pub(super) fn pair(first: Event, second: Event) -> Pair {
-    let vector = |event: Event| {
-        if event.event_type() == EventType::EXCEPTION { event.vector().number() } else { 0xFF }
+    let vector = |event: Event| match event.event_type() {
+        EventType::EXCEPTION => event.vector().number(),
+        _ => 0xFF,
     };
     let (one, two) = (vector(first), vector(second));
     let heavy = CONTRIBUTORY.contains(&two);
@@ -86,6 +88,15 @@ pub(super) struct Ledger {
 pub(super) fn key(event: Event) -> u64 {
     let code = if event.pushes_error_code() { u64::from(event.error_code()) << 32 } else { 0 };
     event.bits() & (Event::V | Event::TYPE | Event::VECTOR) | code
+}
+
+fn is_asynchronous(event: Event) -> bool {
+    event.valid() && matches!(event.event_type(), EventType::INTERRUPT | EventType::NMI)
+}
+
+/// Whether the instruction at RIP raises it again: not a trap (#DB, #BP, #OF) and not an abort (#DF, #MC).
+fn is_fault(event: Event) -> bool {
+    event.event_type() == EventType::EXCEPTION && !matches!(event.vector().number(), 1 | 3 | 4 | 8 | 18)
 }
 
 fn remove(events: &mut Vec<Event>, event: Event) -> bool {
@@ -213,6 +224,10 @@ impl Ledger {
             return Err(format!("V_IRQ of VMCB12 is wrong: {exit:x?}; {self:x?}"));
         }
         self.from_l0.clear();
+        if is_asynchronous(exit.interrupted) {
+            // EXITINTINFO has room for one event. The instruction raises a fault again.
+            self.l2.retain(|&event| !is_fault(event));
+        }
         match core::mem::take(&mut self.l2) {
             lost if lost.is_empty() => Ok(resolved),
             lost => Err(format!("events of L2 are lost: {lost:x?}; {exit:x?}")),

@@ -6,13 +6,14 @@
 //! has a legal fate.
 
 mod choices;
+mod events;
 mod host;
 mod l1;
 mod layout;
 mod ledger;
-mod memory;
 mod reference;
 mod run;
+mod steps;
 mod vm;
 
 use super::{CPU, Hardware, Step, limits};
@@ -22,6 +23,7 @@ use host::{Host, SLOTS};
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::string::String;
+use std::sync::OnceLock;
 use std::vec::Vec;
 use vm::{Asids, Vm};
 use vmcb::Limits;
@@ -116,6 +118,68 @@ pub struct Counters {
     pub drains: u64,
 }
 
+impl Counters {
+    /// Returns the names of the counters that are 0.
+    pub fn missing(&self) -> impl Iterator<Item = &'static str> {
+        let Self {
+            steps,
+            accesses,
+            guest_faults,
+            tlb_hits,
+            walks,
+            short_walks,
+            entries,
+            resolved_faults,
+            l1_faults,
+            l0_faults,
+            l1_exits,
+            intr_exits,
+            nmi_exits,
+            exception_exits,
+            host_refusals,
+            flushes,
+            moved_pages,
+            recreated,
+            loaded,
+            events,
+            delivered_to_l1,
+            delivered_to_l2,
+            reported,
+            merged,
+            drains,
+        } = *self;
+        [
+            ("steps", steps),
+            ("accesses", accesses),
+            ("guest_faults", guest_faults),
+            ("tlb_hits", tlb_hits),
+            ("walks", walks),
+            ("short_walks", short_walks),
+            ("entries", entries),
+            ("resolved_faults", resolved_faults),
+            ("l1_faults", l1_faults),
+            ("l0_faults", l0_faults),
+            ("l1_exits", l1_exits),
+            ("intr_exits", intr_exits),
+            ("nmi_exits", nmi_exits),
+            ("exception_exits", exception_exits),
+            ("host_refusals", host_refusals),
+            ("flushes", flushes),
+            ("moved_pages", moved_pages),
+            ("recreated", recreated),
+            ("loaded", loaded),
+            ("events", events),
+            ("delivered_to_l1", delivered_to_l1),
+            ("delivered_to_l2", delivered_to_l2),
+            ("reported", reported),
+            ("merged", merged),
+            ("drains", drains),
+        ]
+        .into_iter()
+        .filter_map(|(name, count)| (count == 0).then_some(name))
+    }
+}
+
 /// A step, for the description of a finding.
 #[derive(Clone, Copy, Debug)]
 #[allow(dead_code, reason = "the fields are only printed")]
@@ -137,6 +201,7 @@ enum Action {
     Interrupt { vector: Option<u8> },
     MovePage { page: u64 },
     UnmapPage { page: u64 },
+    WriteProtect { page: u64 },
     SwitchRoot,
     Refuse,
     Refused,
@@ -160,6 +225,8 @@ pub struct Trial {
     pub migrates: bool,
     /// L0 builds its own tables for L1 again under another root.
     pub switches_roots: bool,
+    /// L0 write-protects pages of L1. This needs access rights in [`crate::Tables::host`].
+    pub write_protects: bool,
     /// L0 raises exceptions in L2 while an interrupt or NMI is in EVENTINJ.
     pub displaces_events: bool,
     limits: Limits,
@@ -184,22 +251,26 @@ impl Trial {
     /// A trial whose choices a seed makes.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self::with(limits(CPU), Choices::from_seed(seed))
+        Self::with(Choices::from_seed(seed))
     }
 
     /// A trial whose choices these bytes make.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        Self::with(limits(CPU), Choices::from_bytes(bytes))
+        Self::with(Choices::from_bytes(bytes))
     }
 
-    fn with(limits: Limits, choices: Choices) -> Self {
+    fn with(choices: Choices) -> Self {
+        // A fuzzer makes many trials.
+        static LIMITS: OnceLock<Limits> = OnceLock::new();
+        let limits = LIMITS.get_or_init(|| limits(CPU)).clone();
         let mut trial = Self {
             check_memory: true,
             check_events: true,
             check_masking: true,
             migrates: true,
             switches_roots: true,
+            write_protects: false,
             displaces_events: true,
             hardware: Hardware::new(limits.clone()),
             limits,

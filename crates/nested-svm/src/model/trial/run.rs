@@ -8,7 +8,7 @@ use crate::model::{Access, Seen, Step};
 use crate::{Exit, Guest};
 use std::format;
 use vmcb::layout::vmcb_field as f;
-use vmcb::{Event, ExitCode};
+use vmcb::{Event, EventType, ExitCode, Vector};
 
 /// Where a run of a guest stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

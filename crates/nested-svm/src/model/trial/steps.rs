@@ -1,4 +1,4 @@
-//! The steps of a trial.
+//! The steps of a trial that L0, L1 and L2 make, other than events.
 
 use super::host::{Mapping, VM_PAGES};
 use super::l1::{self, ASIDS, Stale};
@@ -6,13 +6,11 @@ use super::layout::{
     DATA, GUEST_PAGES, LARGE_BLOCK, LINEAR, LINEAR_LARGE, LINEAR_PAGES, SETS, SHADOW_SPACE, SPACES, VMCBS,
     guest_page,
 };
-use super::ledger::{DOUBLE_FAULT_EVENT, Pair, key, pair};
 use super::run::Stop;
 use super::vm::Entered;
-use super::{Action, Finding, Oracle, Trial};
+use super::{Action, Finding, Trial};
+use crate::Guest;
 use crate::model::{Access, Step};
-use crate::{Exit, Guest};
-use std::format;
 use vmcb::layout::vmcb_field as f;
 use vmcb::{Event, EventType, Vector};
 
@@ -21,23 +19,17 @@ const VMMCALL: u64 = 0x81;
 const STGI: u64 = 0x84;
 const CLGI: u64 = 0x85;
 const INVLPGA: u64 = 0x7A;
-const CPUID: u64 = 0x72;
+pub(super) const CPUID: u64 = 0x72;
 const NPF: u64 = 0x400;
 
-const IF: u64 = 1 << 9;
-const EVENT_KINDS: [Event; 4] = [
-    Event::new(EventType::EXCEPTION, Vector::new(13)),
-    Event::new(EventType::EXCEPTION, Vector::new(14)),
-    Event::new(EventType::EXCEPTION, Vector::new(6)),
-    Event::new(EventType::EXCEPTION, Vector::new(1)),
-];
-
+pub(super) const IF: u64 = 1 << 9;
 impl Trial {
     /// L0 changes its map of a VM's memory, or moves the VM.
     pub(super) fn step_of_l0(&mut self, index: usize) -> Result<(), Finding> {
         match self.choices.below(16) {
             0..=5 => self.move_page(index),
-            6..=9 => self.unmap_page(index),
+            6..=8 => self.unmap_page(index),
+            9 if self.write_protects => self.write_protect(index),
             10 if self.switches_roots => {
                 self.note(index, Action::SwitchRoot);
                 self.vms[index].memory.switch_root();
@@ -78,6 +70,15 @@ impl Trial {
         self.note(index, Action::UnmapPage { page });
     }
 
+    fn write_protect(&mut self, index: usize) {
+        let page = self.data_page();
+        let vm = &mut self.vms[index];
+        let Some(mapping) = vm.memory.mapping(page).filter(|mapping| mapping.present) else { return };
+        vm.memory.set_mapping(page, Mapping { writable: false, ..mapping });
+        vm.forget();
+        self.note(index, Action::WriteProtect { page });
+    }
+
     fn data_page(&mut self) -> u64 {
         if self.choices.one_in(8) {
             return LARGE_BLOCK + self.choices.below(4);
@@ -114,7 +115,8 @@ impl Trial {
     }
 
     fn access_of_l1(&mut self, index: usize) -> Result<(), Finding> {
-        let address = (self.data_page() << 12) | (self.choices.below(512) * 8);
+        let page = self.data_page() << 12;
+        let address = page + self.choices.below(512) * 8;
         let write = self.choices.one_in(2);
         self.note(index, Action::L1Access { address, write });
         self.prepare([Step::Access(Access { write, ..Access::read(address) })], CPUID);
@@ -237,49 +239,6 @@ impl Trial {
         }
     }
 
-    /// EVENTINJ of L1: what the last exit interrupted, or something new.
-    fn choose_eventinj(&mut self, index: usize) -> u64 {
-        let interrupted = Event::from_bits(self.vms[index].get12(f::exitintinfo));
-        let event = match self.choices.below(6) {
-            0 | 1 if interrupted.valid() => interrupted,
-            2 => self.new_interrupt(),
-            3 => self.new_exception(),
-            4 if self.choices.one_in(2) => Event::new(EventType::NMI, Vector::new(2)),
-            _ => Event::from_bits(0),
-        };
-        let event = if self.ledgers[index].is_pending(event) { Event::from_bits(0) } else { event };
-        self.vms[index].set12(f::eventinj, event.bits());
-        event.bits()
-    }
-
-    fn new_interrupt(&mut self) -> Event {
-        let vector = 0x20 + self.choices.below(0xE0);
-        Event::new(EventType::INTERRUPT, Vector::new(vector as u8))
-    }
-
-    /// An exception. Error codes tell apart what is otherwise equal.
-    fn new_exception(&mut self) -> Event {
-        let event = self.choices.pick(&EVENT_KINDS);
-        match event.vector().number() {
-            13 => event.with_error_code(self.choices.below(0x4000) as u32 * 8),
-            14 => event.with_error_code(self.choices.below(4) as u32 * 2),
-            _ => event,
-        }
-    }
-
-    fn events_entered(&mut self, index: usize) {
-        const V_IRQ: u64 = 1 << 8;
-        let vm = &self.vms[index];
-        let event = Event::from_bits(vm.get12(f::eventinj));
-        let pending = vm.get12(f::int_ctl) & V_IRQ != 0;
-        let vector = pending.then(|| vm.get12(f::v_intr_vector) as u8);
-        if event.valid() {
-            self.ledgers[index].add(Guest::L2, event);
-        }
-        self.ledgers[index].add_virtual_interrupt(vector);
-        self.counters.events += u64::from(event.valid()) + u64::from(pending);
-    }
-
     /// L2 runs.
     pub(super) fn step_of_l2(&mut self, index: usize) -> Result<(), Finding> {
         if self.choices.one_in(4) {
@@ -309,7 +268,7 @@ impl Trial {
     }
 
     /// L1 reacts to an exit: it maps what L2 missed.
-    fn react(&mut self, index: usize, stop: Stop) {
+    pub(super) fn react(&mut self, index: usize, stop: Stop) {
         if stop == Stop::L1(NPF) && !self.choices.one_in(4) {
             let vm = &mut self.vms[index];
             let address = vm.get12(f::exitinfo2);
@@ -321,17 +280,8 @@ impl Trial {
         }
     }
 
-    /// The delivery of the next event accesses memory.
-    fn prepare_delivery(&mut self, index: usize) {
-        self.hardware.delivery.clear();
-        for _ in 0..1 + self.choices.below(2) {
-            let access = self.guest_physical_access(index);
-            self.hardware.delivery.push_back(access);
-        }
-    }
-
     /// An access by guest physical address. Without nested paging that is an address of L1.
-    fn guest_physical_access(&mut self, index: usize) -> Access {
+    pub(super) fn guest_physical_access(&mut self, index: usize) -> Access {
         let page = if self.vms[index].entered.space == SHADOW_SPACE {
             self.data_page() << 12
         } else {
@@ -421,141 +371,5 @@ impl Trial {
             return self.inject_exception(index, debug);
         }
         Ok(stop)
-    }
-
-    /// L2 raises an exception.
-    fn raise(&mut self, index: usize) -> Result<Stop, Finding> {
-        let event = self.new_exception();
-        self.note(index, Action::Raise { event: event.bits() });
-        self.prepare([Step::Raise(event, 0x123)], CPUID);
-        self.run_l2(index)
-    }
-
-    /// L0 gives a VM an event.
-    pub(super) fn event_of_l0(&mut self, index: usize) -> Result<(), Finding> {
-        let stop = self.inject_any(index)?;
-        self.react(index, stop);
-        Ok(())
-    }
-
-    fn inject_any(&mut self, index: usize) -> Result<Stop, Finding> {
-        let event = match self.choices.below(8) {
-            0..=3 => self.new_interrupt(),
-            4 | 5 => Event::new(EventType::NMI, Vector::new(2)),
-            _ => self.new_exception(),
-        };
-        self.note(index, Action::Inject { event: event.bits() });
-        self.counters.events += 1;
-        if event.event_type() == EventType::EXCEPTION {
-            self.inject_exception(index, event)
-        } else {
-            self.inject_interrupt(index, event)
-        }
-    }
-
-    /// L0 does something else after an exit of L2 that it dealt with. Returns where L2 stopped, if it did.
-    pub(super) fn between_entries(&mut self, index: usize) -> Result<Option<Stop>, Finding> {
-        match self.choices.below(64) {
-            60 if self.migrates => {
-                self.note(index, Action::SaveAndLoad);
-                self.counters.loaded += 1;
-                self.vms[index].save_and_load(&mut self.saved);
-            }
-            61 => {
-                self.note(index, Action::Refuse);
-                self.refuse = true;
-            }
-            62 | 63 => {
-                let stop = self.inject_any(index)?;
-                return Ok((stop != Stop::L0(CPUID)).then_some(stop));
-            }
-            _ => {}
-        }
-        Ok(None)
-    }
-
-    fn inject_interrupt(&mut self, index: usize, event: Event) -> Result<Stop, Finding> {
-        let vm = &self.vms[index];
-        let before = vm.nested.guest();
-        let page = if before == Guest::L1 { &vm.vmcb01 } else { &vm.vmcb02 };
-        let in_flight = key(page.vmcb().event_inj()) == key(event);
-        let ledger = &mut self.ledgers[index];
-        if ledger.l2_has(event) {
-            return Ok(Stop::L0(CPUID));
-        }
-        self.counters.merged += u64::from(ledger.pend(event, in_flight));
-        self.vms[index].inject(event);
-        self.after_injection(index, before)
-    }
-
-    fn after_injection(&mut self, index: usize, before: Guest) -> Result<Stop, Finding> {
-        match (before, self.vms[index].nested.guest()) {
-            (Guest::L2, Guest::L1) => self.l2_ended(index, false),
-            _ => Ok(Stop::L0(CPUID)),
-        }
-    }
-
-    /// L0 raises an exception in the guest that runs.
-    fn inject_exception(&mut self, index: usize, event: Event) -> Result<Stop, Finding> {
-        let vm = &mut self.vms[index];
-        let guest = vm.nested.guest();
-        let (first, intercepts) = match guest {
-            Guest::L1 => (vm.vmcb01.vmcb().event_inj(), 0),
-            Guest::L2 => (vm.vmcb02.vmcb().event_inj(), vm.get12(f::intercept_exceptions)),
-        };
-        if event.vector().number() == 14 && guest == Guest::L2 {
-            vm.vmcb02.set(f::cr2, 0x456);
-        }
-        let displaces = matches!(first.event_type(), EventType::INTERRUPT | EventType::NMI);
-        if first.valid() && displaces && !self.displaces_events {
-            return Ok(Stop::L0(CPUID));
-        }
-        let intercepted = intercepts >> event.vector().number() & 1 != 0;
-        let ledger = &mut self.ledgers[index];
-        let outcome = if first.valid() && !intercepted { pair(first, event) } else { Pair::Both };
-        match outcome {
-            Pair::Both => ledger.add(guest, event),
-            Pair::Second => {
-                ledger.merge(guest, first);
-                ledger.add(guest, event);
-            }
-            Pair::DoubleFault => {
-                ledger.merge(guest, first);
-                ledger.add(guest, DOUBLE_FAULT_EVENT);
-            }
-            Pair::Shutdown => ledger.merge(guest, first),
-        }
-        self.counters.merged += u64::from(outcome != Pair::Both);
-        match self.vms[index].inject(event) {
-            Exit::Shutdown => Ok(self.shut_down(index)),
-            _ => self.after_injection(index, guest),
-        }
-    }
-
-    /// L2 takes everything that is pending. What then has no fate is lost.
-    fn drain(&mut self, index: usize) -> Result<Stop, Finding> {
-        const ROUNDS: usize = 24;
-        self.note(index, Action::Drain);
-        for _ in 0..ROUNDS {
-            self.vms[index].vmcb02.set_bits(f::rflags, IF, IF);
-            self.prepare([Step::WriteCr3(self.vms[index].vmcb02.get(f::cr3))], CPUID);
-            let stop = self.run_l2(index)?;
-            if stop != Stop::L0(CPUID) {
-                return Ok(stop);
-            }
-            if self.ledgers[index].is_empty() {
-                self.counters.drains += 1;
-                return Ok(stop);
-            }
-        }
-        let vm = &self.vms[index];
-        // Without L1's RFLAGS.IF and with V_INTR_MASKING interrupts stay pending, and so does everything without GIF.
-        if vm.nested.gif() && vm.nested.interrupts() {
-            self.found(Oracle::Events, index, || {
-                let (waits, event) = (vm.nested.waits(), vm.vmcb02.vmcb().event_inj());
-                format!("never delivered: {:x?}; {waits}, {event:x?}", self.ledgers[index])
-            })?;
-        }
-        Ok(Stop::L0(CPUID))
     }
 }

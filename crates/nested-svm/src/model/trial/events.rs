@@ -1,0 +1,209 @@
+//! The steps of a trial that make events.
+
+use super::ledger::{DOUBLE_FAULT_EVENT, Pair, key, pair};
+use super::run::Stop;
+use super::steps::{CPUID, IF};
+use super::{Action, Finding, Oracle, Trial};
+use crate::model::Step;
+use crate::{Exit, Guest};
+use std::format;
+use vmcb::layout::vmcb_field as f;
+use vmcb::{Event, EventType, Vector};
+
+/// Exceptions that are injected and raised.
+const EVENT_KINDS: [Event; 4] = [
+    Event::new(EventType::EXCEPTION, Vector::new(13)),
+    Event::new(EventType::EXCEPTION, Vector::new(14)),
+    Event::new(EventType::EXCEPTION, Vector::new(6)),
+    Event::new(EventType::EXCEPTION, Vector::new(1)),
+];
+
+impl Trial {
+    /// EVENTINJ of L1: what the last exit interrupted, or something new.
+    pub(super) fn choose_eventinj(&mut self, index: usize) -> u64 {
+        let interrupted = Event::from_bits(self.vms[index].get12(f::exitintinfo));
+        let event = match self.choices.below(6) {
+            0 | 1 if interrupted.valid() => interrupted,
+            2 => self.new_interrupt(),
+            3 => self.new_exception(),
+            4 if self.choices.one_in(2) => Event::new(EventType::NMI, Vector::new(2)),
+            _ => Event::from_bits(0),
+        };
+        let event = if self.ledgers[index].is_pending(event) { Event::from_bits(0) } else { event };
+        self.vms[index].set12(f::eventinj, event.bits());
+        event.bits()
+    }
+
+    pub(super) fn new_interrupt(&mut self) -> Event {
+        let vector = 0x20 + self.choices.below(0xE0);
+        Event::new(EventType::INTERRUPT, Vector::new(vector as u8))
+    }
+
+    /// An exception. Error codes tell apart what is otherwise equal.
+    pub(super) fn new_exception(&mut self) -> Event {
+        let event = self.choices.pick(&EVENT_KINDS);
+        match event.vector().number() {
+            13 => event.with_error_code(self.choices.below(0x4000) as u32 * 8),
+            14 => event.with_error_code(self.choices.below(4) as u32 * 2),
+            _ => event,
+        }
+    }
+
+    pub(super) fn events_entered(&mut self, index: usize) {
+        const V_IRQ: u64 = 1 << 8;
+        let vm = &self.vms[index];
+        let event = Event::from_bits(vm.get12(f::eventinj));
+        let pending = vm.get12(f::int_ctl) & V_IRQ != 0;
+        let vector = pending.then(|| vm.get12(f::v_intr_vector) as u8);
+        if event.valid() {
+            self.ledgers[index].add(Guest::L2, event);
+        }
+        self.ledgers[index].add_virtual_interrupt(vector);
+        self.counters.events += u64::from(event.valid()) + u64::from(pending);
+    }
+
+    /// L2 raises an exception.
+    pub(super) fn raise(&mut self, index: usize) -> Result<Stop, Finding> {
+        let event = self.new_exception();
+        self.note(index, Action::Raise { event: event.bits() });
+        self.prepare([Step::Raise(event, 0x123)], CPUID);
+        self.run_l2(index)
+    }
+
+    /// L0 gives a VM an event.
+    pub(super) fn event_of_l0(&mut self, index: usize) -> Result<(), Finding> {
+        let stop = self.inject_any(index)?;
+        self.react(index, stop);
+        Ok(())
+    }
+
+    fn inject_any(&mut self, index: usize) -> Result<Stop, Finding> {
+        let event = match self.choices.below(8) {
+            0..=3 => self.new_interrupt(),
+            4 | 5 => Event::new(EventType::NMI, Vector::new(2)),
+            _ => self.new_exception(),
+        };
+        self.note(index, Action::Inject { event: event.bits() });
+        self.counters.events += 1;
+        if event.event_type() == EventType::EXCEPTION {
+            self.inject_exception(index, event)
+        } else {
+            self.inject_interrupt(index, event)
+        }
+    }
+
+    /// L0 does something else after an exit of L2 that it dealt with. Returns where L2 stopped, if it did.
+    pub(super) fn between_entries(&mut self, index: usize) -> Result<Option<Stop>, Finding> {
+        match self.choices.below(64) {
+            60 if self.migrates => {
+                self.note(index, Action::SaveAndLoad);
+                self.counters.loaded += 1;
+                self.vms[index].save_and_load(&mut self.saved);
+            }
+            61 => {
+                self.note(index, Action::Refuse);
+                self.refuse = true;
+            }
+            62 | 63 => {
+                let stop = self.inject_any(index)?;
+                return Ok((stop != Stop::L0(CPUID)).then_some(stop));
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn inject_interrupt(&mut self, index: usize, event: Event) -> Result<Stop, Finding> {
+        let vm = &self.vms[index];
+        let before = vm.nested.guest();
+        let page = if before == Guest::L1 { &vm.vmcb01 } else { &vm.vmcb02 };
+        let in_flight = key(page.vmcb().event_inj()) == key(event);
+        let ledger = &mut self.ledgers[index];
+        if ledger.l2_has(event) {
+            return Ok(Stop::L0(CPUID));
+        }
+        self.counters.merged += u64::from(ledger.pend(event, in_flight));
+        self.vms[index].inject(event);
+        self.after_injection(index, before)
+    }
+
+    fn after_injection(&mut self, index: usize, before: Guest) -> Result<Stop, Finding> {
+        match (before, self.vms[index].nested.guest()) {
+            (Guest::L2, Guest::L1) => self.l2_ended(index, false),
+            _ => Ok(Stop::L0(CPUID)),
+        }
+    }
+
+    /// L0 raises an exception in the guest that runs.
+    pub(super) fn inject_exception(&mut self, index: usize, event: Event) -> Result<Stop, Finding> {
+        let vm = &mut self.vms[index];
+        let guest = vm.nested.guest();
+        let (first, intercepts) = match guest {
+            Guest::L1 => (vm.vmcb01.vmcb().event_inj(), 0),
+            Guest::L2 => (vm.vmcb02.vmcb().event_inj(), vm.get12(f::intercept_exceptions)),
+        };
+        if event.vector().number() == 14 && guest == Guest::L2 {
+            vm.vmcb02.set(f::cr2, 0x456);
+        }
+        let displaces = matches!(first.event_type(), EventType::INTERRUPT | EventType::NMI);
+        if first.valid() && displaces && !self.displaces_events {
+            return Ok(Stop::L0(CPUID));
+        }
+        let intercepted = intercepts >> event.vector().number() & 1 != 0;
+        let ledger = &mut self.ledgers[index];
+        let outcome = if first.valid() && !intercepted { pair(first, event) } else { Pair::Both };
+        match outcome {
+            Pair::Both => ledger.add(guest, event),
+            Pair::Second => {
+                ledger.merge(guest, first);
+                ledger.add(guest, event);
+            }
+            Pair::DoubleFault => {
+                ledger.merge(guest, first);
+                ledger.add(guest, DOUBLE_FAULT_EVENT);
+            }
+            Pair::Shutdown => ledger.merge(guest, first),
+        }
+        self.counters.merged += u64::from(outcome != Pair::Both);
+        match self.vms[index].inject(event) {
+            Exit::Shutdown => Ok(self.shut_down(index)),
+            _ => self.after_injection(index, guest),
+        }
+    }
+
+    /// L2 takes everything that is pending. What then has no fate is lost.
+    pub(super) fn drain(&mut self, index: usize) -> Result<Stop, Finding> {
+        const ROUNDS: usize = 24;
+        self.note(index, Action::Drain);
+        for _ in 0..ROUNDS {
+            self.vms[index].vmcb02.set_bits(f::rflags, IF, IF);
+            self.prepare([Step::WriteCr3(self.vms[index].vmcb02.get(f::cr3))], CPUID);
+            let stop = self.run_l2(index)?;
+            if stop != Stop::L0(CPUID) {
+                return Ok(stop);
+            }
+            if self.ledgers[index].is_empty() {
+                self.counters.drains += 1;
+                return Ok(stop);
+            }
+        }
+        let vm = &self.vms[index];
+        // Without L1's RFLAGS.IF and with V_INTR_MASKING interrupts stay pending, and so does everything without GIF.
+        if vm.nested.gif() && vm.vmcb01.get(f::rflags) & IF != 0 {
+            self.found(Oracle::Events, index, || {
+                let (waits, event) = (vm.nested.waits(), vm.vmcb02.vmcb().event_inj());
+                format!("never delivered: {:x?}; {waits}, {event:x?}", self.ledgers[index])
+            })?;
+        }
+        Ok(Stop::L0(CPUID))
+    }
+
+    /// The delivery of the next event accesses memory.
+    pub(super) fn prepare_delivery(&mut self, index: usize) {
+        self.hardware.delivery.clear();
+        for _ in 0..1 + self.choices.below(2) {
+            let access = self.guest_physical_access(index);
+            self.hardware.delivery.push_back(access);
+        }
+    }
+}
