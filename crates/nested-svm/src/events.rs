@@ -195,6 +195,8 @@ impl Nested {
             self.reflect(world, code, [0, 0]);
         }
         if self.state.guest == Guest::L1 && self.state.flush_l1 != Flush::Nothing {
+            // Also before the first entry, when no instruction of L1 has set V_INTR_MASKING yet.
+            self.set_gif_in_l1(world.vmcb01, self.state.gif);
             self.flush_l1(world.vmcb01);
         }
         let guest = self.state.guest;
