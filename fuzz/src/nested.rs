@@ -142,7 +142,7 @@ fn act(machine: &mut Machine, action: &Action, fields: &[Field], legal: &Page) {
                 let event = Event::from_bits(interrupted.unwrap_or(0) & 0xFFFF_FFFF_8000_0FFF);
                 // Hardware interrupts what can be delivered.
                 let event = if deliverable(machine, event) { event } else { Event::from_bits(0) };
-                // The engine resumes L2 after #DB and #AC that nobody intercepts.
+                // The engine resumes L2 after #DB and #AC that neither L1 nor L0 intercepts.
                 goes_on(machine, [Step::ExitDuring(event, code, [info1, info2]), Step::Exit(0x72, [0, 0])]);
             }
         }

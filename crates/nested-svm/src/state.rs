@@ -338,7 +338,7 @@ const REGISTERS: usize = 1 + 3 * 8 + 4 * 8 + 2 * 8;
 /// Origin of the event in EVENTINJ, RIP, nRIP, V_TPR.
 const RUNNING: usize = 1 + 3 * 8;
 const V_TPR: u64 = 0xFF;
-/// The origins of events by the number that stands for them.
+/// The origins of events, in the order of their numbers in saved state.
 const ORIGINS: [Origin; 3] = [Origin::L0, Origin::L1, Origin::L2];
 
 /// An event as saved state holds it. Only exceptions push an error code.

@@ -169,7 +169,7 @@ fn every_exit_code_by_its_intercept() {
             assert_eq!(machine.vmrun(), Ok(Guest::L2));
             let offered = code < 0x8F || (0xA0..0xA5).contains(&code);
             let expected = if offered && (set || code == 0x80) { Exit::ToL1 } else { Exit::ForL0 };
-            // Intercepts of the engine: L2 gets its exception, and no guest goes on after a shutdown.
+            // Intercepts of the engine: L2 gets its exception, and a shutdown ends the guest.
             let expected = match (expected, code) {
                 (Exit::ForL0, 0x41 | 0x51) => Exit::Resume,
                 (Exit::ForL0, 0x7F) => Exit::Shutdown,

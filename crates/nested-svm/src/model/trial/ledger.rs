@@ -8,7 +8,7 @@ use vmcb::{Event, EventType, ExitCode, Vector};
 use crate::Guest;
 use crate::model::Source;
 
-/// What happens to two events of which the second occurs during the delivery of the first.
+/// What happens if the second event occurs during the delivery of the first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Pair {
     /// The first is dropped, because its instruction is executed again.
