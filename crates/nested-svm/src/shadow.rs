@@ -276,19 +276,26 @@ impl<T: Tables> Shadow<T> {
         }
     }
 
-    /// VMRUN without nested paging: L2 runs on L1's own tables; whether the hardware must forget what it cached.
+    /// VMRUN without nested paging: L2 runs on L0's tables for L1. Returns whether the hardware must flush because L2 ran
+    /// on a root before. A flush that L1 demands drops roots here too: it may use them again later.
     #[inline(always)]
-    pub(crate) fn leave(&mut self) -> bool {
-        self.current.take().is_some()
+    pub(crate) fn leave(&mut self, asid: u32, flush: Flush) -> bool {
+        let left = self.current.take().is_some();
+        self.drop_roots(asid, flush);
+        left
+    }
+
+    fn drop_roots(&mut self, asid: u32, flush: Flush) {
+        match flush {
+            Flush::Nothing => {}
+            Flush::Asid => self.forget(asid),
+            Flush::All => self.forget_all(),
+        }
     }
 
     #[inline(never)]
     fn switch(&mut self, wanted: Root, flush: Flush) -> Entered {
-        match flush {
-            Flush::Nothing => {}
-            Flush::Asid => self.forget(wanted.asid),
-            Flush::All => self.forget_all(),
-        }
+        self.drop_roots(wanted.asid, flush);
         let known = self.roots.iter().flatten().find(|root| root.is(&wanted)).copied();
         let root = known.unwrap_or_else(|| self.add(wanted));
         self.current = Some(root);

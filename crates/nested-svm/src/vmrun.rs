@@ -177,7 +177,7 @@ impl Nested {
             (entered.root, entered.flush)
         } else {
             // On L1's own tables one ASID of the hardware serves all of L2's.
-            let changed = world.shadow.leave() | (asid != self.state.last_asid);
+            let changed = world.shadow.leave(asid, wanted) | (asid != self.state.last_asid);
             (world.vmcb01.get(f::n_cr3), changed)
         };
         self.flush_l2(world.vmcb02, if changed { wanted.max(Flush::Asid) } else { wanted });

@@ -779,3 +779,22 @@ fn changes_of_vmcb01_reach_a_running_l2() {
     nested.refresh(&mut world);
     assert_eq!((world.vmcb02.get(f::tsc_offset), world.vmcb02.get(f::intercept_misc2)), (2000, 0x7F));
 }
+
+/// A flush that a VMRUN without nested paging demands reaches the shadow of the same ASID, which L1 uses again later.
+#[test]
+fn a_flush_without_nested_paging_drops_the_shadow() {
+    for (control, flushes) in [(0, false), (1, true), (3, true)] {
+        let mut machine = machine(Mode::Long, true, false, ADDRESS, 1, 0x20_0000 | ALL);
+        assert_eq!(access(&mut machine, Access::read(ADDRESS)), Ok(0x20_0123));
+        put(&mut machine, Mode::Long, 1, ADDRESS, 0x30_0000 | ALL);
+        for (nested_paging, control) in [(0, control), (1, 0)] {
+            machine.exits(0x81, [0, 0]);
+            machine.set12(f::nested_ctl, nested_paging);
+            machine.set12(f::tlb_control, control);
+            machine.vmcb01.set(f::rax, VMCB12);
+            assert_eq!(machine.vmrun(), Ok(Guest::L2));
+        }
+        let reached = if flushes { 0x30_0123 } else { 0x20_0123 };
+        assert_eq!(access(&mut machine, Access::read(ADDRESS)), Ok(reached), "TLB_CONTROL {control}");
+    }
+}
