@@ -24,7 +24,7 @@ pub enum Exit {
     ForL0,
     /// The guest cannot go on: a fault during the delivery of #DF, and L1, if it is L2, does not intercept the shutdown.
     Shutdown,
-    /// L1 runs, so there is no exit of L2. The call was a mistake of L0, and nothing was changed.
+    /// L2 does not run, so it has no exit. L0 called this by mistake, and nothing changed.
     NotInL2,
 }
 
