@@ -106,7 +106,12 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         vmcb01: Aligned(vmcb01),
         vmcb02: Aligned(vmcb02),
         host_save,
-        iopm, msrpm, ones, identity, pool } = pages;
+        iopm,
+        msrpm,
+        ones,
+        identity,
+        pool,
+    } = pages;
     let host = Host {
         asid: 2,
         flush_by_asid: own.has(Feature::FlushByAsid) == Some(true),
@@ -117,7 +122,7 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         // No machine but QEMU's has got this far.
         marks_pdptes: true,
         takes_interrupts: false,
-    virtual_spec_ctrl: false,
+        virtual_spec_ctrl: false,
         gib_pages: cpuid::gib_pages(),
     };
     let nested = if verdict_only {
