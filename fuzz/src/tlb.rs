@@ -7,10 +7,7 @@ use nested_svm::model::trial::Trial;
 /// # Panics
 /// Panics if the trial finds a fault of the engine.
 pub fn trial(bytes: &[u8]) {
-    let mut trial = Trial::from_bytes(bytes);
-    // The ledger of events does not know yet which events the engine puts back where they came from.
-    trial.check_events = false;
-    if let Err(finding) = trial.run(u64::MAX) {
+    if let Err(finding) = Trial::from_bytes(bytes).run(u64::MAX) {
         panic!("{finding}");
     }
 }

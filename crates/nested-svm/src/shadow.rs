@@ -397,19 +397,17 @@ impl<T: Tables> Shadow<T> {
             return Resolved::NotAllowed(found.base_of(address, 12) | address & 0xFFF);
         };
         let (taken, forbidden) = host.denied();
-        let size = if bits == BLOCK { PS } else { 0 };
-        let leaf = host.address & ADDRESS | found.flags & !taken | forbidden | P | US | A | size;
+        let leaf = found.flags & !taken | forbidden | P | US | A;
         let mut page = root.page;
-        for level in [4, 3, 2, 1_u8] {
-            let shift = Mode::Long.shift(level);
-            let index = (address >> shift & 0x1FF) as u16;
-            if shift == bits {
-                self.tables.set_entry(page, index, leaf);
-                return Resolved::Mapped;
-            }
+        for level in [4, 3, 2_u8] {
+            let index = (address >> Mode::Long.shift(level) & 0x1FF) as u16;
             let entry = self.tables.entry(page, index);
             let next = if entry & P != 0 && entry & PS == 0 {
+                // The CPU may have cached this pointer, so it stays. A large page is then shadowed by small ones.
                 u16::try_from((entry & ADDRESS).wrapping_sub(self.tables.base()) >> 12).ok()
+            } else if level == 2 && bits == BLOCK {
+                self.tables.set_entry(page, index, host.address & ADDRESS | leaf | PS);
+                return Resolved::Mapped;
             } else {
                 let fresh = self.take_page();
                 if let Some(fresh) = fresh {
@@ -426,6 +424,9 @@ impl<T: Tables> Shadow<T> {
                 }
             }
         }
+        let within = address & ((1 << bits) - 1) & ADDRESS;
+        let index = (address >> Mode::Long.shift(1) & 0x1FF) as u16;
+        self.tables.set_entry(page, index, (host.address & ADDRESS | within) | leaf);
         Resolved::Mapped
     }
 

@@ -798,3 +798,14 @@ fn a_flush_without_nested_paging_drops_the_shadow() {
         assert_eq!(access(&mut machine, Access::read(ADDRESS)), Ok(reached), "TLB_CONTROL {control}");
     }
 }
+
+/// L1 puts a large page in place of a table. The CPU may have cached the pointer to the shadow's table there, so that
+/// table must get the entries: with another one in its place, L2 would fault forever.
+#[test]
+fn a_large_page_fills_the_table_that_the_cpu_cached() {
+    let mut machine = machine(Mode::Long, true, false, ADDRESS, 1, 0x20_0000 | ALL);
+    assert_eq!(access(&mut machine, Access::read(ADDRESS)), Ok(0x20_0123));
+    put(&mut machine, Mode::Long, 2, ADDRESS, 0x20_0000 | PS | ALL);
+    assert_eq!(access(&mut machine, Access::write(ADDRESS + 0x1000)), Ok(0x20_4123));
+    assert_eq!(get(&machine, Mode::Long, 2, ADDRESS), 0x20_0000 | PS | ALL | A | D);
+}

@@ -29,7 +29,11 @@ impl Trial {
             4 if self.choices.one_in(2) => Event::new(EventType::NMI, Vector::new(2)),
             _ => Event::from_bits(0),
         };
-        let event = if self.ledgers[index].is_pending(event) { Event::from_bits(0) } else { event };
+        let virtual_vector = self.vms[index].get12(f::v_intr_vector);
+        let ambiguous = self.ledgers[index].is_pending(event)
+            || event.event_type() == EventType::INTERRUPT
+                && u64::from(event.vector().number()) == virtual_vector;
+        let event = if ambiguous { Event::from_bits(0) } else { event };
         self.vms[index].set12(f::eventinj, event.bits());
         event.bits()
     }
@@ -55,10 +59,7 @@ impl Trial {
         let event = Event::from_bits(vm.get12(f::eventinj));
         let pending = vm.get12(f::int_ctl) & V_IRQ != 0;
         let vector = pending.then(|| vm.get12(f::v_intr_vector) as u8);
-        if event.valid() {
-            self.ledgers[index].add(Guest::L2, event);
-        }
-        self.ledgers[index].add_virtual_interrupt(vector);
+        self.ledgers[index].entered(vm.entered.vmcb, event, vector);
         self.counters.events += u64::from(event.valid()) + u64::from(pending);
     }
 
@@ -153,7 +154,12 @@ impl Trial {
         let ledger = &mut self.ledgers[index];
         let outcome = if first.valid() && !intercepted { pair(first, event) } else { Pair::Both };
         match outcome {
-            Pair::Both => ledger.add(guest, event),
+            Pair::Both => {
+                if first.valid() && !intercepted {
+                    ledger.displace(first);
+                }
+                ledger.add(guest, event);
+            }
             Pair::Second => {
                 ledger.merge(guest, first);
                 ledger.add(guest, event);

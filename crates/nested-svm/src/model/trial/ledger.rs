@@ -52,7 +52,10 @@ pub(super) const DOUBLE_FAULT_EVENT: Event =
 pub(super) struct L1Exit {
     pub(super) code: ExitCode,
     pub(super) info: u64,
+    /// EXITINTINFO.
     pub(super) interrupted: Event,
+    /// Page of VMCB12.
+    pub(super) vmcb: u64,
     /// V_IRQ and its vector.
     pub(super) virtual_interrupt: Option<u8>,
     /// L1 intercepts INTR and NMI.
@@ -68,20 +71,30 @@ pub(super) struct Resolved {
     pub(super) exceptions: u64,
 }
 
+/// An event of an L2 that ended with two events. EXITINTINFO had room for the other one.
+#[derive(Clone, Copy, Debug)]
+struct Parked {
+    event: Event,
+    /// EXITINTINFO.
+    reported: Event,
+    /// Page of VMCB12.
+    vmcb: u64,
+}
+
 /// The events of a VM that have no fate yet.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     /// Events of L2, and of L1 (exceptions).
     l2: Vec<Event>,
     l1: Vec<Event>,
-    /// Interrupts and an NMI of L0 that neither guest has taken.
+    /// Interrupts and an NMI of L0, until a guest's IDT or EXITINTINFO has them.
     pending: Vec<Event>,
-    /// Interrupts and NMIs of L0 that an L2 had taken and that the host then refused. They may be delivered again.
-    optional: Vec<Event>,
-    /// Events of L2 that were L0's interrupts and NMIs.
-    from_l0: Vec<Event>,
     /// The vector of V_IRQ that L1 gave to L2.
     virtual_interrupt: Option<u8>,
+    /// The event in `l2` that L2 took from V_IRQ.
+    from_virtual: Option<Event>,
+    /// It becomes L2's again if L1 injects the reported event into the same L2. Otherwise L1 gave that L2 up.
+    parked: Option<Parked>,
 }
 
 /// Type, vector and error code: what a delivery must preserve.
@@ -99,6 +112,15 @@ fn is_fault(event: Event) -> bool {
     event.event_type() == EventType::EXCEPTION && !matches!(event.vector().number(), 1 | 3 | 4 | 8 | 18)
 }
 
+/// Whether no instruction raises it again although it is an exception: #DB may be a trap, #DF and #MC are aborts.
+fn is_trap_or_abort(event: Event) -> bool {
+    event.event_type() == EventType::EXCEPTION && !is_fault(event)
+}
+
+fn same_kind(one: Event, two: Event) -> bool {
+    (one.bits() ^ two.bits()) & (Event::V | Event::TYPE | Event::VECTOR) == 0
+}
+
 fn remove(events: &mut Vec<Event>, event: Event) -> bool {
     let found = events.iter().position(|&known| key(known) == key(event));
     found.map(|index| events.remove(index)).is_some()
@@ -110,9 +132,18 @@ impl Ledger {
         self.of(guest).push(event);
     }
 
-    /// V_IRQ of L1 for L2.
-    pub(super) fn add_virtual_interrupt(&mut self, vector: Option<u8>) {
-        self.virtual_interrupt = vector;
+    /// L1 executed VMRUN: EVENTINJ and V_IRQ of this VMCB12 are L2's.
+    pub(super) fn entered(&mut self, vmcb: u64, event: Event, virtual_interrupt: Option<u8>) {
+        if event.valid() {
+            self.l2.push(event);
+        }
+        self.virtual_interrupt = virtual_interrupt;
+        let parked = self.parked.take();
+        self.l2.extend(
+            parked
+                .filter(|parked| parked.vmcb == vmcb && same_kind(parked.reported, event))
+                .map(|parked| parked.event),
+        );
     }
 
     /// An interrupt or NMI of L0. Returns whether it was merged: the same vector twice is one interrupt.
@@ -129,7 +160,8 @@ impl Ledger {
 
     /// Whether L2 has an equal event, which could not be told apart.
     pub(super) fn l2_has(&self, event: Event) -> bool {
-        self.l2.iter().any(|&known| key(known) == key(event))
+        let parked = self.parked.iter().map(|parked| &parked.event);
+        self.l2.iter().chain(parked).any(|&known| key(known) == key(event)) || self.is_virtual(event)
     }
 
     /// Whether an equal event of L0 is pending, which could not be told apart.
@@ -137,8 +169,28 @@ impl Ledger {
         self.pending.iter().any(|&known| key(known) == key(event))
     }
 
+    fn is_virtual(&self, event: Event) -> bool {
+        event.event_type() == EventType::INTERRUPT && self.virtual_interrupt == Some(event.vector().number())
+    }
+
     fn take_pending(&mut self, event: Event) -> bool {
-        remove(&mut self.pending, event) || remove(&mut self.optional, event)
+        remove(&mut self.pending, event)
+    }
+
+    /// The same vector twice is one interrupt, unless one of them is in EVENTINJ.
+    fn merge_pending(&mut self) {
+        self.pending.sort_unstable_by_key(|&event| key(event));
+        self.pending.dedup_by_key(|event| key(*event));
+    }
+
+    /// An exception replaces this interrupt or NMI in EVENTINJ. It goes back where it came from.
+    pub(super) fn displace(&mut self, event: Event) {
+        if self.from_virtual.is_some_and(|from| key(from) == key(event)) {
+            self.from_virtual = None;
+            remove(&mut self.l2, event);
+            self.virtual_interrupt = Some(event.vector().number());
+        }
+        self.merge_pending();
     }
 
     fn of(&mut self, guest: Guest) -> &mut Vec<Event> {
@@ -164,7 +216,7 @@ impl Ledger {
                 Ok(())
             }
             Source::Injected if remove(self.of(guest), event) => {
-                remove(&mut self.from_l0, event);
+                self.from_virtual = self.from_virtual.filter(|&from| key(from) != key(event));
                 Ok(())
             }
             Source::Injected if self.take_pending(event) => Ok(()),
@@ -180,20 +232,17 @@ impl Ledger {
         }
     }
 
-    /// An exit interrupted the delivery of an event in L2: L2 has taken the event.
+    /// An exit interrupted the delivery of an event in L2. What L2 raised or took by itself is its own from now on. An
+    /// injected one belongs to whoever injected it.
     pub(super) fn interrupted(&mut self, event: Event, source: Source) {
         match source {
             Source::Raised | Source::Physical => self.l2.push(event),
             Source::Virtual => {
                 self.virtual_interrupt = None;
+                self.from_virtual = Some(event);
                 self.l2.push(event);
             }
-            Source::Injected => {
-                if !self.l2_has(event) && self.take_pending(event) {
-                    self.l2.push(event);
-                    self.from_l0.push(event);
-                }
-            }
+            Source::Injected => {}
         }
     }
 
@@ -220,17 +269,39 @@ impl Ledger {
             self.l2.remove(found);
             resolved.exceptions += 1;
         }
-        if self.virtual_interrupt.take() != exit.virtual_interrupt {
-            return Err(format!("V_IRQ of VMCB12 is wrong: {exit:x?}; {self:x?}"));
-        }
-        self.from_l0.clear();
+        self.merge_pending();
+        self.check_virtual_interrupt(exit)?;
         if is_asynchronous(exit.interrupted) {
             // EXITINTINFO has room for one event. The instruction raises a fault again.
             self.l2.retain(|&event| !is_fault(event));
         }
+        match self.l2[..] {
+            [event] if is_trap_or_abort(exit.interrupted) && is_asynchronous(event) => {
+                self.l2.clear();
+                self.parked = Some(Parked { event, reported: exit.interrupted, vmcb: exit.vmcb });
+            }
+            _ => {}
+        }
         match core::mem::take(&mut self.l2) {
             lost if lost.is_empty() => Ok(resolved),
             lost => Err(format!("events of L2 are lost: {lost:x?}; {exit:x?}")),
+        }
+    }
+
+    /// V_IRQ of VMCB12 is L2's, or an interrupt that L2 had taken from it and that went back.
+    fn check_virtual_interrupt(&mut self, exit: &L1Exit) -> Result<(), String> {
+        let from = self.from_virtual.take();
+        let expected = self.virtual_interrupt.take();
+        if expected == exit.virtual_interrupt {
+            return Ok(());
+        }
+        match (expected, from) {
+            (None, Some(from))
+                if exit.virtual_interrupt == Some(from.vector().number()) && remove(&mut self.l2, from) =>
+            {
+                Ok(())
+            }
+            _ => Err(format!("V_IRQ of VMCB12 should be {expected:x?}: {exit:x?}; {self:x?}")),
         }
     }
 
@@ -240,8 +311,7 @@ impl Ledger {
             0x61 => (EventType::NMI, exit.intercepts[1]),
             _ => return Ok(()),
         };
-        let mut events = self.pending.iter().chain(&self.optional);
-        let pending = events.any(|event| event.event_type() == kind);
+        let pending = self.pending.iter().any(|event| event.event_type() == kind);
         if pending && intercepted {
             Ok(())
         } else {
@@ -249,13 +319,10 @@ impl Ledger {
         }
     }
 
-    /// The host refused L2. Its events end with it, and one of L0 that it had taken is pending again, so that equal
-    /// ones are merged.
+    /// The host refused L2 before it ran. Its events end with it. Those of L0 stay pending, where equal ones are one.
     pub(super) fn refused(&mut self) -> u64 {
-        self.optional.append(&mut self.from_l0);
         let before = self.pending.len();
-        self.pending.sort_unstable_by_key(|&event| key(event));
-        self.pending.dedup_by_key(|event| key(*event));
+        self.merge_pending();
         (before - self.pending.len()) as u64 + self.end_l2()
     }
 
@@ -263,14 +330,9 @@ impl Ledger {
     pub(super) fn end_l2(&mut self) -> u64 {
         let ended = self.l2.len() + usize::from(self.virtual_interrupt.is_some());
         self.l2.clear();
-        self.from_l0.clear();
         self.virtual_interrupt = None;
+        self.from_virtual = None;
         ended as u64
-    }
-
-    /// The engine holds no event: those that may be delivered again never are.
-    pub(super) fn nothing_is_held(&mut self) {
-        self.optional.clear();
     }
 
     /// Whether every event has its fate, other than V_IRQ, which is in the VMCB.

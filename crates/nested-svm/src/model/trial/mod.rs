@@ -225,7 +225,7 @@ pub struct Trial {
     pub migrates: bool,
     /// L0 builds its own tables for L1 again under another root.
     pub switches_roots: bool,
-    /// L0 write-protects pages of L1. This needs access rights in [`crate::Tables::host`].
+    /// L0 write-protects pages of L1.
     pub write_protects: bool,
     /// L0 raises exceptions in L2 while an interrupt or NMI is in EVENTINJ.
     pub displaces_events: bool,
@@ -270,7 +270,7 @@ impl Trial {
             check_masking: true,
             migrates: true,
             switches_roots: true,
-            write_protects: false,
+            write_protects: true,
             displaces_events: true,
             hardware: Hardware::new(limits.clone()),
             limits,
@@ -354,7 +354,6 @@ impl Trial {
         if vm.nested.waits() || page.vmcb().event_inj().valid() {
             return Ok(());
         }
-        self.ledgers[index].nothing_is_held();
         if self.ledgers[index].is_settled() {
             return Ok(());
         }

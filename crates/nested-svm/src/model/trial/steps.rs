@@ -195,6 +195,7 @@ impl Trial {
             vm.l1.flushed_all();
         }
         vm.l1.entered(asid, space, cr3);
+        vm.ran = false;
         self.counters.entries += 1;
         self.events_entered(index);
         Ok(())
@@ -218,6 +219,8 @@ impl Trial {
         let masking = self.choices.pick(&[0, 1 << 24]);
         let virtual_interrupt = if self.choices.one_in(6) { 1 << 8 | 1 << 20 } else { 0 };
         let vector = 0x20 + self.choices.below(0xE0);
+        let event = Event::new(EventType::INTERRUPT, Vector::new(vector as u8));
+        let virtual_interrupt = if self.ledgers[index].is_pending(event) { 0 } else { virtual_interrupt };
         let interrupts = self.choices.pick(&[0x002, 0x202]);
         let vm = &mut self.vms[index];
         let Entered { space, asid, .. } = vm.entered;

@@ -38,6 +38,8 @@ pub(super) struct Vm {
     pub(super) l1: L1,
     /// L2 that L1 entered last.
     pub(super) entered: Entered,
+    /// The CPU has run L2 since L1's VMRUN.
+    pub(super) ran: bool,
     /// L0 must flush L1's own translations at the next entry into L1.
     pub(super) flush_l1: bool,
 }
@@ -74,6 +76,7 @@ impl Vm {
             blocks,
             asids,
             entered: Entered { space: 0, asid: 1, vmcb: VMCBS[0] },
+            ran: false,
             flush_l1: true,
         };
         for (field, value) in
