@@ -89,7 +89,8 @@ pub struct Host {
     /// L0 takes physical interrupts itself: VMCB01 intercepts INTR and has V_INTR_MASKING set. Otherwise they reach the
     /// guests.
     pub takes_interrupts: bool,
-    /// The hardware virtualizes SPEC_CTRL (CPUID 8000_000A EDX\[20\]): the VMCB holds the guest's.
+    /// The hardware virtualizes SPEC_CTRL (CPUID 8000_000A EDX\[20\]), so that the VMCB holds the guest's value. Otherwise L0
+    /// must switch the MSR itself at each entry and exit. L1 and L2 share one value, since VMRUN does not switch it.
     pub virtual_spec_ctrl: bool,
     /// The virtual CPU has pages of 1 GiB, CPUID 8000_0001 EDX\[26\], which no rule reads. Without them an entry of L1's
     /// nested tables that maps one has a reserved bit set.

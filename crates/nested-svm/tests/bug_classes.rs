@@ -552,7 +552,7 @@ fn invlpga_decoding() {
         let reached = if flushed { 0x30_0000 } else { 0x20_0000 };
         assert_eq!(access(&mut machine, Access::read(ADDRESS)), Ok(reached), "{case}");
     }
-    // Without nested paging there is no shadow to forget: the hardware must flush, whatever the ASID.
+    // Without nested paging L2 has no shadow tables. The hardware must flush, whatever the ASID.
     for (asid, control) in [(7, 3), (8, 3), (0, 0)] {
         let mut machine = machine(CPU);
         assert_eq!(machine.vmrun(), Ok(Guest::L2));

@@ -53,7 +53,7 @@ pub struct Entry {
     pub page: u64,
     /// Size of the page: `1 << bits` bytes.
     pub bits: u8,
-    /// Size of the guest's own page, of which the entry may be a part: `1 << guest_bits` bytes.
+    /// Size of the guest's own page: `1 << guest_bits` bytes. The entry may cover only a part of it.
     pub guest_bits: u8,
     /// Access rights.
     pub rights: Rights,

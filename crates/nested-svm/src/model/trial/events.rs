@@ -96,11 +96,7 @@ impl Trial {
     /// L0 does something else after an exit of L2 that it dealt with. Returns where L2 stopped, if it did.
     pub(super) fn between_entries(&mut self, index: usize) -> Result<Option<Stop>, Finding> {
         match self.choices.below(64) {
-            60 if self.migrates => {
-                self.note(index, Action::SaveAndLoad);
-                self.counters.loaded += 1;
-                self.vms[index].save_and_load(&mut self.saved);
-            }
+            60 if self.migrates => self.save_and_load(index),
             61 => {
                 self.note(index, Action::Refuse);
                 self.refuse = true;

@@ -1,4 +1,4 @@
-//! Runs of the guests in a trial, and the comparison of what they did with what they should have done.
+//! Runs the guests of a trial and compares their accesses and events with the reference and the ledger.
 
 use super::ledger::{L1Exit, Resolved};
 use super::reference::{Expected, nested_path};

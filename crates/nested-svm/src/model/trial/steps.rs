@@ -35,11 +35,7 @@ impl Trial {
                 self.vms[index].memory.switch_root();
                 self.vms[index].forget();
             }
-            11 | 12 if self.migrates => {
-                self.note(index, Action::SaveAndLoad);
-                self.counters.loaded += 1;
-                self.vms[index].save_and_load(&mut self.saved);
-            }
+            11 | 12 if self.migrates => self.save_and_load(index),
             13 | 14 => {
                 self.note(index, Action::Refuse);
                 self.refuse = true;
@@ -51,13 +47,31 @@ impl Trial {
     }
 
     fn move_page(&mut self, index: usize) {
+        if self.move_page_without_flush(index) {
+            self.vms[index].forget();
+        }
+    }
+
+    /// Returns whether a page moved.
+    fn move_page_without_flush(&mut self, index: usize) -> bool {
         let page = if self.choices.one_in(4) { self.choices.below(VM_PAGES) } else { self.data_page() };
-        let vm = &mut self.vms[index];
-        if self.host.move_page(&vm.memory, vm.blocks, page, &mut self.choices) {
-            vm.forget();
+        let vm = &self.vms[index];
+        let moved = self.host.move_page(&vm.memory, vm.blocks, page, &mut self.choices);
+        if moved {
             self.counters.moved_pages += 1;
             self.note(index, Action::MovePage { page });
         }
+        moved
+    }
+
+    /// The VM migrates. Its memory may be elsewhere on the new host.
+    pub(super) fn save_and_load(&mut self, index: usize) {
+        self.note(index, Action::SaveAndLoad);
+        self.counters.loaded += 1;
+        if self.choices.one_in(2) {
+            self.move_page_without_flush(index);
+        }
+        self.vms[index].save_and_load(&mut self.saved);
     }
 
     fn unmap_page(&mut self, index: usize) {

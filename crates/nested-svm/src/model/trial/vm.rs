@@ -77,7 +77,8 @@ impl Vm {
             asids,
             entered: Entered { space: 0, asid: 1, vmcb: VMCBS[0] },
             ran: false,
-            flush_l1: true,
+            // The first entry after RESET flushes by itself.
+            flush_l1: false,
         };
         for (field, value) in
             [(f::efer, EFER & !1), (f::guest_asid, asids[0].into()), (f::n_cr3, vm.memory.n_cr3())]
@@ -148,7 +149,6 @@ impl Vm {
         let length = self.nested.save(&self.vmcb02, buffer).len();
         let own = crate::Host { asid: self.asids[1], takes_interrupts: true, ..HOST };
         *self.vmcb02 = Page::zeroed();
-        self.flush_l1 = true;
         self.nested = Nested::for_verdicts(self.nested.limits().clone(), own);
         self.call(|nested, world| nested.load(world, &buffer[..length]))
             .expect("what was saved can be loaded");
