@@ -73,7 +73,11 @@ impl Trial {
 
     /// L0 gives a VM an event.
     pub(super) fn event_of_l0(&mut self, index: usize) -> Result<(), Finding> {
-        let stop = self.inject_any(index)?;
+        let mut stop = self.inject_any(index)?;
+        // Pairs of events meet in EVENTINJ.
+        while stop == Stop::L0(CPUID) && self.choices.one_in(2) {
+            stop = self.inject_any(index)?;
+        }
         self.react(index, stop);
         Ok(())
     }
@@ -175,7 +179,8 @@ impl Trial {
 
     /// L2 takes everything that is pending. What then has no fate is lost.
     pub(super) fn drain(&mut self, index: usize) -> Result<Stop, Finding> {
-        const ROUNDS: usize = 24;
+        // Each round delivers one event, and the vectors are pairwise different.
+        const ROUNDS: usize = 300;
         self.note(index, Action::Drain);
         for _ in 0..ROUNDS {
             self.vms[index].vmcb02.set_bits(f::rflags, IF, IF);

@@ -2,7 +2,7 @@
 
 use super::choices::Choices;
 use crate::model::paging::{A, ADDRESS, D, HostMemory, P, RW, US};
-use crate::{HostBlock, Memory, NoMemory, Tables};
+use crate::{HostBlock, MIN_PAGES, Memory, NoMemory, Tables};
 use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::vec;
@@ -286,7 +286,7 @@ impl Host {
             memory.set_mapping(page, Mapping { frame, present: true, writable: true });
         }
         memory.build_upper_tables();
-        let count = if choices.one_in(2) { SHADOW_PAGES } else { 9 + choices.below(12) };
+        let count = if choices.one_in(2) { SHADOW_PAGES } else { u64::from(MIN_PAGES) + choices.below(12) };
         let tables = VmTables { memory: memory.clone(), first, count };
         (memory, tables, blocks)
     }

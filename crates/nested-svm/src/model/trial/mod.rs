@@ -82,6 +82,8 @@ pub struct Counters {
     pub entries: u64,
     /// Nested page faults that the engine resolved.
     pub resolved_faults: u64,
+    /// Nested page faults at which the engine had no page left and began with an empty shadow.
+    pub full_shadows: u64,
     /// Nested page faults that L1 got.
     pub l1_faults: u64,
     /// Nested page faults that L0 got.
@@ -130,6 +132,7 @@ impl Counters {
             short_walks,
             entries,
             resolved_faults,
+            full_shadows,
             l1_faults,
             l0_faults,
             l1_exits,
@@ -157,6 +160,7 @@ impl Counters {
             ("short_walks", short_walks),
             ("entries", entries),
             ("resolved_faults", resolved_faults),
+            ("full_shadows", full_shadows),
             ("l1_faults", l1_faults),
             ("l0_faults", l0_faults),
             ("l1_exits", l1_exits),

@@ -79,6 +79,8 @@ impl Trial {
                 Exit::ToL1 => return self.l2_ended(index, true),
                 Exit::Resume => {
                     self.counters.resolved_faults += u64::from(code == NPF);
+                    let flushes = self.vms[index].vmcb02.get(f::tlb_control) != 0;
+                    self.counters.full_shadows += u64::from(code == NPF && flushes);
                     self.deliver_forced_exception(index, code);
                 }
                 Exit::Shutdown => return Ok(self.shut_down(index)),
