@@ -124,7 +124,7 @@ impl Trial {
             return Ok(Stop::L0(CPUID));
         }
         self.counters.merged += u64::from(ledger.pend(event, in_flight));
-        self.vms[index].inject(event);
+        self.delivers(index, |vm| vm.inject(event))?;
         self.after_injection(index, before)
     }
 

@@ -103,7 +103,7 @@ pub(super) fn key(event: Event) -> u64 {
     event.bits() & (Event::V | Event::TYPE | Event::VECTOR) | code
 }
 
-fn is_asynchronous(event: Event) -> bool {
+pub(super) fn is_asynchronous(event: Event) -> bool {
     event.valid() && matches!(event.event_type(), EventType::INTERRUPT | EventType::NMI)
 }
 

@@ -351,11 +351,10 @@ impl Trial {
     /// An event that is neither in EVENTINJ nor held by the engine is lost.
     fn check_pending(&mut self, index: usize) -> Result<(), Finding> {
         let vm = &self.vms[index];
-        let page = match vm.nested.guest() {
-            Guest::L1 => &vm.vmcb01,
-            Guest::L2 => &vm.vmcb02,
-        };
-        if vm.nested.waits() || page.vmcb().event_inj().valid() {
+        if vm.nested.gif() != vm.gif {
+            self.found(Oracle::Events, index, || std::format!("GIF should be {}", vm.gif))?;
+        }
+        if vm.nested.waits() || vm.page().vmcb().event_inj().valid() {
             return Ok(());
         }
         if self.ledgers[index].is_settled() {

@@ -1,7 +1,8 @@
 //! Runs the guests of a trial and compares their accesses and events with the reference and the ledger.
 
-use super::ledger::{L1Exit, Resolved};
+use super::ledger::{L1Exit, Resolved, is_asynchronous};
 use super::reference::{Expected, nested_path};
+use super::vm::Vm;
 use super::{Action, Finding, Oracle, Trial};
 use crate::model::paging::{A, D};
 use crate::model::{Access, Seen, Step};
@@ -41,8 +42,8 @@ impl Trial {
     /// Runs L1 until its script ends.
     pub(super) fn run_l1(&mut self, index: usize) -> Result<Stop, Finding> {
         for _ in 0..ENTRIES {
+            self.before_entry(index)?;
             let vm = &mut self.vms[index];
-            vm.before_entry();
             if core::mem::take(&mut vm.flush_l1) {
                 vm.vmcb01.set(f::tlb_control, 3);
             }
@@ -63,10 +64,10 @@ impl Trial {
     /// Runs L2 until its script ends, or L1 runs.
     pub(super) fn run_l2(&mut self, index: usize) -> Result<Stop, Finding> {
         for _ in 0..ENTRIES {
-            let vm = &mut self.vms[index];
-            if vm.before_entry() == Guest::L1 {
+            if self.before_entry(index)? == Guest::L1 {
                 return self.l2_ended(index, false);
             }
+            let vm = &mut self.vms[index];
             self.hardware.host_if = vm.nested.interrupts();
             self.hardware.refuses = core::mem::take(&mut self.refuse);
             self.hardware.run(&mut vm.vmcb02, &*self.host.physical, &mut self.script);
@@ -93,6 +94,32 @@ impl Trial {
             }
         }
         self.no_progress(index)
+    }
+
+    /// The engine delivers what is pending.
+    fn before_entry(&mut self, index: usize) -> Result<Guest, Finding> {
+        self.delivers(index, Vm::before_entry)
+    }
+
+    /// Calls the engine, which may put an interrupt or NMI into EVENTINJ, and checks that the guest may take it.
+    pub(super) fn delivers<R>(
+        &mut self,
+        index: usize,
+        call: impl FnOnce(&mut Vm) -> R,
+    ) -> Result<R, Finding> {
+        let vm = &mut self.vms[index];
+        let before = vm.page().vmcb().event_inj();
+        let result = call(vm);
+        let event = vm.page().vmcb().event_inj();
+        if event.valid() && !before.valid() && is_asynchronous(event) {
+            let by_l1 = self.ledgers[index].l2_has(event);
+            if !vm.takes(vm.nested.guest(), event.event_type(), by_l1) {
+                self.found(Oracle::Events, index, || {
+                    format!("{event:x?} is injected although the guest masks it")
+                })?;
+            }
+        }
+        Ok(result)
     }
 
     /// The engine intercepts #DB and #AC of L2 for itself and delivers them.
@@ -204,6 +231,13 @@ impl Trial {
     pub(super) fn l2_ended(&mut self, index: usize, by_cpu: bool) -> Result<Stop, Finding> {
         let vm = &mut self.vms[index];
         let code = vm.get12(f::exitcode);
+        let kind = if code == INTR { EventType::INTERRUPT } else { EventType::NMI };
+        let masked = matches!(code, INTR | NMI) && !vm.takes(Guest::L2, kind, false);
+        vm.gif = false;
+        if masked {
+            self.found(Oracle::Events, index, || format!("exit {code:#x} although L2 masks it"))?;
+        }
+        let vm = &mut self.vms[index];
         let hardware_code = vm.vmcb02.get(f::exitcode);
         let cr3 = vm.get12(f::cr3);
         if code == ExitCode::INVALID.bits() {

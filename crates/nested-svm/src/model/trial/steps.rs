@@ -164,6 +164,7 @@ impl Trial {
             self.vms[index]
                 .call(|nested, world| if gif { nested.stgi(world) } else { nested.clgi(world) })
                 .expect("L1 may execute STGI and CLGI");
+            self.vms[index].gif = gif;
         }
         Ok(())
     }
@@ -210,6 +211,8 @@ impl Trial {
         }
         vm.l1.entered(asid, space, cr3);
         vm.ran = false;
+        vm.gif = true;
+        vm.host_if = vm.vmcb01.get(f::rflags) & IF != 0;
         self.counters.entries += 1;
         self.events_entered(index);
         Ok(())

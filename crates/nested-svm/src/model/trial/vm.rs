@@ -9,7 +9,7 @@ use crate::model::{AFTER_VMRUN, HOST};
 use crate::{Exit, Fault, Guest, Memory, Msr, Nested, Page, Shadow, World};
 use std::boxed::Box;
 use vmcb::layout::{Field, vmcb_field as f};
-use vmcb::{Event, Feature, Limits};
+use vmcb::{Event, EventType, Feature, Limits};
 
 /// An L2 that L1 entered.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,10 @@ pub(super) struct Vm {
     pub(super) entered: Entered,
     /// The CPU has run L2 since L1's VMRUN.
     pub(super) ran: bool,
+    /// GIF, written independently of the engine.
+    pub(super) gif: bool,
+    /// L1's RFLAGS.IF at its last VMRUN.
+    pub(super) host_if: bool,
     /// L0 must flush L1's own translations at the next entry into L1.
     pub(super) flush_l1: bool,
 }
@@ -77,6 +81,8 @@ impl Vm {
             asids,
             entered: Entered { space: 0, asid: 1, vmcb: VMCBS[0] },
             ran: false,
+            gif: true,
+            host_if: true,
             // The first entry after RESET flushes by itself.
             flush_l1: false,
         };
@@ -110,6 +116,32 @@ impl Vm {
             rcx: 0,
         };
         call(&mut self.nested, &mut world)
+    }
+
+    /// Page of the guest that runs.
+    pub(super) fn page(&self) -> &Page {
+        self.page_of(self.nested.guest())
+    }
+
+    fn page_of(&self, guest: Guest) -> &Page {
+        match guest {
+            Guest::L1 => &self.vmcb01,
+            Guest::L2 => &self.vmcb02,
+        }
+    }
+
+    /// Whether a guest may take this interrupt or NMI now. `by_l1`: L1 injected it, so that V_INTR_MASKING is irrelevant.
+    ///
+    /// # Source
+    /// Manual volume 2, 15.17 (GIF), 15.21.1 (V_INTR_MASKING).
+    pub(super) fn takes(&self, guest: Guest, kind: EventType, by_l1: bool) -> bool {
+        const IF: u64 = 1 << 9;
+        const V_INTR_MASKING: u64 = 1 << 24;
+        let page = self.page_of(guest);
+        let by_guest = page.get(f::rflags) & IF != 0 && page.get(f::interrupt_state) & 1 == 0;
+        let masking = guest == Guest::L2 && self.get12(f::int_ctl) & V_INTR_MASKING != 0;
+        let enabled = if masking && !by_l1 { self.host_if } else { by_guest };
+        self.gif && (enabled || kind != EventType::INTERRUPT)
     }
 
     /// Who runs next, after the engine delivered what is pending.
