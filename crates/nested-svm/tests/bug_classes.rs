@@ -1,14 +1,14 @@
 //! One regression test for each known bug class of nested SVM, named after its CVE or after the mechanism.
 //!
-//! `bug_classes_open.rs` contains the classes that the engine does not handle completely.
+//! `fault_classes.rs` contains the classes that the review of the engine found.
 
-use nested_svm::model::{
-    AFTER_VMRUN, Access, CPU, HOST, Machine, RAM, RAM_ON_HOST, Seen, Step, VMCB12, limits,
-};
+mod common;
+
+use common::{machine, vmrun_again, with12};
+use nested_svm::model::{AFTER_VMRUN, Access, CPU, HOST, Machine, RAM, RAM_ON_HOST, Seen, Step, VMCB12};
 use nested_svm::{Exit, Fault, Guest, Memory as _, Msr, Nested, Page};
-use std::sync::LazyLock;
-use vmcb::layout::{Field, vmcb_field as f};
-use vmcb::{Event, EventType, Limits, Vector};
+use vmcb::layout::vmcb_field as f;
+use vmcb::{Event, EventType, Vector};
 
 /// Every feature that the engine emulates.
 const ALL: &str = "EPYC-Milan-v3,phys-bits=48,-v-vmsave-vmload,+decodeassists,+shstk,+vnmi";
@@ -35,31 +35,6 @@ const SHUTDOWN_INTERCEPT: u64 = 1 << 31;
 const GP: u64 = 0x8000_0B0D;
 const DF: u64 = 0x8000_0B08;
 const INTERRUPT: u64 = 0x8000_0030;
-
-/// Compiles the limits of each virtual CPU once. That takes longer than a VMRUN of the model.
-fn machine(cpu: &str) -> Machine {
-    static COMPILED: LazyLock<[Limits; 3]> = LazyLock::new(|| [CPU, ALL, FEW].map(limits));
-    let [plain, all, few] = &*COMPILED;
-    Machine::new(match cpu {
-        ALL => all.clone(),
-        FEW => few.clone(),
-        _ => plain.clone(),
-    })
-}
-
-fn with12(cpu: &str, fields: &[(Field, u64)]) -> Machine {
-    let mut machine = machine(cpu);
-    for &(field, value) in fields {
-        machine.set12(field, value);
-    }
-    machine
-}
-
-/// Lets L1 execute VMRUN of the same VMCB12 again.
-fn vmrun_again(machine: &mut Machine) -> Result<Guest, Fault> {
-    machine.vmcb01.set(f::rax, VMCB12);
-    machine.vmrun()
-}
 
 /// Asserts that VMRUN stores VMEXIT_INVALID in VMCB12 and that L1 runs next.
 fn assert_refused(mut machine: Machine, rule: &str, case: &str) {

@@ -1,6 +1,9 @@
-//! Events on their way: injected by L1 or L0, interrupted, in pairs, waiting; none is lost, none comes twice.
+//! Events that are injected by L1 or L0, interrupted, paired, or pending. None is lost or duplicated.
 
-use nested_svm::model::{AFTER_VMRUN, Access, CPU, HOST, Machine, Seen, Step, VMCB12, limits};
+mod common;
+
+use common::delivered;
+use nested_svm::model::{AFTER_VMRUN, Access, CPU, HOST, Machine, Step, VMCB12, limits};
 use nested_svm::{Exit, Guest, Host};
 use vmcb::layout::vmcb_field as f;
 use vmcb::{Event, EventType, ExitCode, Vector};
@@ -23,14 +26,6 @@ fn entered(eventinj: u64) -> Machine {
     machine.set12(f::nrip, 0x8002);
     assert_eq!(machine.vmrun(), Ok(Guest::L2), "{:?}", machine.log);
     machine
-}
-
-fn delivered(machine: &Machine) -> Vec<u64> {
-    let events = machine.hardware.seen.iter().filter_map(|seen| match seen {
-        Seen::Delivered(event, _) => Some(event.bits()),
-        Seen::Reached(_) => None,
-    });
-    events.collect()
 }
 
 /// An address that L1 has no memory at: the access stays with L0.

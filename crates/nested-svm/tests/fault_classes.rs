@@ -1,10 +1,12 @@
 //! Regression tests for the bug classes that an adversarial review found in the engine.
 
-use nested_svm::model::{AFTER_VMRUN, CPU, HOST, Machine, Pages, RAM, Seen, Step, VMCB12, limits};
+mod common;
+
+use common::{delivered, vmrun_again, with12};
+use nested_svm::model::{AFTER_VMRUN, CPU, HOST, Machine, Pages, RAM, Step, VMCB12};
 use nested_svm::{Exit, Fault, Guest, Host, Msr, Nested, Page, Shadow};
-use std::sync::LazyLock;
 use vmcb::layout::{Field, vmcb_field as f};
-use vmcb::{Event, EventType, ExitCode, Limits, Vector};
+use vmcb::{Event, EventType, ExitCode, Vector};
 
 const VMMCALL: u64 = 0x81;
 const CPUID: u64 = 0x72;
@@ -25,36 +27,9 @@ const INTERRUPT: u64 = 0x8000_0030;
 
 const IF: u64 = 1 << 9;
 
-fn machine() -> Machine {
-    static COMPILED: LazyLock<Limits> = LazyLock::new(|| limits(CPU));
-    Machine::new(COMPILED.clone())
-}
-
-fn with12(fields: &[(Field, u64)]) -> Machine {
-    let mut machine = machine();
-    for &(field, value) in fields {
-        machine.set12(field, value);
-    }
-    machine
-}
-
-/// Lets L1 execute VMRUN of the same VMCB12 again.
-fn vmrun_again(machine: &mut Machine) -> Result<Guest, Fault> {
-    machine.vmcb01.set(f::rax, VMCB12);
-    machine.vmrun()
-}
-
 fn before_entry(machine: &mut Machine) -> Guest {
     let (nested, mut world) = machine.split();
     nested.before_entry(&mut world)
-}
-
-fn delivered(machine: &Machine) -> Vec<u64> {
-    let events = machine.hardware.seen.iter().filter_map(|seen| match seen {
-        Seen::Delivered(event, _) => Some(event.bits()),
-        Seen::Reached(_) => None,
-    });
-    events.collect()
 }
 
 /// KVM let L2 execute VMLOAD and VMSAVE natively, on physical addresses of the host.
@@ -77,7 +52,7 @@ fn cve_2021_3656_vmload_vmsave_natively() {
         ),
         ("everything", &[(f::intercept_misc2, 0x7F), (f::intercept_misc1, INVLPGA | SHUTDOWN)]),
     ] {
-        let mut machine = with12(fields);
+        let mut machine = with12(CPU, fields);
         // L0 gives L1 virtual VMLOAD and VMSAVE and a virtual GIF, and intercepts VMRUN only.
         machine.vmcb01.set(f::intercept_misc1, 0);
         machine.vmcb01.set(f::intercept_misc2, 1);
@@ -100,7 +75,7 @@ fn endless(vector: u8, bits: u64) {
     let event = Event::from_bits(bits);
     let code = u64::from(event.error_code());
     // L1 does not intercept it: L0 sees each round, and L2 gets the exception again.
-    let mut machine = machine();
+    let mut machine = common::machine(CPU);
     assert_eq!(machine.vmrun(), Ok(Guest::L2));
     assert_eq!(machine.vmcb02.get(f::intercept_exceptions) & mask, mask, "{event}: not intercepted");
     let mut script = vec![Step::Set(f::dr6, 0xFFFF_4FF0)];
@@ -111,7 +86,7 @@ fn endless(vector: u8, bits: u64) {
     assert_eq!(delivered(&machine), [bits; 5], "{event}");
     assert_eq!(machine.vmcb02.get(f::dr6), 0xFFFF_4FF0, "{event}");
     // An interrupt whose delivery raised the exception is delivered after it.
-    let mut machine = self::machine();
+    let mut machine = common::machine(CPU);
     assert_eq!(machine.vmrun(), Ok(Guest::L2));
     let interrupt = Event::from_bits(INTERRUPT);
     let script = [Step::ExitDuring(interrupt, exit, [code, 0]), Step::Exit(CPUID, [0, 0])];
@@ -121,7 +96,7 @@ fn endless(vector: u8, bits: u64) {
     assert_eq!(machine.exits(VMMCALL, [0, 0]), Exit::ToL1);
     assert_eq!(delivered(&machine), [bits, INTERRUPT]);
     // L1 intercepts it: the exit is L1's, with the event that it interrupted.
-    let mut machine = with12(&[(f::intercept_exceptions, mask)]);
+    let mut machine = with12(CPU, &[(f::intercept_exceptions, mask)]);
     assert_eq!(machine.vmrun(), Ok(Guest::L2));
     assert_eq!(machine.run([Step::ExitDuring(event, exit, [code, 0])]), Exit::ToL1);
     let after = machine.vmcb12();
@@ -130,13 +105,13 @@ fn endless(vector: u8, bits: u64) {
     assert_eq!(machine.vmcb02.get(f::eventinj) & Event::V, 0, "{event}");
 }
 
-/// Not handled unless VMCB01 intercepts #DB: a breakpoint on the stack of #DB's handler occupies the CPU forever.
+/// Without an intercept of #DB, a breakpoint on the stack of its handler occupies the CPU forever.
 #[test]
 fn cve_2015_8104_endless_db() {
     endless(1, DB);
 }
 
-/// Not handled unless VMCB01 intercepts #AC: a misaligned stack of #AC's handler occupies the CPU forever.
+/// Without an intercept of #AC, a misaligned stack of its handler occupies the CPU forever.
 #[test]
 fn cve_2015_5307_endless_ac() {
     endless(17, AC);
@@ -193,12 +168,15 @@ fn flush_survives(end: &str, ends_l2: End) {
                 continue;
             }
             let case = format!("{}, np {np}, L2 ends by {end}", flush.name);
-            let mut machine = with12(&[
-                (f::nested_ctl, np),
-                (f::n_cr3, 0x10_0000),
-                (f::intercept_misc1, INTR | SHUTDOWN),
-                (f::intercept_exceptions, 1 << 13),
-            ]);
+            let mut machine = with12(
+                CPU,
+                &[
+                    (f::nested_ctl, np),
+                    (f::n_cr3, 0x10_0000),
+                    (f::intercept_misc1, INTR | SHUTDOWN),
+                    (f::intercept_exceptions, 1 << 13),
+                ],
+            );
             for control in [3, 0] {
                 assert_eq!(vmrun_again(&mut machine), Ok(Guest::L2));
                 assert_eq!(machine.vmcb02.get(f::tlb_control), control, "{case}: not settled");
@@ -281,7 +259,7 @@ fn single_step_of_vmrun_tf() {
     ];
     for (name, field, value, end) in ends {
         for tf in [TF, 0] {
-            let mut machine = with12(&[(field, value), (f::rflags, 0x202)]);
+            let mut machine = with12(CPU, &[(field, value), (f::rflags, 0x202)]);
             machine.vmcb01.set_bits(f::rflags, TF, tf);
             machine.vmrun().unwrap();
             end(&mut machine);
@@ -293,7 +271,7 @@ fn single_step_of_vmrun_tf() {
         }
     }
     // A VMRUN that faults raises its fault only.
-    let mut machine = machine();
+    let mut machine = common::machine(CPU);
     machine.vmcb01.set_bits(f::rflags, TF, TF);
     machine.vmcb01.set(f::rax, VMCB12 + 8);
     assert_eq!(machine.vmrun(), Err(Fault::GeneralProtection));
@@ -310,8 +288,10 @@ fn v_tpr_without_masking() {
     const OF_VMCB12: u64 = 9;
     const LEFT_BY_L2: u64 = 3;
     let under_l0_that_takes_interrupts = |int_ctl: u64| {
-        let mut machine =
-            Machine::on(Host { takes_interrupts: true, ..HOST }, machine().nested.limits().clone());
+        let mut machine = Machine::on(
+            Host { takes_interrupts: true, ..HOST },
+            common::machine(CPU).nested.limits().clone(),
+        );
         machine.set12(f::int_ctl, int_ctl);
         // L2 does not take the virtual interrupt now.
         machine.set12(f::rflags, 2);
@@ -351,7 +331,7 @@ fn v_tpr_without_masking() {
 fn svme_cleared_with_gif_clear() {
     for takes_interrupts in [true, false] {
         let host = Host { takes_interrupts, ..HOST };
-        let mut machine = Machine::on(host, machine().nested.limits().clone());
+        let mut machine = Machine::on(host, common::machine(CPU).nested.limits().clone());
         let (nested, mut world) = machine.split();
         nested.clgi(&mut world).unwrap();
         assert_eq!(nested.inject(&mut world, Event::from_bits(INTERRUPT)), Exit::ToL1);
@@ -404,7 +384,7 @@ impl Saved {
 #[test]
 fn tsc_ratio_zero() {
     const ONE: u64 = 1 << 32;
-    let mut machine = machine();
+    let mut machine = common::machine(CPU);
     let written = machine.nested.write_msr(&mut machine.vmcb01, Msr::TscRatio, 0);
     assert_eq!(written, Err(Fault::GeneralProtection));
     assert_eq!(machine.nested.read_msr(&machine.vmcb01, Msr::TscRatio), Ok(ONE));
@@ -425,7 +405,7 @@ fn hostile_saved_state_events() {
     const RESERVED: u64 = 0x7FFF_F000;
     // L1's interrupt is displaced by #GP of L0, which is in EVENTINJ.
     let displaced = || {
-        let mut machine = with12(&[(f::eventinj, INTERRUPT)]);
+        let mut machine = with12(CPU, &[(f::eventinj, INTERRUPT)]);
         assert_eq!(machine.vmrun(), Ok(Guest::L2));
         assert_eq!(machine.inject(Event::from_bits(GP)), Exit::Resume);
         machine
