@@ -192,12 +192,11 @@ fn act(machine: &mut Machine, action: &Action, fields: &[Field], legal: &Page) {
             }
         }
         Action::Move => {
-            let mut buffer = Box::new([0; Nested::SAVED_MAX]);
-            let bytes = machine.nested.save(&machine.vmcb02, &mut buffer).to_vec();
+            let bytes = machine.save();
             let (nested, mut world) = machine.split();
             *world.vmcb02 = Page::zeroed();
             nested.load(&mut world, &bytes).expect("what was saved can be loaded");
-            assert_eq!(machine.nested.save(&machine.vmcb02, &mut buffer), bytes);
+            assert_eq!(machine.save(), bytes);
         }
         Action::Forget => {
             let (nested, mut world) = machine.split();
@@ -275,8 +274,7 @@ pub fn load(case: &Stored) {
         machine.set12(f::eventinj, Event::V | u64::from(case.eventinj & 0xFFF));
         let _ = machine.vmrun();
     }
-    let mut buffer = Box::new([0; Nested::SAVED_MAX]);
-    let mut bytes = machine.nested.save(&machine.vmcb02, &mut buffer).to_vec();
+    let mut bytes = machine.save();
     for &(at, value) in case.changes.iter().take(32) {
         let length = bytes.len();
         bytes[usize::from(at) % length] = value;
@@ -300,11 +298,11 @@ pub fn load(case: &Stored) {
             assert_eq!(world.vmcb02.bytes(), Page::zeroed().bytes(), "VMCB02 is not touched");
         }
         Ok(()) => {
-            let again = machine.nested.save(&machine.vmcb02, &mut buffer).to_vec();
+            let again = machine.save();
             let (nested, mut world) = machine.split();
             *world.vmcb02 = Page::zeroed();
             nested.load(&mut world, &again).expect("what was saved");
-            assert_eq!(machine.nested.save(&machine.vmcb02, &mut buffer), again);
+            assert_eq!(machine.save(), again);
             if machine.nested.guest() == Guest::L2 {
                 sound(&machine);
                 goes_on(&mut machine, [Step::Access(Access::write(0x123)), Step::Exit(0x81, [0, 0])]);

@@ -164,8 +164,8 @@ impl Nested {
     pub fn open_window<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
         const VINTR: u64 = InterceptMisc1::VINTR.bits();
         let state = &mut self.state;
-        if state.window.is_some() || !state.gif || !(state.pending.has_interrupt() | state.displaced.valid())
-        {
+        let pending = state.pending.has_interrupt() | (state.guest == Guest::L2 && state.displaced.valid());
+        if state.window.is_some() || !state.gif || !pending {
             return;
         }
         let page = world.page(state.guest);
@@ -183,7 +183,8 @@ impl Nested {
     #[inline(never)]
     pub(crate) fn close_window(&mut self, page: &mut Page) -> bool {
         let Some(window) = self.state.window.take() else { return false };
-        restore_window(page, window);
+        page.set_bits(f::int_ctl, WINDOW, window.int_ctl);
+        page.set_bits(f::intercept_misc1, InterceptMisc1::VINTR.bits(), window.intercepts);
         true
     }
 
@@ -400,12 +401,6 @@ impl Nested {
             self.state.displaced = Event::from_bits(0);
         }
     }
-}
-
-/// What the page of a guest with a window has without it.
-pub(crate) fn restore_window(page: &mut Page, window: Window) {
-    page.set_bits(f::int_ctl, WINDOW, window.int_ctl);
-    page.set_bits(f::intercept_misc1, InterceptMisc1::VINTR.bits(), window.intercepts);
 }
 
 /// Whether it is an interrupt or an NMI: no instruction raises it again.

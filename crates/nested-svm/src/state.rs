@@ -6,7 +6,7 @@
 //! The form: a magic whose last byte is the version, the stored form of the `Limits` (length, bytes), the virtual CPU's
 //! registers, where L2 runs its state, and a CRC-32. Numbers are little-endian.
 
-use crate::events::{Injected, Origin, Pending, is_asynchronous, restore_window};
+use crate::events::{Injected, Origin, Pending, is_asynchronous};
 use crate::memory::Memory;
 use crate::msr::{SPEC_CTRL_BITS, SVMDIS, VM_CR_WRITABLE, is_tsc_ratio};
 use crate::nested::{Flush, Guest, Nested, State, TSC_RATIO_ONE, World};
@@ -114,20 +114,19 @@ impl Nested {
     pub const SAVED_MAX: usize =
         MAGIC.len() + 1 + 2 + Limits::ENCODED_MAX + REGISTERS + RUNNING + 8 * SHARED.len() + IMAGE + CHECKSUM;
 
-    /// Writes the state and returns it: after an exit was dealt with, before the next entry. The same state always gives
-    /// the same bytes.
-    pub fn save<'a>(&self, vmcb02: &Page, buffer: &'a mut [u8; Self::SAVED_MAX]) -> &'a [u8] {
-        match self.state.window {
-            Some(window) if self.state.guest == Guest::L2 => {
-                let mut closed = vmcb02.clone();
-                restore_window(&mut closed, window);
-                self.write(&closed, buffer)
-            }
-            _ => self.write(vmcb02, buffer),
-        }
+    /// Writes the state into `buffer` and returns the bytes. L0 calls it after it handled an exit and before the next
+    /// entry. The same state always has the same bytes.
+    ///
+    /// An interrupt window is closed, so L0 must save VMCB01 after this call.
+    pub fn save<'a, M: Memory, T: Tables, L: Trace>(
+        &mut self,
+        world: &mut World<'_, M, T, L>,
+        buffer: &'a mut [u8; Self::SAVED_MAX],
+    ) -> &'a [u8] {
+        self.close_window(world.page(self.state.guest));
+        self.write(world.vmcb02, buffer)
     }
 
-    /// The bytes of a state without an interrupt window.
     #[inline(never)]
     fn write<'a>(&self, vmcb02: &Page, buffer: &'a mut [u8; Self::SAVED_MAX]) -> &'a [u8] {
         let mut out = Writer { buffer: &mut buffer[..], length: 0 };

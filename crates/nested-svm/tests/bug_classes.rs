@@ -182,7 +182,7 @@ fn cve_2022_3344_nested_shutdown() {
                 assert_eq!(nested.before_entry(&mut world), Guest::L2);
                 assert!(nested.gif(), "the state of L2 can still be saved and loaded");
                 let mut buffer = Box::new([0; Nested::SAVED_MAX]);
-                let saved = nested.save(world.vmcb02, &mut buffer);
+                let saved = nested.save(&mut world, &mut buffer);
                 nested.load(&mut world, saved).expect("consistent state");
                 assert_eq!(nested.guest(), Guest::L2);
                 continue;

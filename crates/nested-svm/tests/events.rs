@@ -3,8 +3,8 @@
 mod common;
 
 use common::delivered;
-use nested_svm::model::{AFTER_VMRUN, Access, CPU, HOST, Machine, Step, VMCB12, limits};
-use nested_svm::{Exit, Guest, Host};
+use nested_svm::model::{AFTER_VMRUN, Access, CPU, HOST, Log, Machine, Pages, Ram, Step, VMCB12, limits};
+use nested_svm::{Exit, Guest, Host, Nested, World};
 use vmcb::layout::vmcb_field as f;
 use vmcb::{Event, EventType, ExitCode, Vector};
 
@@ -557,6 +557,8 @@ fn displaced_and_interrupted_at_once() {
         nested.stgi(&mut world).unwrap();
         assert_eq!(nested.before_entry(&mut world), Guest::L1);
         assert_eq!(world.vmcb01.get(f::eventinj), 0, "it is not L1's");
+        nested.open_window(&mut world);
+        assert_eq!(world.vmcb01.get(f::intercept_misc1) & 0x10, 0, "L1 needs no window for it");
         machine.set12(f::eventinj, if resumes { db } else { 0 });
         machine.vmcb01.set(f::rax, VMCB12);
         assert_eq!(machine.vmrun(), Ok(Guest::L2));
@@ -615,11 +617,13 @@ fn interrupt_window() {
             nested.open_window(&mut world);
             assert!(closed(world.vmcb02, own), "nothing waits");
             assert_eq!(nested.inject(&mut world, event(0x8000_0050)), Exit::Resume);
-            let before = save(nested, world.vmcb02);
+            let before = save(nested, &mut world);
             nested.open_window(&mut world);
             nested.open_window(&mut world);
             assert!(open(world.vmcb02));
-            assert_eq!(save(nested, world.vmcb02), before, "a window is not saved");
+            assert_eq!(save(nested, &mut world), before, "a window is not saved");
+            assert!(closed(world.vmcb02, own));
+            nested.open_window(&mut world);
             machine
         };
         // The window opens: L2 takes the interrupt.
@@ -655,6 +659,9 @@ fn interrupt_window() {
     nested.before_entry(&mut world);
     assert!(closed(world.vmcb01, 0));
     nested.open_window(&mut world);
+    save(nested, &mut world);
+    assert!(closed(world.vmcb01, 0), "L0 saves VMCB01 next");
+    nested.open_window(&mut world);
     assert_eq!(nested.vmrun(&mut world, AFTER_VMRUN), Ok(Guest::L2));
     assert!(closed(world.vmcb01, 0) && closed(world.vmcb02, 0));
     // With GIF clear only STGI, which exits, lets the interrupt through.
@@ -666,9 +673,9 @@ fn interrupt_window() {
     assert_eq!(world.vmcb01.get(f::intercept_misc1) & VINTR, 0);
 }
 
-fn save(nested: &nested_svm::Nested, vmcb02: &nested_svm::Page) -> Vec<u8> {
-    let mut buffer = Box::new([0; nested_svm::Nested::SAVED_MAX]);
-    nested.save(vmcb02, &mut buffer).to_vec()
+fn save(nested: &mut Nested, world: &mut World<'_, Ram, Pages, Log>) -> Vec<u8> {
+    let mut buffer = Box::new([0; Nested::SAVED_MAX]);
+    nested.save(world, &mut buffer).to_vec()
 }
 
 /// L0's interrupt that the hardware has not delivered when L2 ends, or when the hardware refuses VMCB02, waits again.

@@ -4,7 +4,7 @@ mod common;
 
 use common::{delivered, vmrun_again, with12};
 use nested_svm::model::{AFTER_VMRUN, CPU, HOST, Machine, Pages, RAM, Step, VMCB12};
-use nested_svm::{Exit, Fault, Guest, Host, Msr, Nested, Page, Shadow};
+use nested_svm::{Exit, Fault, Guest, Host, Msr, Page, Shadow};
 use vmcb::layout::{Field, vmcb_field as f};
 use vmcb::{Event, EventType, ExitCode, Vector};
 
@@ -357,9 +357,8 @@ struct Saved {
 }
 
 impl Saved {
-    fn of(machine: &Machine) -> Self {
-        let mut buffer = Box::new([0; Nested::SAVED_MAX]);
-        let bytes = machine.nested.save(&machine.vmcb02, &mut buffer).to_vec();
+    fn of(machine: &mut Machine) -> Self {
+        let bytes = machine.save();
         let registers = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
         // Flags, three MSRs, four words of pending interrupts and the address of VMCB12. After the displaced event: its
         // origin, RIP, nRIP, V_TPR and eight shared registers.
@@ -389,7 +388,7 @@ fn tsc_ratio_zero() {
     assert_eq!(written, Err(Fault::GeneralProtection));
     assert_eq!(machine.nested.read_msr(&machine.vmcb01, Msr::TscRatio), Ok(ONE));
     assert_eq!(machine.nested.write_msr(&mut machine.vmcb01, Msr::TscRatio, 1), Ok(()), "the smallest ratio");
-    let saved = Saved::of(&machine);
+    let saved = Saved::of(&mut machine);
     for (ratio, loads) in [(0, false), (1, true), (ONE, true)] {
         let bytes = saved.with(saved.registers + 17, 1, ratio);
         let (nested, mut world) = machine.split();
@@ -416,7 +415,7 @@ fn hostile_saved_state_events() {
         for in_eventinj in [false, true] {
             let case = format!("{hostile:#x}, in EVENTINJ: {in_eventinj}");
             let mut machine = displaced();
-            let saved = Saved::of(&machine);
+            let saved = Saved::of(&mut machine);
             let bytes = if in_eventinj {
                 saved.with(saved.image + eventinj, GP, INTERRUPT | hostile)
             } else {

@@ -5,11 +5,6 @@ use nested_svm::{Exit, Guest, Host, LoadError, Msr, Nested, Page, Shadow};
 use vmcb::layout::vmcb_field as f;
 use vmcb::{Event, Limits, LimitsError};
 
-fn saved(machine: &Machine) -> Vec<u8> {
-    let mut buffer = Box::new([0; Nested::SAVED_MAX]);
-    machine.nested.save(&machine.vmcb02, &mut buffer).to_vec()
-}
-
 /// Another host: other addresses, another ASID, a VMCB02 and a shadow of its own.
 fn moved(machine: &mut Machine, bytes: &[u8]) {
     let host = Host { asid: 9, iopm: HOST.iopm + 0x10_0000, ..HOST };
@@ -82,9 +77,9 @@ fn in_the_middle_of_an_injected_event() {
         };
         let mut stayed = interrupted(bits);
         let mut moving = interrupted(bits);
-        let bytes = saved(&moving);
+        let bytes = moving.save();
         moved(&mut moving, &bytes);
-        assert_eq!(saved(&moving), bytes, "loading and saving again changes nothing");
+        assert_eq!(moving.save(), bytes, "loading and saving again changes nothing");
         assert_eq!((moving.vmcb02.get(f::guest_asid), moving.vmcb02.get(f::tlb_control)), (9, 3));
         let (ours, theirs) = (end(&mut stayed), end(&mut moving));
         assert_eq!(delivered(&stayed), [Seen::Delivered(Event::from_bits(bits), delivered_rip(&stayed))]);
@@ -113,7 +108,7 @@ fn vmcb02_is_the_same() {
         machine.vmcb02.set(field, value);
     }
     let before = (*machine.vmcb02).clone();
-    let bytes = saved(&machine);
+    let bytes = machine.save();
     moved(&mut machine, &bytes);
     for byte in 0..4096 {
         // IOPM, ASID, TLB_CONTROL, what the last exit wrote, N_CR3.
@@ -133,7 +128,7 @@ fn while_l2_has_gif_clear() {
     nested.clgi(&mut world).unwrap();
     let held = world.vmcb02.get(f::int_ctl);
     assert_eq!(held, 1 << 24);
-    let bytes = saved(&machine);
+    let bytes = machine.save();
     moved(&mut machine, &bytes);
     assert!(!machine.nested.gif());
     assert_eq!(machine.vmcb02.get(f::int_ctl), held);
@@ -154,7 +149,7 @@ fn while_l1_runs() {
     for bits in [0x8000_0030, 0x8000_00F0, 0x8000_0202] {
         nested.inject(&mut world, Event::from_bits(bits));
     }
-    let bytes = saved(&machine);
+    let bytes = machine.save();
     moved(&mut machine, &bytes);
     assert!(!machine.nested.gif() && machine.nested.waits());
     // INVLPGA of L1 may have waited for the entry that never came.
@@ -185,7 +180,7 @@ fn events_that_wait() {
     let mut machine = interrupted(0x8000_0030);
     machine.inject(Event::from_bits(0x8000_0202));
     machine.inject(Event::from_bits(0x8000_0B0D));
-    let bytes = saved(&machine);
+    let bytes = machine.save();
     moved(&mut machine, &bytes);
     let mut seen = Vec::new();
     for _ in 0..3 {
@@ -211,8 +206,8 @@ fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
 
 #[test]
 fn what_is_not_loaded() {
-    let machine = interrupted(0x8000_0030);
-    let good = saved(&machine);
+    let mut machine = interrupted(0x8000_0030);
+    let good = machine.save();
     let load = |bytes: &[u8]| load(bytes, machine.nested.limits());
     assert_eq!(load(&good), Ok(()));
     assert_eq!(load(b""), Err("these bytes are no nested state: they do not begin with `nsvmNst`".into()));
@@ -257,8 +252,8 @@ fn what_is_not_loaded() {
 /// Values that no state has, with a checksum that fits.
 #[test]
 fn impossible_values() {
-    let machine = interrupted(0x8000_0030);
-    let good = saved(&machine);
+    let mut machine = interrupted(0x8000_0030);
+    let good = machine.save();
     let limits = usize::from(u16::from_le_bytes([good[8], good[9]]));
     let registers = 10 + limits;
     let [address, displaced] = [7 * 8, 8 * 8].map(|offset| registers + 1 + offset);
@@ -314,8 +309,8 @@ fn impossible_values() {
 #[test]
 fn the_buffer_is_large_enough() {
     let all = "EPYC-Genoa-v2,phys-bits=52,-v-vmsave-vmload,+shstk,+decodeassists,+lmsle-unsupported,+tce,+mcommit,+uai,c-bit=51,sev-asid-max=5,sev-asid-min=1";
-    let machine = Machine::new(limits(all));
-    let bytes = saved(&machine);
+    let mut machine = Machine::new(limits(all));
+    let bytes = machine.save();
     assert!(bytes.len() < Nested::SAVED_MAX);
     assert_eq!(load(&bytes, machine.nested.limits()), Ok(()));
 }
@@ -326,8 +321,8 @@ fn an_interrupt_with_an_error_code() {
     let mut machine = Machine::new(limits(CPU));
     machine.set12(f::eventinj, 0x55_8000_0830);
     assert_eq!(machine.vmrun(), Ok(Guest::L2));
-    let bytes = saved(&machine);
+    let bytes = machine.save();
     moved(&mut machine, &bytes);
-    assert_eq!(saved(&machine), bytes);
+    assert_eq!(machine.save(), bytes);
     assert_eq!(machine.vmcb02.get(f::eventinj), 0x8000_0030);
 }

@@ -43,14 +43,14 @@ impl Reload {
         }
         self.held = filled;
         self.left = self.every;
-        let bytes = nested.save(world.vmcb02, &mut self.buffer);
-        // The page is filled again from the bytes alone. Loading resets the rest of the state by itself.
+        let bytes = nested.save(world, &mut self.buffer);
+        // VMCB02 is cleared, so that `load` must fill it from the bytes alone. `load` resets all other state.
         world.vmcb02.bytes_mut().fill(0);
         nested.load(world, bytes).unwrap_or_else(|error| {
             fail(format_args!("the nested state that L0 saved is not loaded: {error}"))
         });
         let again = &mut [0; Nested::SAVED_MAX];
-        if nested.save(world.vmcb02, again) != bytes {
+        if nested.save(world, again) != bytes {
             fail(format_args!("the nested state is another one after loading: {} runs", guest(nested)));
         }
     }

@@ -511,6 +511,13 @@ impl Machine {
         self.run([Step::Exit(code, info)])
     }
 
+    /// Returns the saved state.
+    pub fn save(&mut self) -> Vec<u8> {
+        let mut buffer = Box::new([0; Nested::SAVED_MAX]);
+        let (nested, mut world) = self.split();
+        nested.save(&mut world, &mut buffer).to_vec()
+    }
+
     /// L0 gives an event.
     pub fn inject(&mut self, event: Event) -> Exit {
         let (nested, mut world) = self.split();

@@ -28,6 +28,7 @@ const ENTRIES: usize = 400;
 const NPF: u64 = 0x400;
 const INTR: u64 = 0x60;
 const NMI: u64 = 0x61;
+const VINTR: u64 = 0x64;
 
 impl Trial {
     /// Gives the next guest a script, which ends with an exit of this code.
@@ -55,6 +56,7 @@ impl Trial {
             match self.vms[index].vmcb01.get(f::exitcode) {
                 NPF => self.resolve_fault_of_l1(index)?,
                 INTR | NMI => self.take_physical_interrupt(),
+                VINTR => {}
                 code => return Ok(Stop::L0(code)),
             }
         }
@@ -96,9 +98,14 @@ impl Trial {
         self.no_progress(index)
     }
 
-    /// The engine delivers what is pending.
+    /// The engine delivers what is pending, and opens a window for the rest.
     fn before_entry(&mut self, index: usize) -> Result<Guest, Finding> {
-        self.delivers(index, Vm::before_entry)
+        let guest = self.delivers(index, Vm::before_entry)?;
+        if !self.vms[index].has_own_virtual_interrupt() {
+            self.found(Oracle::Events, index, || format!("an interrupt window of L0 is left in {guest:?}"))?;
+        }
+        self.vms[index].open_window();
+        Ok(guest)
     }
 
     /// Calls the engine, which may put an interrupt or NMI into EVENTINJ, and checks that the guest may take it.

@@ -149,6 +149,22 @@ impl Vm {
         self.call(|nested, world| nested.before_entry(world))
     }
 
+    /// L0 waits for the guest to take interrupts.
+    pub(super) fn open_window(&mut self) {
+        self.call(|nested, world| nested.open_window(world));
+    }
+
+    /// Whether the fields that an interrupt window replaces are the guest's own. L1 has none of them from L0.
+    pub(super) fn has_own_virtual_interrupt(&self) -> bool {
+        const V_IRQ: u64 = 1 << 8;
+        const VINTR: u64 = 1 << 4;
+        let intercept = self.page().get(f::intercept_misc1) & VINTR;
+        match self.nested.guest() {
+            Guest::L1 => intercept == 0 && self.vmcb01.get(f::int_ctl) & V_IRQ == 0,
+            Guest::L2 => intercept == self.get12(f::intercept_misc1) & VINTR,
+        }
+    }
+
     /// VMCB02 came back with an exit.
     pub(super) fn exit(&mut self) -> Exit {
         self.call(|nested, world| nested.exit(world))
@@ -178,7 +194,7 @@ impl Vm {
 
     /// Saves the nested state and loads it again, as a migration to another host does.
     pub(super) fn save_and_load(&mut self, buffer: &mut [u8; Nested::SAVED_MAX]) {
-        let length = self.nested.save(&self.vmcb02, buffer).len();
+        let length = self.call(|nested, world| nested.save(world, buffer).len());
         let own = crate::Host { asid: self.asids[1], takes_interrupts: true, ..HOST };
         *self.vmcb02 = Page::zeroed();
         self.nested = Nested::for_verdicts(self.nested.limits().clone(), own);
