@@ -2,7 +2,7 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use nested_svm::model::{Access, HOST, L1_TABLES, Machine, RAM, SHADOW_ON_HOST, Step, VMCB12, limits};
-use nested_svm::{Exit, Guest, Memory, Msr, Nested, Page};
+use nested_svm::{Exit, Guest, Memory, Msr, Page};
 use vmcb::layout::{Field, VMCB, vmcb_field as f};
 use vmcb::{Event, ExitCode};
 
@@ -100,7 +100,8 @@ pub fn vmrun(case: &Attack) -> usize {
     for &(page, index, value) in case.memory.iter().take(64) {
         let at = TABLES + u64::from(page % 8) * 4096 + u64::from(index % 512) * 8;
         // Half of the values point at another of these pages.
-        let value = if value >> 63 == 0 { TABLES + (value >> 12) % 8 * 4096 | value & 0xFFF } else { value };
+        let value =
+            if value >> 63 == 0 { (TABLES + (value >> 12) % 8 * 4096) | (value & 0xFFF) } else { value };
         machine.ram.write(at, &value.to_le_bytes()).expect("there is memory");
     }
     let legal = machine.vmcb12();

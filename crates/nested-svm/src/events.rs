@@ -63,7 +63,7 @@ const WINDOW: u64 = IntCtl::V_IRQ.bits() | 0xF << 16 | IntCtl::V_IGN_TPR.bits();
 
 /// L0's interrupts and NMI that no guest has taken yet.
 ///
-/// As in an interrupt controller, the same vector twice is one interrupt, and of NMIs one is latched.
+/// As in an interrupt controller, a vector is pending at most once, and at most one NMI is latched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Pending {
     pub(crate) interrupts: [u64; 4],
@@ -108,14 +108,14 @@ impl Nested {
     /// Gives an event to the virtual CPU: an exception that L0 raises for an instruction of the guest that runs, or an
     /// interrupt or NMI of L0.
     ///
-    /// An exception of L2 that L1 intercepts becomes L1's exit. One that finds another event on its way is delivered with
-    /// it, after it or as #DF, by the rules for such pairs. L0 writes CR2 of #PF and DR6 of #DB first. It raises only exceptions
-    /// that the guest's mode can have: the hardware refuses any other.
+    /// An exception of L2 that L1 intercepts becomes L1's exit. If another event is already in EVENTINJ, the double-fault
+    /// rules decide. The exception replaces the event or is delivered before it, #DF replaces both, or the guest shuts
+    /// down. Before the call, L0 writes CR2 for #PF and DR6 for #DB. L0 raises only exceptions that the guest's mode can
+    /// have, because the hardware refuses any other.
     ///
-    /// Interrupts and NMIs wait until the guest can take them, and while L2 runs they are L1's if it intercepts them:
-    /// INTR or NMI is its exit then, and the event stays with the CPU until L1 takes it. While some wait
-    /// ([`Self::waits`]), L0 calls [`Self::open_window`] before each entry. L0 injects no NMI into a guest that is in an
-    /// NMI handler.
+    /// Interrupts and NMIs stay pending until the guest can take them. If L1 intercepts them while L2 runs, L2 exits to
+    /// L1 with INTR or NMI, and the event stays pending until L1 takes it. While [`Self::waits`] is true, L0 calls
+    /// [`Self::open_window`] before each entry. L0 injects no NMI into a guest that is in an NMI handler.
     pub fn inject<M: Memory, T: Tables, L: Trace>(
         &mut self,
         world: &mut World<'_, M, T, L>,
@@ -131,8 +131,9 @@ impl Nested {
         self.raise(world, event)
     }
 
-    /// Before L0 enters a guest: what waits is delivered as soon as there is room, and TLB_CONTROL of VMCB01 is set where
-    /// L1's own translations are to be forgotten; L0 clears it after the entry. Returns who is to be entered: an interrupt may have ended L2.
+    /// Prepares the next entry, and returns the guest to enter. L0 calls it before each entry. It moves a pending event
+    /// into EVENTINJ if the guest can take it. It sets TLB_CONTROL of VMCB01 if L1's own translations must be flushed,
+    /// and L0 clears the field after the entry. A pending interrupt may end L2, so that L1 is entered instead.
     #[inline(always)]
     pub fn before_entry<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) -> Guest {
         if !self.is_settled() {
@@ -156,11 +157,12 @@ impl Nested {
             | (self.state.displaced.valid() & (self.state.guest as u8 == Guest::L2 as u8))
     }
 
-    /// Makes the guest that runs exit with VMEXIT_VINTR as soon as it can take an interrupt, if one waits for that. An L0
-    /// calls it after [`Self::before_entry`]. The window is closed by the next call of the engine: [`Self::exit`] resumes
-    /// L2 after such an exit, an exit of L1 needs only [`Self::before_entry`], and what L1 wrote into V_IRQ is back.
+    /// Makes the running guest exit with VMEXIT_VINTR as soon as it can take an interrupt, if one is pending. L0 calls it
+    /// after [`Self::before_entry`]. After the exit, L0 calls [`Self::exit`] for L2, which then returns [`Exit::Resume`],
+    /// or [`Self::before_entry`] for L1. Both close the window and restore the guest's own V_IRQ and VINTR intercept.
     ///
-    /// An NMI that waits for the delivery of another event needs no window but any exit: a self-IPI, for example.
+    /// A window does not help an NMI that waits for the delivery of another event. Any other exit does, for example one
+    /// that a self-IPI causes.
     pub fn open_window<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
         const VINTR: u64 = InterceptMisc1::VINTR.bits();
         let state = &mut self.state;
@@ -297,10 +299,10 @@ impl Nested {
         Exit::Resume
     }
 
-    /// An exit of L2 that stays with L0: what it interrupted is to be delivered again.
+    /// Requeues the event that an exit of L2 to L0 interrupted.
     ///
-    /// Hardware forgets EVENTINJ at each exit. INTn, INT3 and INTO that L2 executed come again by themselves, since RIP
-    /// still points at them; those that were injected do not. A task switch delivers the event itself.
+    /// Each exit discards EVENTINJ. INTn, INT3 and INTO that L2 executed are executed again, because RIP still points
+    /// to them. Injected ones must be injected again. The emulation of a task switch delivers the event itself.
     #[inline(always)]
     pub(crate) fn keep(&mut self, vmcb02: &mut Page, code: ExitCode) {
         let interrupted = vmcb02.vmcb().exit_int_info();
@@ -329,8 +331,8 @@ impl Nested {
         }
     }
 
-    /// Puts an interrupt or NMI that cannot be delivered now where it came from. It is the one in EVENTINJ of `page`, or
-    /// one that L2 took by itself.
+    /// Returns an interrupt or NMI that cannot be delivered now to its origin. `event` is in EVENTINJ of `page`, or L2
+    /// took it without an injection.
     #[cold]
     fn give_back(&mut self, page: &mut Page, event: Event) {
         let origin = match self.state.guest {
@@ -348,7 +350,7 @@ impl Nested {
             Origin::L1 => self.state.displaced = event.without_error_code(),
             // Taking it cleared V_IRQ.
             Origin::L2 if virtual_interrupt => page.set_bits(f::int_ctl, IntCtl::V_IRQ.bits(), u64::MAX),
-            // A physical one, which reaches L2 only if L1 leaves such events to whoever runs.
+            // A physical interrupt reaches L2 only if L1 does not intercept it.
             Origin::L2 => self.state.pending.add(event),
         }
     }
@@ -366,7 +368,7 @@ impl Nested {
         event
     }
 
-    /// What L1 finds in EXITINTINFO: the interrupted event, or the displaced one.
+    /// Returns the event for EXITINTINFO: the interrupted event, or the displaced one in its place.
     #[inline(always)]
     pub(crate) fn reported(&mut self, vmcb02: &mut Page, interrupted: Event) -> Event {
         if self.state.displaced.valid() { self.one_of_two(vmcb02, interrupted) } else { interrupted }
@@ -387,8 +389,8 @@ impl Nested {
         core::mem::replace(&mut self.state.displaced, Event::from_bits(0))
     }
 
-    /// L1 executes VMRUN while a displaced event of an L2 is left. It stays if L1 runs the same VMCB12 and injects the
-    /// event that it found in EXITINTINFO there; otherwise L1 has given that guest up.
+    /// Keeps the displaced event of an L2 if L1 executes VMRUN on the same VMCB12 and injects the event from its
+    /// EXITINTINFO. Otherwise L1 has abandoned that L2, and the event is dropped.
     #[cold]
     #[inline(never)]
     pub(crate) fn keep_displaced(&mut self, address: u64) {

@@ -15,14 +15,15 @@ use vmcb::{Dr6, Environment, Event, EventType, ExitCode, Feature, Rflags, Vector
 /// What became of an exit of L2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
-    /// L1 has it: L1 runs next.
+    /// The exit was reflected to L1, which runs next.
     ToL1,
-    /// The engine has dealt with it: L2 runs on.
+    /// The engine handled the exit. L2 continues.
     Resume,
-    /// It is L0's, as VMCB02 shows it. After L0 has dealt with it, L2 runs on; an event whose delivery it interrupted
-    /// stands in EVENTINJ again.
+    /// L0 must handle the exit that VMCB02 describes. L2 then continues. If the exit interrupted the delivery of an
+    /// event, EVENTINJ holds the event again.
     ForL0,
-    /// The guest cannot go on: a fault during the delivery of #DF, and L1, if it is L2, does not intercept the shutdown.
+    /// The guest shut down, for example by a fault during the delivery of #DF. If it is L2, L1 does not intercept the
+    /// shutdown.
     Shutdown,
     /// L2 does not run, so it has no exit. L0 called this by mistake, and nothing changed.
     NotInL2,
@@ -46,7 +47,7 @@ impl Nested {
             Cause::Refused => return self.host_refused(&mut world.lend(), code),
             Cause::NotOffered => false,
         };
-        // The hardware executed VMRUN, and so the flush that VMCB02 demanded.
+        // The hardware executed VMRUN, so it also executed the flush that VMCB02 requested.
         self.state.flush = Flush::Nothing;
         if self.state.window.is_some() && self.close_window(world.vmcb02) && code == VINTR {
             // L0's window opened. An interrupt of L1's own is taken after it.
@@ -78,16 +79,16 @@ impl Nested {
         if !forced || Cause::of(code).intercepted(world.vmcb01) {
             return Exit::ForL0;
         }
-        // The intercept is the engine's: L2 gets its exception. DR6 and the like are as at its delivery already (manual
-        // volume 2, 15.12.2).
+        // Only the engine intercepts this exception, so it is delivered to L2. DR6 and similar registers already hold
+        // their values at delivery (manual volume 2, 15.12.2).
         let event = Event::new(EventType::EXCEPTION, Vector::new(vector as u8));
         let event =
             if vector == AC { event.with_error_code(world.vmcb02.get(f::exitinfo1) as u32) } else { event };
         self.raise(world, event)
     }
 
-    /// Hands an exit to L1 that L0 found in the place of the one that the hardware gave: an exception that it raises for
-    /// L2, for one. Nothing happens where L2 does not run.
+    /// Reflects to L1 an exit that L0 found instead of the one that the hardware reported, for example an exception
+    /// that L0 raises in L2. Does nothing if L2 does not run.
     pub fn reflect<M: Memory, T: Tables, L: Trace>(
         &mut self,
         world: &mut World<'_, M, T, L>,
@@ -97,7 +98,7 @@ impl Nested {
         if self.state.guest == Guest::L2 {
             self.close_window(world.vmcb02);
             self.flush_l1_too();
-            // What was to be delivered and was not is what this exit interrupts.
+            // EXITINTINFO reports an undelivered event of EVENTINJ, unless it is an interrupt or NMI of L0.
             let event = self.undelivered(world.vmcb02.vmcb().event_inj());
             self.end_l2(world, code, info, event);
         }
@@ -122,8 +123,9 @@ impl Nested {
         self.new_root(world);
     }
 
-    /// Physical address of L1 for a guest physical address of L2, as L1's nested tables have it now; `None` where a read
-    /// would fault, or where L1 runs. For an L0 that looks at the bytes of L2's instruction: nothing is changed.
+    /// Translates a guest physical address of L2 to a physical address of L1 with L1's current nested tables. Returns
+    /// `None` if a read would fault or if L1 runs. Changes nothing, so that L0 can use it to fetch L2's instruction
+    /// bytes.
     pub fn address_of_l2<M: Memory, T: Tables, L: Trace>(
         &self,
         world: &mut World<'_, M, T, L>,
@@ -142,15 +144,16 @@ impl Nested {
         Cpu { limits: &self.limits, gib_pages: self.host.gib_pages }
     }
 
-    /// L2 ends before the hardware executed the flush that VMCB02 demands. A flush of everything that L1 demanded covers its
-    /// own translations too.
+    /// Called when L2 ends before the hardware executed the flush in VMCB02. If L1 requested a flush of all ASIDs, the
+    /// request also covers L1's own translations.
     fn flush_l1_too(&mut self) {
         if self.state.flush == Flush::All {
             self.state.flush_l1 = Flush::Asid;
         }
     }
 
-    /// Puts a running L2 on its current tables: the shadow's root, or L0's tables for L1 without nested paging of L1's.
+    /// Sets N_CR3 of a running L2: the shadow's root, or L0's tables for L1 if L1 does not use nested paging. Demands a
+    /// flush in any case.
     fn new_root<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
         if self.state.guest == Guest::L2 {
             let own = world.vmcb01.get(f::n_cr3);
@@ -205,7 +208,7 @@ impl Nested {
             self.unmark_pdptes(world.memory);
         }
         let image = &mut self.vmcb12;
-        // The page was read at VMRUN; if it is no longer memory, there is nobody to tell.
+        // The page was read at VMRUN. If it is no longer backed, the error cannot be reported.
         let _ = world.memory.store(self.state.vmcb12_address, image, &vmcb02::WRITTEN);
         if self.offers.has(Feature::DecodeAssists) {
             let _ = world.memory.store(self.state.vmcb12_address, image, &[vmcb02::DECODED]);
@@ -287,7 +290,7 @@ impl Nested {
             // L2 ran before. L1 gets the state that it has now, as after any other exit.
             self.end_l2(world, ExitCode::INVALID, [0, 0], event);
         } else {
-            // Nothing of L2 ran: VMCB12 stays as L1 wrote it, as after any refusal.
+            // L2 did not run. VMCB12 keeps what L1 wrote, except for EXITCODE, EXITINFO and EVENTINJ.
             self.write_refusal(world.memory, self.state.vmcb12_address, ExitCode::INVALID);
             self.state.displaced = Event::from_bits(0);
             self.back_in_l1(world.vmcb01);
@@ -299,7 +302,7 @@ impl Nested {
     pub(crate) fn write_refusal<M: Memory>(&self, memory: &mut M, address: u64, code: ExitCode) {
         let written = [(f::exitcode, code.bits()), (f::exitinfo1, 0), (f::exitinfo2, 0), (f::eventinj, 0)];
         for (field, value) in written {
-            // The page was read at VMRUN; if it is no longer memory, there is nobody to tell.
+            // The page was read at VMRUN. If it is no longer backed, the error cannot be reported.
             let _ = memory.write(address + u64::from(field.offset), &value.to_le_bytes());
         }
     }
@@ -316,8 +319,8 @@ impl Nested {
     }
 }
 
-/// L1 executed VMRUN with RFLAGS.TF: #DB follows #VMEXIT, which completes the instruction. GIF does not hold a trap for
-/// single-stepping back (manual volume 2, 15.17). With DBGCTL.BTF only branches trap, and VMRUN is not one.
+/// L1 executed VMRUN with RFLAGS.TF. #DB is raised after #VMEXIT, which completes the instruction. A clear GIF does not
+/// block a single-step trap (manual volume 2, 15.17). With DBGCTL.BTF only branches trap, and VMRUN is not a branch.
 #[cold]
 #[inline(never)]
 fn single_step(vmcb01: &mut Page) {

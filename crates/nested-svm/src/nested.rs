@@ -55,7 +55,7 @@ impl core::fmt::Display for Unsupported {
         match self {
             Self::Feature(feature) => write!(
                 f,
-                "no guest of this host can have `{}` ({}) as the virtual CPU says",
+                "this host cannot provide `{}` ({}) as the virtual CPU specifies it",
                 feature.name(),
                 feature.meaning()
             ),
@@ -68,7 +68,7 @@ impl core::fmt::Display for Unsupported {
 
 impl core::error::Error for Unsupported {}
 
-/// What L0 lends its engine of itself: numbers that go into VMCB02 as they are.
+/// Properties of the hardware and values of L0 that the engine needs. Most of the values go into VMCB02 unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Host {
     /// ASID of L2 on the hardware; L1 has another.
@@ -83,8 +83,8 @@ pub struct Host {
     pub every_port: u64,
     /// Physical address of a map of 8 KiB of ones.
     pub every_msr: u64,
-    /// The hardware sets bit 5, accessed, in page directory pointers of a guest in legacy PAE mode, as QEMU does. The manual
-    /// has it reserved there and VMRUN refuse it, so the engine takes it away again at #VMEXIT.
+    /// The hardware sets bit 5 (accessed) in the page directory pointers of a guest in legacy PAE mode, as QEMU does.
+    /// According to the manual, the bit is reserved there and VMRUN refuses it, so the engine clears it at #VMEXIT.
     pub marks_pdptes: bool,
     /// L0 takes physical interrupts itself: VMCB01 intercepts INTR and has V_INTR_MASKING set. Otherwise they reach the
     /// guests.
@@ -178,8 +178,8 @@ pub(crate) struct State {
     pub(crate) shared_tpr: Option<u8>,
     /// The hardware has entered L2 since L1's VMRUN.
     pub(crate) entered: bool,
-    /// An interrupt or NMI that L1 injected and that an exception pushed out of EVENTINJ; V is clear if there is none. It
-    /// is L2's, also while L1 runs.
+    /// An interrupt or NMI that L1 injected and that an exception displaced from EVENTINJ. V is clear if there is none.
+    /// It belongs to L2, even while L1 runs.
     pub(crate) displaced: Event,
     /// The interrupt window that L0 opened in the guest that runs.
     pub(crate) window: Option<Window>,
@@ -355,9 +355,9 @@ impl Nested {
     /// RFLAGS.IF that L0 must have when it executes VMRUN: V_INTR_MASKING makes it the mask of physical interrupts.
     ///
     /// If L0 takes physical interrupts ([`Host::takes_interrupts`]), this is always true, so that neither L1 nor L2 can
-    /// mask them. Otherwise physical interrupts reach the guests. While GIF is clear, a guest then runs with
-    /// V_INTR_MASKING set and with this flag clear, so that they stay pending. CR8 is V_TPR during that time, and L0
-    /// copies it in and out.
+    /// mask them. Otherwise physical interrupts reach the guests. While GIF is clear, the guest runs with
+    /// V_INTR_MASKING set, and this method returns false. Physical interrupts then stay pending. During that time CR8
+    /// accesses V_TPR, and L0 copies the value in and out.
     #[must_use]
     #[inline(always)]
     pub const fn interrupts(&self) -> bool {
@@ -447,8 +447,7 @@ fn can_give(limits: &Limits, feature: Feature, host_has: &impl Fn(Feature) -> bo
 
 /// What a virtual CPU's CPUID says of SVM, leaf 8000_000Ah: EAX, EBX, ECX, EDX.
 impl Nested {
-    /// CPUID 8000_000A for L1: revision 1, as many ASIDs as an ASID has values for an L1 that the engine serves, and the
-    /// features of the virtual CPU.
+    /// Returns CPUID 8000_000A for L1: revision 1, 8000h ASIDs, and the features of the virtual CPU.
     #[must_use]
     pub fn cpuid_svm(&self) -> [u32; 4] {
         const ASIDS: u32 = 0x8000;

@@ -66,7 +66,8 @@ impl HostBlock {
     }
 }
 
-/// Number of pages for shadow tables that [`Shadow::new`] needs: a root, a walk of four tables, and some room.
+/// Minimum number of pages for shadow tables that [`Shadow::new`] accepts: one table for each of the four levels, and a
+/// reserve.
 pub const MIN_PAGES: u16 = 8;
 
 /// There are fewer than [`MIN_PAGES`] pages for shadow tables: this many.
@@ -277,7 +278,8 @@ impl<T: Tables> Shadow<T> {
     }
 
     /// VMRUN without nested paging: L2 runs on L0's tables for L1. Returns whether the hardware must flush because L2 ran
-    /// on a root before. A flush that L1 demands drops roots here too: it may use them again later.
+    /// on a root before. A flush that L1 requests also drops roots here, because L1 may use the same address space
+    /// later.
     #[inline(always)]
     pub(crate) fn leave(&mut self, asid: u32, flush: Flush) -> bool {
         let left = self.current.take().is_some();
@@ -303,8 +305,8 @@ impl<T: Tables> Shadow<T> {
     }
 
     fn add(&mut self, wanted: Root) -> Root {
-        // A walk takes four pages in addition to the root.
-        const NEEDED: u16 = 5;
+        // A root, and up to three tables for the first mapping.
+        const NEEDED: u16 = 4;
         let free = self.count.saturating_sub(self.used);
         if self.roots.iter().all(Option::is_some) || free < NEEDED {
             self.forget_all();
@@ -317,7 +319,7 @@ impl<T: Tables> Shadow<T> {
         root
     }
 
-    /// Forgets one address space.
+    /// Drops the roots of all address spaces with this ASID.
     pub(crate) fn forget(&mut self, asid: u32) {
         for slot in &mut self.roots {
             if slot.is_some_and(|root| root.asid == asid) {

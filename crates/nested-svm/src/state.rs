@@ -1,10 +1,10 @@
 //! The nested state as bytes: for migration, and for an L0 that replaces itself.
 //!
-//! What stands in the bytes is the guests' and the virtual CPU's: no physical address of a host, nothing of the hardware
-//! below. VMCB01 is L0's own to save; the shadow is filled again.
+//! The bytes describe the guests and the virtual CPU. They contain no physical address of a host and nothing about the
+//! hardware. L0 must save VMCB01 itself. The shadow tables are not saved, since page faults fill them again.
 //!
-//! The form: a magic whose last byte is the version, the stored form of the `Limits` (length, bytes), the virtual CPU's
-//! registers, where L2 runs its state, and a CRC-32. Numbers are little-endian.
+//! The bytes hold a magic, the version, the stored form of the `Limits` (length, bytes), the registers of the virtual
+//! CPU, the state of L2 if L2 runs, and a CRC-32. Numbers are little-endian.
 
 use crate::events::{Injected, Origin, Pending, is_asynchronous};
 use crate::memory::Memory;
@@ -46,7 +46,8 @@ const IMAGE: usize = {
     size
 };
 
-/// What the caller of a load answers for: L1 executed VMRUN long ago, so only what stands in VMCBs is judged again.
+/// The inputs that [`Nested::load`] does not check again. L1 executed VMRUN earlier, so only the content of the VMCB is
+/// checked.
 enum Loading {}
 
 impl TakesOver for Loading {
@@ -87,7 +88,7 @@ impl fmt::Display for LoadError<'_> {
             }
             Self::UnknownVersion(version) => write!(
                 f,
-                "nested state of version `{}`, which this build does not know; load it with a newer one",
+                "unsupported nested state version `{}`; load it with a build that supports this version",
                 version.escape_ascii()
             ),
             Self::Corrupt(reason) => write!(f, "corrupt nested state: {reason}"),

@@ -11,7 +11,7 @@ pub enum Refusal {
     /// VMCB12's address is valid but unbacked. It reads as all ones, so VMRUN is refused, and the exit code cannot be
     /// stored.
     NoVmcb,
-    /// A mistake of L0: VMCB01 does not have nested paging enabled, without which L2 has no nested tables.
+    /// VMCB01 does not enable nested paging, which the engine needs to run L2. This is a bug in L0.
     NoNestedPaging,
     /// L2 uses PAE paging, and its page directory pointers have no memory: their address.
     NoPdptes(u64),

@@ -71,8 +71,8 @@ impl Nested {
     /// Returns who runs next: L2 on VMCB02, or L1 with the exit code of the refusal in its VMCB.
     ///
     /// # Errors
-    /// The fault that VMRUN raises in L1, whose state is untouched then. #UD if L2 runs: its VMRUN is always an exit to
-    /// L1, which [`Self::exit`] delivers.
+    /// Returns the fault that VMRUN raises in L1. L1's state does not change. Returns #UD if L2 runs, because VMRUN in
+    /// L2 always exits to L1, through [`Self::exit`].
     #[inline]
     pub fn vmrun<M: Memory, T: Tables, L: Trace>(
         &mut self,
@@ -86,7 +86,7 @@ impl Nested {
             self.close_window(world.vmcb01);
         }
         let address = vmcb_address(world.vmcb01);
-        // Faults come before the page is read; which one, the rules say.
+        // Faults are raised before the page is read. The rules decide which fault.
         let readable = self.may_execute(world.vmcb01).is_ok() && self.limits.accepts_page_address(address);
         if !readable {
             return Err(self.fault(&mut world.lend(), address));

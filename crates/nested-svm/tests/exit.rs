@@ -169,7 +169,7 @@ fn every_exit_code_by_its_intercept() {
             assert_eq!(machine.vmrun(), Ok(Guest::L2));
             let offered = code < 0x8F || (0xA0..0xA5).contains(&code);
             let expected = if offered && (set || code == 0x80) { Exit::ToL1 } else { Exit::ForL0 };
-            // Intercepts of the engine: L2 gets its exception, and a shutdown ends the guest.
+            // The engine forces these intercepts. It delivers the exception to L2, and reports the shutdown to L0.
             let expected = match (expected, code) {
                 (Exit::ForL0, 0x41 | 0x51) => Exit::Resume,
                 (Exit::ForL0, 0x7F) => Exit::Shutdown,
@@ -273,7 +273,7 @@ fn decode_assists() {
 
 /// Calls for the guest that does not run change nothing: not VMCB12, not the copy that decides about the exits of L2.
 #[test]
-fn calls_for_the_guest_that_does_not_run() {
+fn calls_for_a_guest_that_is_not_running_change_nothing() {
     let mut machine = Machine::new(limits(CPU));
     let pages = |machine: &Machine| [(*machine.vmcb01).clone(), (*machine.vmcb02).clone(), machine.vmcb12()];
     let same = |machine: &Machine, before: &[Page; 3]| {

@@ -668,7 +668,7 @@ fn l2_has_no_more_rights_than_l1() {
                 if denied {
                     assert_eq!(machine.run([Step::Access(kind)]), Exit::ForL0, "{kind:?}");
                     assert_eq!(machine.nested.l1_address(), Some(reached));
-                    // A read is mapped, and does not make the page writable.
+                    // A read access maps the page, but does not make it writable.
                     assert_eq!(access(&mut machine, Access::read(ADDRESS)), Ok(reached));
                     assert_eq!(machine.run([Step::Access(kind)]), Exit::ForL0, "{kind:?}");
                 } else {
@@ -769,7 +769,7 @@ fn changes_of_vmcb01_reach_a_running_l2() {
             assert_eq!((page.get(f::tsc_offset), page.get(f::intercept_cr)), controls);
         }
     }
-    // The ratio of L1 counts, and the engine's own intercepts stay.
+    // `refresh` scales the offset by L1's TSC_RATIO and keeps the intercepts that the engine forces.
     let mut machine = Machine::new(limits(CPU));
     machine.nested.write_msr(&mut machine.vmcb01, nested_svm::Msr::TscRatio, 2 << 32).unwrap();
     assert_eq!(machine.vmrun(), Ok(Guest::L2));

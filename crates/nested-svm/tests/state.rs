@@ -220,7 +220,7 @@ fn what_is_not_loaded() {
     newer[7] = b'3';
     assert_eq!(
         load(&newer),
-        Err("nested state of version `3`, which this build does not know; load it with a newer one".into())
+        Err("unsupported nested state version `3`; load it with a build that supports this version".into())
     );
     for at in 8..good.len() {
         let mut flipped = good.clone();

@@ -263,7 +263,7 @@ fn what_no_host_can_give() {
     }
     assert_eq!(
         Unsupported::Feature(Feature::Sev).to_string(),
-        "no guest of this host can have `sev` (SEV) as the virtual CPU says"
+        "this host cannot provide `sev` (SEV) as the virtual CPU specifies it"
     );
 }
 
@@ -356,8 +356,8 @@ fn u_cet_is_what_l0_says() {
     }
 }
 
-/// The engine runs L2 with nested paging only. An L0 without it is refused by name: when the virtual CPU is made, and at
-/// VMRUN if VMCB01 does not use it.
+/// The engine runs L2 with nested paging only. If the host has none, `Nested::new` returns an error that names it. If
+/// VMCB01 does not enable it, VMRUN is refused with `NoNestedPaging`.
 #[test]
 fn an_l0_without_nested_paging_is_refused() {
     for cpu in [CPU, "EPYC-Milan-v3,phys-bits=48,-v-vmsave-vmload,-npt"] {

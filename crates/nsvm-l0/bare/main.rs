@@ -49,7 +49,7 @@ const MSRPM: usize = 2 * 4096;
 #[repr(C, align(4096))]
 struct Aligned(Page);
 
-/// What the hardware gets addresses of.
+/// Memory whose addresses L0 passes to the hardware.
 #[repr(C, align(4096))]
 struct Pages {
     vmcb01: Aligned,

@@ -1,4 +1,5 @@
-//! The software CPU: VMRUN, the instructions of a script, events at instruction boundaries, #VMEXIT.
+//! The software CPU. It executes VMRUN and the instructions of a script, takes events at instruction boundaries, and
+//! performs #VMEXIT.
 
 use super::paging::{HostMemory, Mmu, PagingFault};
 use super::tlb::Tlb;

@@ -250,8 +250,8 @@ impl Tables for Pages {
     }
 }
 
-/// Levels of the tables at [`L1_TABLES`], which map L1's memory without being stored: a table other than the root has
-/// its level and the guest physical addresses that it translates in its own address.
+/// Position of the level in the address of a table. The tables at [`L1_TABLES`] map L1's memory and are computed, not
+/// stored. The address of each table except the root encodes its level and the guest physical addresses it translates.
 const L1_TABLE: u64 = 1 << 51;
 const L1_LEVEL: u32 = 44;
 

@@ -1,4 +1,4 @@
-//! Where the choices of a trial come from: a seed, or the bytes of a fuzzer.
+//! The source of a trial's choices: a generator with a seed, or the bytes of a fuzzer.
 
 use std::vec::Vec;
 

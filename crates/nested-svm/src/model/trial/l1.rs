@@ -23,7 +23,7 @@ pub(super) enum Stale {
     Everything,
 }
 
-/// What L1 knows of an ASID: which tables its TLB entries are from.
+/// L1's record of an ASID: the tables from which the TLB entries of the ASID come.
 #[derive(Clone, Copy, Debug)]
 struct Asid {
     /// Space and CR3. An ASID without TLB entries has none.
@@ -327,7 +327,7 @@ impl L1 {
         self.asid_mut(asid).stale = Stale::Everything;
     }
 
-    /// L2 may have written CR3, which flushes what the old one cached.
+    /// Records the CR3 at L2's exit. If L2 wrote CR3, the write flushed the non-global entries of the old value.
     pub(super) fn left(&mut self, asid: u32, cr3: u64) {
         if let Some((_, cached)) = &mut self.asid_mut(asid).cached {
             *cached = cr3;

@@ -18,7 +18,7 @@ pub(super) const SHADOW_TABLES: u64 = 56;
 pub(super) const GUEST_TABLES: core::ops::Range<u64> = 64..84;
 /// Pages of data.
 pub(super) const DATA: core::ops::Range<u64> = 84..116;
-/// First page of the block of 2 MiB that large pages map.
+/// First page of the second block of 2 MiB. Large pages map this block or the first one.
 pub(super) const LARGE_BLOCK: u64 = 512;
 
 /// Pages of L2's own page tables: two sets with a root and one table each for levels 3, 2 and 1.

@@ -98,7 +98,7 @@ pub struct Counters {
     pub exception_exits: u64,
     /// VMRUNs of VMCB02 that the host refused.
     pub host_refusals: u64,
-    /// Flushes that L1 owed and made.
+    /// VMRUNs before or at which L1 had to flush.
     pub flushes: u64,
     /// Pages of L1 that L0 moved or unmapped.
     pub moved_pages: u64,
@@ -114,7 +114,8 @@ pub struct Counters {
     pub delivered_to_l2: u64,
     /// Events that L1 found in EXITINTINFO.
     pub reported: u64,
-    /// Events that the architecture merged into others.
+    /// Events that need no delivery of their own: merged, dropped because their instruction is executed again, or ended
+    /// by a shutdown or a refused VMRUN.
     pub merged: u64,
     /// Times when all pending events of a VM had to be delivered.
     pub drains: u64,
@@ -380,7 +381,7 @@ impl Trial {
         Vm::new(&mut self.host, slot, asids, &self.limits, &mut self.choices)
     }
 
-    /// Destroys a VM and creates another one in its slot. Hardware ASIDs and memory are used again.
+    /// Destroys a VM and creates another one in its slot. The new VM may reuse its hardware ASIDs and memory.
     fn recreate(&mut self, slot: usize) {
         self.counters.recreated += 1;
         let old = &self.vms[slot];

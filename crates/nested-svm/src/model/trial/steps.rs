@@ -136,7 +136,7 @@ impl Trial {
         self.prepare([Step::Access(Access { write, ..Access::read(address) })], CPUID);
         self.run_l1(index)?;
         if self.choices.one_in(2) {
-            // The handler of the last event returns.
+            // Sets RFLAGS.IF, as the IRET of an interrupt handler does.
             self.vms[index].vmcb01.set_bits(f::rflags, IF, IF);
         }
         Ok(())
@@ -295,7 +295,7 @@ impl Trial {
             vm.l1.resolve_fault(&vm.memory, vm.entered.space, address, &mut self.choices);
         }
         if stop != Stop::Shutdown && self.vms[index].nested.guest() == Guest::L2 && self.choices.one_in(4) {
-            // The handler of the last event returns.
+            // Sets RFLAGS.IF, as the IRET of an interrupt handler does.
             self.vms[index].vmcb02.set_bits(f::rflags, IF, IF);
         }
     }
@@ -381,7 +381,7 @@ impl Trial {
         let vm = &mut self.vms[index];
         let Entered { space, asid, .. } = vm.entered;
         if remote_change && space != SHADOW_SPACE {
-            // Another CPU of L1 changes the nested tables just before.
+            // Another virtual CPU of L1 changes the nested tables just before the engine emulates INVLPGA.
             vm.l1.change_nested(&vm.memory, space, &mut self.choices);
         }
         vm.call(|nested, world| nested.invlpga(world, asid)).expect("L2 may execute INVLPGA");
