@@ -51,6 +51,19 @@ impl Injected {
     }
 }
 
+/// A displaced event whose L2 ended with another event in EXITINTINFO, which has room for one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Parked {
+    /// V is clear if there is none.
+    pub(crate) event: Event,
+    /// Physical address of the VMCB12 of that L2.
+    pub(crate) vmcb12: u64,
+}
+
+impl Parked {
+    pub(crate) const NOTHING: Self = Self { event: Event::from_bits(0), vmcb12: 0 };
+}
+
 /// What [`Nested::open_window`] replaced on the page of the guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Window {
@@ -110,8 +123,8 @@ impl Nested {
     ///
     /// An exception of L2 that L1 intercepts becomes L1's exit. If another event is already in EVENTINJ, the double-fault
     /// rules decide. The exception replaces the event or is delivered before it, #DF replaces both, or the guest shuts
-    /// down. Before the call, L0 writes CR2 for #PF and DR6 for #DB. L0 raises only exceptions that the guest's mode can
-    /// have, because the hardware refuses any other.
+    /// down. Before the call, L0 writes DR6 for #DB. L0 raises only exceptions that the guest's mode can
+    /// have, because the hardware refuses any other. For #PF, L0 calls [`Self::inject_page_fault`].
     ///
     /// Interrupts and NMIs stay pending until the guest can take them. If L1 intercepts them while L2 runs, L2 exits to
     /// L1 with INTR or NMI, and the event stays pending until L1 takes it. While [`Self::waits`] is true, L0 calls
@@ -121,6 +134,7 @@ impl Nested {
         world: &mut World<'_, M, T, L>,
         event: Event,
     ) -> Exit {
+        self.close_window(world.page(self.state.guest));
         if is_asynchronous(event) {
             self.state.pending.add(event);
             return match self.before_entry(world) {
@@ -128,7 +142,24 @@ impl Nested {
                 Guest::L2 => Exit::Resume,
             };
         }
-        self.raise(world, event)
+        let cr2 = world.page(self.state.guest).get(f::cr2);
+        self.raise(world, event, cr2)
+    }
+
+    /// Raises #PF in the guest that runs, with this error code and linear address. An intercepted #PF does not change CR2,
+    /// and any other one writes the address into it.
+    ///
+    /// # Source
+    /// Manual volume 2, 15.12.15.
+    pub fn inject_page_fault<M: Memory, T: Tables, L: Trace>(
+        &mut self,
+        world: &mut World<'_, M, T, L>,
+        error_code: u32,
+        address: u64,
+    ) -> Exit {
+        self.close_window(world.page(self.state.guest));
+        let event = Event::new(EventType::EXCEPTION, Vector::new(PF)).with_error_code(error_code);
+        self.raise(world, event, address)
     }
 
     /// Prepares the next entry, and returns the guest to enter. L0 calls it before each entry. It moves a pending event
@@ -153,21 +184,22 @@ impl Nested {
     #[must_use]
     #[inline(always)]
     pub fn waits(&self) -> bool {
-        self.state.pending.any()
-            | (self.state.displaced.valid() & (self.state.guest as u8 == Guest::L2 as u8))
+        self.state.pending.any() | self.state.displaced.valid()
     }
 
     /// Makes the running guest exit with VMEXIT_VINTR as soon as it can take an interrupt, if one is pending. L0 calls it
     /// after [`Self::before_entry`]. After the exit, L0 calls [`Self::exit`] for L2, which then returns [`Exit::Resume`],
     /// or [`Self::before_entry`] for L1. Both close the window and restore the guest's own V_IRQ and VINTR intercept.
     ///
-    /// A window does not help an NMI that waits for the delivery of another event. Any other exit does, for example one
-    /// that a self-IPI causes.
+    /// No window is opened for an event that L2 could not take then. Two kinds of events need any other exit instead, for
+    /// example one that a self-IPI causes: an NMI that waits for the delivery of another event, and an interrupt for an L2
+    /// that has RFLAGS.IF clear but whose V_INTR_MASKING leaves the decision to L1's RFLAGS.IF.
     pub fn open_window<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
         const VINTR: u64 = InterceptMisc1::VINTR.bits();
+        let takes_pending = self.state.guest == Guest::L1 || !self.l1_masks_for_l2() || self.state.host_if;
         let state = &mut self.state;
-        let pending = state.pending.has_interrupt() | (state.guest == Guest::L2 && state.displaced.valid());
-        if state.window.is_some() || !state.gif || !pending {
+        let opens = state.displaced.valid() | (state.pending.has_interrupt() & takes_pending);
+        if state.window.is_some() || !state.gif || !opens {
             return;
         }
         let page = world.page(state.guest);
@@ -210,7 +242,7 @@ impl Nested {
         let displaced = self.state.displaced;
         let takes_displaced = takes_interrupt(page) || displaced.event_type() == EventType::NMI;
         let takes_interrupts = self.takes_interrupts(page);
-        let event = if guest == Guest::L2 && displaced.valid() && takes_displaced {
+        let event = if displaced.valid() && takes_displaced {
             self.state.displaced = Event::from_bits(0);
             page.set(f::eventinj, displaced.bits());
             self.state.injected = Injected::of(page, Origin::L1);
@@ -234,10 +266,24 @@ impl Nested {
         }
     }
 
-    /// Whether the guest that runs, on this page, takes one of L0's interrupts now.
+    /// Whether L1's RFLAGS.IF masks physical interrupts while L2 runs, and not L2's.
+    fn l1_masks_for_l2(&self) -> bool {
+        self.vmcb12.vmcb().int_ctl().contains(IntCtl::V_INTR_MASKING)
+    }
+
+    /// Whether one of L0's interrupts can be injected into the guest that runs, on this page.
     fn takes_interrupts(&self, page: &Page) -> bool {
-        let masking = self.vmcb12.vmcb().int_ctl().contains(IntCtl::V_INTR_MASKING);
-        if self.state.guest == Guest::L2 && masking { self.state.host_if } else { takes_interrupt(page) }
+        if self.state.guest == Guest::L2 && self.l1_masks_for_l2() {
+            self.state.host_if && !in_shadow(page)
+        } else {
+            takes_interrupt(page)
+        }
+    }
+
+    /// Whether one of L0's interrupts ends L2 if L1 intercepts INTR. With V_INTR_MASKING this does not wait for the end of an
+    /// interrupt shadow, since nothing is injected.
+    fn exits_by_interrupt(&self, vmcb02: &Page) -> bool {
+        if self.l1_masks_for_l2() { self.state.host_if } else { takes_interrupt(vmcb02) }
     }
 
     /// The exit of L2 that a waiting NMI or interrupt is.
@@ -249,26 +295,30 @@ impl Nested {
         if self.state.pending.nmi && intercepted(NMI) {
             return Some(NMI);
         }
-        let taken = self.state.pending.has_interrupt() && self.takes_interrupts(vmcb02);
+        let taken = self.state.pending.has_interrupt() && self.exits_by_interrupt(vmcb02);
         (taken && intercepted(INTR)).then_some(INTR)
     }
 
+    /// Raises an exception in the guest that runs. `address` is the linear address of #PF.
     pub(crate) fn raise<M: Memory, T: Tables, L: Trace>(
         &mut self,
         world: &mut World<'_, M, T, L>,
         event: Event,
+        address: u64,
     ) -> Exit {
         let vector = event.vector().number() & 31;
         if self.state.guest == Guest::L2 && event.event_type() == EventType::EXCEPTION {
             let code = ExitCode::from_bits(0x40 + u64::from(vector));
             if Cause::of(code).intercepted(&self.vmcb12) {
-                let address = if vector == PF { world.vmcb02.get(f::cr2) } else { 0 };
                 self.reflect(world, code, [event.error_code().into(), address]);
                 return Exit::ToL1;
             }
         }
         let guest = self.state.guest;
         let page = world.page(guest);
+        if event.event_type() == EventType::EXCEPTION && vector == PF {
+            page.set(f::cr2, address);
+        }
         let before = page.vmcb().event_inj();
         let event = if before.valid() {
             match combine(before, event) {
@@ -280,7 +330,7 @@ impl Nested {
                 Combined::DoubleFault => {
                     // The pair is one event now, and it is not during its own delivery.
                     page.set(f::eventinj, 0);
-                    return self.raise(world, delivery::double_fault());
+                    return self.raise(world, delivery::double_fault(), 0);
                 }
                 Combined::Shutdown => {
                     page.set(f::eventinj, 0);
@@ -374,8 +424,8 @@ impl Nested {
         if self.state.displaced.valid() { self.one_of_two(vmcb02, interrupted) } else { interrupted }
     }
 
-    /// EXITINTINFO has room for one event. The displaced one is reported if the interrupted one comes again by itself or
-    /// can be put back where it came from. Otherwise the displaced one stays until L1 runs this L2 again.
+    /// EXITINTINFO has room for one event. The displaced one is reported if the interrupted one is raised again by its
+    /// instruction or can go back to its origin. Otherwise the displaced one is parked until L1 runs this L2 again.
     #[cold]
     #[inline(never)]
     fn one_of_two(&mut self, vmcb02: &mut Page, interrupted: Event) -> Event {
@@ -383,30 +433,39 @@ impl Nested {
             if is_asynchronous(interrupted) {
                 self.give_back(vmcb02, interrupted);
             } else if !comes_again(interrupted) {
+                self.park();
                 return interrupted;
             }
         }
         core::mem::replace(&mut self.state.displaced, Event::from_bits(0))
     }
 
-    /// Keeps the displaced event of an L2 if L1 executes VMRUN on the same VMCB12 and injects the event from its
-    /// EXITINTINFO. Otherwise L1 has abandoned that L2, and the event is dropped.
+    /// Keeps the displaced event of an L2 that ends until L1 runs it again. Only one such event is kept: a second one, of
+    /// another L2, replaces it.
+    fn park(&mut self) {
+        let event = core::mem::replace(&mut self.state.displaced, Event::from_bits(0));
+        self.state.parked = Parked { event, vmcb12: self.state.vmcb12_address };
+    }
+
+    /// L1 executes VMRUN. If the L2 of this VMCB12 has a parked event, the event is displaced again if L1 injects the event
+    /// that it found in EXITINTINFO. Otherwise L1 has abandoned what this L2 did, and the parked event is dropped.
     #[cold]
     #[inline(never)]
-    pub(crate) fn keep_displaced(&mut self, address: u64) {
+    pub(crate) fn unpark(&mut self, address: u64) {
         const SAME: u64 = Event::V | Event::TYPE | Event::VECTOR;
+        if address != self.state.parked.vmcb12 {
+            return;
+        }
+        let parked = core::mem::replace(&mut self.state.parked, Parked::NOTHING);
         let (injected, reported) = (self.vmcb12.get(f::eventinj), self.vmcb12.get(f::exitintinfo));
-        let resumes = address == self.state.vmcb12_address
-            && injected & Event::V != 0
-            && (injected ^ reported) & SAME == 0;
-        if !resumes {
-            self.state.displaced = Event::from_bits(0);
+        if injected & Event::V != 0 && (injected ^ reported) & SAME == 0 {
+            self.state.displaced = parked.event;
         }
     }
 }
 
 /// Whether it is an interrupt or an NMI: no instruction raises it again.
-pub(crate) fn is_asynchronous(event: Event) -> bool {
+pub(crate) const fn is_asynchronous(event: Event) -> bool {
     matches!(event.event_type(), EventType::INTERRUPT | EventType::NMI)
 }
 
@@ -419,7 +478,12 @@ fn comes_again(event: Event) -> bool {
 
 /// Whether the guest on this page takes an interrupt now.
 fn takes_interrupt(page: &Page) -> bool {
-    page.vmcb().rflags().contains(Rflags::IF) && page.get(f::interrupt_state) & 1 == 0
+    page.vmcb().rflags().contains(Rflags::IF) && !in_shadow(page)
+}
+
+/// Whether the guest on this page is in an interrupt shadow, which holds interrupts back for one instruction.
+fn in_shadow(page: &Page) -> bool {
+    page.get(f::interrupt_state) & 1 != 0
 }
 
 /// INTn, INT3 and INTO: events that an instruction executes.

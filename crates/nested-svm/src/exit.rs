@@ -84,7 +84,7 @@ impl Nested {
         let event = Event::new(EventType::EXCEPTION, Vector::new(vector as u8));
         let event =
             if vector == AC { event.with_error_code(world.vmcb02.get(f::exitinfo1) as u32) } else { event };
-        self.raise(world, event)
+        self.raise(world, event, 0)
     }
 
     /// Reflects to L1 an exit that L0 found instead of the one that the hardware reported, for example an exception

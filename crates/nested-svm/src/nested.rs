@@ -1,6 +1,6 @@
 //! The nested state of one virtual CPU.
 
-use crate::events::{Injected, Pending, Window};
+use crate::events::{Injected, Parked, Pending, Window};
 use crate::memory::Memory;
 use crate::page::Page;
 use crate::shadow::{Shadow, Tables};
@@ -179,8 +179,10 @@ pub(crate) struct State {
     /// The hardware has entered L2 since L1's VMRUN.
     pub(crate) entered: bool,
     /// An interrupt or NMI that L1 injected and that an exception displaced from EVENTINJ. V is clear if there is none.
-    /// It belongs to L2, even while L1 runs.
+    /// There is none while L1 runs.
     pub(crate) displaced: Event,
+    /// A displaced event of an L2 that ended.
+    pub(crate) parked: Parked,
     /// The interrupt window that L0 opened in the guest that runs.
     pub(crate) window: Option<Window>,
     /// L0's interrupts and NMI for this CPU, until a guest takes them.
@@ -212,6 +214,7 @@ impl State {
             shared_tpr: None,
             entered: false,
             displaced: Event::from_bits(0),
+            parked: Parked::NOTHING,
             window: None,
             pending: Pending::NOTHING,
             gif: true,

@@ -68,6 +68,10 @@ impl HostBlock {
 
 /// Minimum number of pages for shadow tables that [`Shadow::new`] accepts: one table for each of the four levels, and a
 /// reserve.
+///
+/// An instruction of L2 needs up to three tables for each guest physical page that it accesses. The pages of L2's own page
+/// tables count too. If the pool is too small for one instruction, that instruction never completes: L2 exits to L0 with
+/// nested page faults without end. 256 pages (1 MiB) are enough for 85 guest physical pages.
 pub const MIN_PAGES: u16 = 8;
 
 /// There are fewer than [`MIN_PAGES`] pages for shadow tables: this many.
@@ -250,7 +254,7 @@ impl<T: Tables> Shadow<T> {
     /// An empty shadow.
     ///
     /// # Errors
-    /// [`TooFewPages`] if the engine could not make progress with them.
+    /// [`TooFewPages`] if there are fewer than [`MIN_PAGES`].
     pub fn new(tables: T) -> Result<Self, TooFewPages> {
         let count = tables.count();
         if count < MIN_PAGES {

@@ -6,7 +6,7 @@
 //! The bytes hold a magic, the version, the stored form of the `Limits` (length, bytes), the registers of the virtual
 //! CPU, the state of L2 if L2 runs, and a CRC-32. Numbers are little-endian.
 
-use crate::events::{Injected, Origin, Pending, is_asynchronous};
+use crate::events::{Injected, Origin, Parked, Pending, is_asynchronous};
 use crate::memory::Memory;
 use crate::msr::{SPEC_CTRL_BITS, SVMDIS, VM_CR_WRITABLE, is_tsc_ratio};
 use crate::nested::{Flush, Guest, Nested, State, TSC_RATIO_ONE, World};
@@ -149,7 +149,8 @@ impl Nested {
         out.bytes(&[flags.iter().rev().fold(0, |bits, &flag| bits << 1 | u8::from(flag))]);
         out.numbers(&[state.vm_cr, state.hsave_pa, state.tsc_ratio]);
         out.numbers(&state.pending.interrupts);
-        out.numbers(&[state.vmcb12_address, state.displaced.bits()]);
+        let Parked { event, vmcb12 } = state.parked;
+        out.numbers(&[state.vmcb12_address, state.displaced.bits(), event.bits(), vmcb12]);
         if state.guest == Guest::L2 {
             let Injected { origin, rip, next_rip, .. } = state.injected;
             out.bytes(&[ORIGINS.iter().position(|&known| known == origin).unwrap_or(0) as u8]);
@@ -251,13 +252,12 @@ impl Nested {
         state.pending = Pending { interrupts, nmi: flag(4) };
         state.vmcb12_address = from.number()?;
         state.displaced = Event::from_bits(from.number()?);
-        let displaced = state.displaced == state.displaced.without_error_code()
-            && if state.displaced.valid() {
-                is_asynchronous(state.displaced)
-            } else {
-                state.displaced.bits() == 0
-            };
-        if !self.limits.accepts_page_address(state.vmcb12_address) || !displaced {
+        state.parked = Parked { event: Event::from_bits(from.number()?), vmcb12: from.number()? };
+        let addresses = [state.vmcb12_address, state.parked.vmcb12];
+        let displaced = can_be_displaced(state.displaced)
+            && can_be_displaced(state.parked.event)
+            && !(state.displaced.valid() && state.guest == Guest::L1);
+        if !addresses.into_iter().all(|address| self.limits.accepts_page_address(address)) || !displaced {
             return Err(LoadError::Corrupt("an address or an event that cannot be"));
         }
         let disabled = state.vm_cr & SVMDIS != 0;
@@ -333,13 +333,23 @@ impl Nested {
     }
 }
 
-/// Flags, VM_CR, VM_HSAVE_PA, TSC_RATIO, what is pending, the address of VMCB12, the displaced event.
-const REGISTERS: usize = 1 + 3 * 8 + 4 * 8 + 2 * 8;
+/// Flags, VM_CR, VM_HSAVE_PA, TSC_RATIO, the pending interrupts, the address of VMCB12, the displaced event, the parked event
+/// and the address of its VMCB12.
+const REGISTERS: usize = 1 + 3 * 8 + 4 * 8 + 4 * 8;
 /// Origin of the event in EVENTINJ, RIP, nRIP, V_TPR.
 const RUNNING: usize = 1 + 3 * 8;
 const V_TPR: u64 = 0xFF;
 /// The origins of events, in the order of their numbers in saved state.
 const ORIGINS: [Origin; 3] = [Origin::L0, Origin::L1, Origin::L2];
+
+/// Whether an exception can have displaced this event from EVENTINJ, or it is no event.
+const fn can_be_displaced(event: Event) -> bool {
+    if event.valid() {
+        is_asynchronous(event) && event.bits() == event.without_error_code().bits()
+    } else {
+        event.bits() == 0
+    }
+}
 
 /// An event as saved state holds it. Only exceptions push an error code.
 const fn saved_event(event: Event) -> Event {

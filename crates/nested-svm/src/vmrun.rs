@@ -114,8 +114,8 @@ impl Nested {
         world.vmcb01.set(f::rip, next_rip);
         world.vmcb01.set(f::interrupt_state, 0);
         self.remember_if(world.vmcb01);
-        if self.state.displaced.valid() {
-            self.keep_displaced(address);
+        if self.state.parked.event.valid() {
+            self.unpark(address);
         }
         self.state.vmcb12_address = address;
         // VMRUN sets GIF; what held L1's interrupts back belongs to L1 only.

@@ -717,3 +717,120 @@ fn refused_after_l2_has_run() {
     let page = machine.vmcb12();
     assert_eq!((page.get(f::exitcode), page.get(f::rsp), page.get(f::exitintinfo)), (u64::MAX, 0x4444, GP));
 }
+
+/// A parked event stays with its L2 while L1 runs another one.
+#[test]
+fn a_parked_event_survives_another_l2() {
+    const OTHER: u64 = VMCB12 + 0x1000;
+    const DB: u64 = 0x8000_0301;
+    let mut machine = with_displaced_interrupt();
+    assert_eq!(machine.run([Step::ExitDuring(event(DB), 0x81, [0, 0])]), Exit::ToL1);
+    let other = entered(0).vmcb12();
+    machine.ram.put(OTHER, &other);
+    machine.vmcb01.set(f::rax, OTHER);
+    assert_eq!(machine.vmrun(), Ok(Guest::L2));
+    machine.vmcb02.set_bits(f::rflags, 0x200, 0x200);
+    assert!(!machine.nested.waits(), "it is not this L2's");
+    assert_eq!(machine.exits(0x81, [0, 0]), Exit::ToL1);
+    let saved = machine.save();
+    let (nested, mut world) = machine.split();
+    nested.load(&mut world, &saved).unwrap();
+    machine.set12(f::eventinj, DB);
+    machine.vmcb01.set(f::rax, VMCB12);
+    assert_eq!(machine.vmrun(), Ok(Guest::L2));
+    assert_eq!(machine.run([Step::Set(f::rflags, 0x202), Step::Exit(0x72, [0, 0])]), Exit::ForL0);
+    let (nested, mut world) = machine.split();
+    assert_eq!(nested.before_entry(&mut world), Guest::L2);
+    assert_eq!(world.vmcb02.get(f::eventinj), INTERRUPT);
+}
+
+/// With V_INTR_MASKING, L1's RFLAGS.IF decides. While it is clear, a window would open at once and without use.
+#[test]
+fn no_window_for_an_interrupt_that_l1_masks() {
+    for takes_interrupts in [false, true] {
+        let mut machine = Machine::on(Host { takes_interrupts, ..HOST }, limits(CPU));
+        machine.set12(f::int_ctl, 1 << 24);
+        machine.set12(f::intercept_misc1, 1 << 31 | 1);
+        machine.vmcb01.set(f::rflags, 2);
+        assert_eq!(machine.vmrun(), Ok(Guest::L2));
+        assert_eq!(machine.inject(event(INTERRUPT)), Exit::Resume);
+        let (nested, mut world) = machine.split();
+        nested.open_window(&mut world);
+        assert_eq!(world.vmcb02.get(f::intercept_misc1) & 0x10, 0);
+        assert_eq!(machine.exits(0x81, [0, 0]), Exit::ToL1);
+        assert!(machine.nested.waits());
+    }
+}
+
+/// An exception closes the window first. V_IRQ of the window is not taken for V_IRQ of L1, to which a displaced virtual
+/// interrupt goes back.
+#[test]
+fn an_exception_closes_the_window() {
+    let mut machine = Machine::new(limits(CPU));
+    machine.set12(f::int_ctl, 0xF_0100);
+    machine.set12(f::v_intr_vector, 0x55);
+    assert_eq!(machine.vmrun(), Ok(Guest::L2));
+    machine.hardware.delivery.extend([MISSING]);
+    assert_eq!(machine.exits(0x72, [0, 0]), Exit::ForL0);
+    machine.hardware.delivery.clear();
+    assert_eq!(machine.vmcb02.get(f::eventinj), 0x8000_0055);
+    assert_eq!(machine.inject(event(0x8000_0050)), Exit::Resume);
+    let (nested, mut world) = machine.split();
+    nested.open_window(&mut world);
+    assert_ne!(world.vmcb02.get(f::intercept_misc1) & 0x10, 0, "open");
+    assert_eq!(machine.inject(event(GP)), Exit::Resume);
+    assert_eq!(machine.vmcb02.get(f::intercept_misc1) & 0x10, 0, "closed");
+    assert_eq!(machine.exits(0x81, [0, 0]), Exit::ToL1);
+    assert_eq!(machine.vmcb12().get(f::int_ctl), 0xF_0100);
+}
+
+/// An interrupt shadow holds an interrupt of L0 back, also with V_INTR_MASKING. It does not hold back an exit by INTR.
+#[test]
+fn an_interrupt_shadow_holds_back_injections_only() {
+    for (masking, intercepted) in [(false, false), (true, false), (true, true)] {
+        let mut machine = Machine::new(limits(CPU));
+        machine.set12(f::int_ctl, u64::from(masking) << 24);
+        machine.set12(f::intercept_misc1, 1 << 31 | u64::from(intercepted));
+        machine.set12(f::interrupt_state, 1);
+        assert_eq!(machine.vmrun(), Ok(Guest::L2));
+        let exit = machine.inject(event(INTERRUPT));
+        assert_eq!(exit, if intercepted { Exit::ToL1 } else { Exit::Resume });
+        assert_eq!(machine.vmcb02.get(f::eventinj), 0, "{masking}");
+        assert!(machine.nested.waits());
+    }
+}
+
+/// #PF that L1 intercepts does not change CR2 (manual volume 2, 15.12.15).
+#[test]
+fn an_intercepted_page_fault_keeps_cr2() {
+    for (intercepted, cr2) in [(true, 0x1234), (false, 0x5678)] {
+        let mut machine = Machine::new(limits(CPU));
+        machine.set12(f::intercept_exceptions, u64::from(intercepted) << 14);
+        machine.set12(f::cr2, 0x1234);
+        assert_eq!(machine.vmrun(), Ok(Guest::L2));
+        let (nested, mut world) = machine.split();
+        let exit = nested.inject_page_fault(&mut world, 2, 0x5678);
+        assert_eq!(world.vmcb02.get(f::cr2), cr2);
+        if intercepted {
+            assert_eq!(exit, Exit::ToL1);
+            let page = machine.vmcb12();
+            let fields = [f::exitcode, f::exitinfo1, f::exitinfo2, f::cr2].map(|field| page.get(field));
+            assert_eq!(fields, [0x4E, 2, 0x5678, 0x1234]);
+        } else {
+            assert_eq!((exit, world.vmcb02.get(f::eventinj)), (Exit::Resume, PF));
+        }
+    }
+}
+
+/// The model CPU compares V_INTR_PRIO with bits 3:0 of V_TPR (manual volume 2, 15.21.2).
+#[test]
+fn the_model_masks_virtual_interrupts_by_v_tpr() {
+    for (v_tpr, events) in [(9, &[][..]), (5, &[]), (4, &[0x8000_0055])] {
+        let mut machine = Machine::new(limits(CPU));
+        machine.set12(f::int_ctl, 1 << 24 | 5 << 16 | 1 << 8 | v_tpr);
+        machine.set12(f::v_intr_vector, 0x55);
+        assert_eq!(machine.vmrun(), Ok(Guest::L2));
+        assert_eq!(machine.exits(0x81, [0, 0]), Exit::ToL1);
+        assert_eq!(delivered(&machine), events, "V_TPR {v_tpr}");
+    }
+}

@@ -360,10 +360,10 @@ impl Saved {
     fn of(machine: &mut Machine) -> Self {
         let bytes = machine.save();
         let registers = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-        // Flags, three MSRs, four words of pending interrupts and the address of VMCB12. After the displaced event: its
-        // origin, RIP, nRIP, V_TPR and eight shared registers.
+        // Flags, three MSRs, four words of pending interrupts and the address of VMCB12. After the displaced event: the
+        // parked event and its address, then an origin, RIP, nRIP, V_TPR and eight shared registers.
         let displaced = registers + 1 + 8 * 8;
-        let image = displaced + 8 + 1 + 3 * 8 + 8 * 8;
+        let image = displaced + 3 * 8 + 1 + 3 * 8 + 8 * 8;
         Self { bytes, registers, displaced, image }
     }
 

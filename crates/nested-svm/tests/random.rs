@@ -14,7 +14,7 @@ fn number(variable: &str, default: u64) -> u64 {
 /// Runs trials with several seeds and returns how often things happened in each.
 fn run() -> Vec<Counters> {
     let first = number("NSVM_TRIAL_SEED", 1);
-    let steps = number("NSVM_TRIAL_STEPS", 200_000) / SEEDS;
+    let steps = number("NSVM_TRIAL_STEPS", 1_000_000) / SEEDS;
     let trial = |seed| {
         let mut trial = Trial::new(seed);
         if let Err(finding) = trial.run(steps) {

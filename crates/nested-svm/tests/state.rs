@@ -257,7 +257,7 @@ fn impossible_values() {
     let limits = usize::from(u16::from_le_bytes([good[8], good[9]]));
     let registers = 10 + limits;
     let [address, displaced] = [7 * 8, 8 * 8].map(|offset| registers + 1 + offset);
-    let running = displaced + 8;
+    let (parked, running) = (displaced + 8, displaced + 3 * 8);
     let shared = running + 1 + 3 * 8;
     let image = shared + 8 * 8;
     let with = |at: usize, bytes: &[u8]| {
@@ -282,6 +282,9 @@ fn impossible_values() {
         assert_eq!(with(displaced, &event.to_le_bytes()), impossible, "{event:#x}");
     }
     assert_eq!(with(displaced, &0x8000_0030_u64.to_le_bytes()), Ok(()));
+    assert_eq!(with(parked, &0x8000_0830_u64.to_le_bytes()), impossible);
+    assert_eq!(with(parked + 8, &[1]), impossible);
+    assert_eq!(with(parked, &0x8000_0030_u64.to_le_bytes()), Ok(()));
     assert_eq!(with(shared + 6 * 8, &[8]), msr, "SPEC_CTRL");
     assert_eq!(with(shared, &[2]), msr);
     // L2's state is judged as VMRUN would.

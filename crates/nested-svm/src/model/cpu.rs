@@ -337,7 +337,7 @@ impl<M: HostMemory> Running<'_, M> {
         let control = self.page.vmcb().int_ctl();
         let bits = control.bits();
         let gif = !control.contains(IntCtl::VGIF_ENABLE) || control.contains(IntCtl::VGIF);
-        let priority = control.contains(IntCtl::V_IGN_TPR) || bits >> 16 & 0xF > bits >> 4 & 0xF;
+        let priority = control.contains(IntCtl::V_IGN_TPR) || bits >> 16 & 0xF > bits & 0xF;
         control.contains(IntCtl::V_IRQ) && gif && priority && self.guest_if() && !self.in_shadow()
     }
 

@@ -143,9 +143,6 @@ impl Trial {
             Guest::L1 => (vm.vmcb01.vmcb().event_inj(), 0),
             Guest::L2 => (vm.vmcb02.vmcb().event_inj(), vm.get12(f::intercept_exceptions)),
         };
-        if event.vector().number() == 14 && guest == Guest::L2 {
-            vm.vmcb02.set(f::cr2, 0x456);
-        }
         let displaces = matches!(first.event_type(), EventType::INTERRUPT | EventType::NMI);
         if first.valid() && displaces && !self.displaces_events {
             return Ok(Stop::L0(CPUID));
@@ -171,7 +168,12 @@ impl Trial {
             Pair::Shutdown => ledger.merge(guest, first),
         }
         self.counters.merged += u64::from(outcome != Pair::Both);
-        match self.vms[index].inject(event) {
+        let vm = &mut self.vms[index];
+        let exit = match event.vector().number() {
+            14 => vm.inject_page_fault(event.error_code(), 0x456),
+            _ => vm.inject(event),
+        };
+        match exit {
             Exit::Shutdown => Ok(self.shut_down(index)),
             _ => self.after_injection(index, guest),
         }

@@ -138,12 +138,13 @@ impl Ledger {
             self.l2.push(event);
         }
         self.virtual_interrupt = virtual_interrupt;
-        let parked = self.parked.take();
-        self.l2.extend(
-            parked
-                .filter(|parked| parked.vmcb == vmcb && same_kind(parked.reported, event))
-                .map(|parked| parked.event),
-        );
+        match self.parked {
+            Some(parked) if parked.vmcb == vmcb => {
+                self.parked = None;
+                self.l2.extend(same_kind(parked.reported, event).then_some(parked.event));
+            }
+            _ => {}
+        }
     }
 
     /// An interrupt or NMI of L0. Returns whether it was merged: the same vector twice is one interrupt.

@@ -65,9 +65,13 @@ impl Trial {
 
     /// Runs L2 until its script ends, or L1 runs.
     pub(super) fn run_l2(&mut self, index: usize) -> Result<Stop, Finding> {
+        let mut window_opened = false;
         for _ in 0..ENTRIES {
             if self.before_entry(index)? == Guest::L1 {
                 return self.l2_ended(index, false);
+            }
+            if core::mem::take(&mut window_opened) && !self.vms[index].vmcb02.vmcb().event_inj().valid() {
+                self.found(Oracle::Progress, index, || "a window opened, but no event was injected".into())?;
             }
             let vm = &mut self.vms[index];
             self.hardware.host_if = vm.nested.interrupts();
@@ -82,6 +86,7 @@ impl Trial {
                 Exit::ToL1 => return self.l2_ended(index, true),
                 Exit::Resume => {
                     self.counters.resolved_faults += u64::from(code == NPF);
+                    window_opened = code == VINTR;
                     let flushes = self.vms[index].vmcb02.get(f::tlb_control) != 0;
                     self.counters.full_shadows += u64::from(code == NPF && flushes);
                     self.deliver_forced_exception(index, code);
@@ -239,7 +244,7 @@ impl Trial {
         let vm = &mut self.vms[index];
         let code = vm.get12(f::exitcode);
         let kind = if code == INTR { EventType::INTERRUPT } else { EventType::NMI };
-        let masked = matches!(code, INTR | NMI) && !vm.takes(Guest::L2, kind, false);
+        let masked = matches!(code, INTR | NMI) && !vm.exits_by(kind);
         vm.gif = false;
         if masked {
             self.found(Oracle::Events, index, || format!("exit {code:#x} although L2 masks it"))?;

@@ -239,6 +239,7 @@ impl Trial {
         let event = Event::new(EventType::INTERRUPT, Vector::new(vector as u8));
         let virtual_interrupt = if self.ledgers[index].is_pending(event) { 0 } else { virtual_interrupt };
         let interrupts = self.choices.pick(&[0x002, 0x202]);
+        let shadow = self.choices.pick(&[0, 0, 0, 1]);
         let vm = &mut self.vms[index];
         let Entered { space, asid, .. } = vm.entered;
         for (field, value) in [
@@ -251,7 +252,7 @@ impl Trial {
             (f::cr3, cr3),
             (f::rflags, interrupts),
             (f::rip, 0x8000),
-            (f::interrupt_state, 0),
+            (f::interrupt_state, shadow),
             (f::int_ctl, masking | virtual_interrupt),
             (f::v_intr_vector, vector),
         ] {

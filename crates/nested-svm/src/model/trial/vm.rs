@@ -53,6 +53,9 @@ const CR0_WP: u64 = 1 << 16;
 const CR4_PGE: u64 = 1 << 7;
 /// EFER of L1: SVM, no-execute pages, long mode.
 const EFER: u64 = 0x1D01;
+/// RFLAGS.IF, and V_INTR_MASKING of int_ctl.
+const IF: u64 = 1 << 9;
+const V_INTR_MASKING: u64 = 1 << 24;
 /// VMCB01's intercepts of INTR and NMI: L0 takes physical interrupts.
 const INTR_AND_NMI: u64 = 3;
 
@@ -130,18 +133,23 @@ impl Vm {
         }
     }
 
-    /// Whether a guest may take this interrupt or NMI now. `by_l1`: L1 injected it, so that V_INTR_MASKING is irrelevant.
+    /// Whether a guest may take an interrupt or NMI now. If L1 injected it, V_INTR_MASKING is irrelevant.
     ///
     /// # Source
     /// Manual volume 2, 15.17 (GIF), 15.21.1 (V_INTR_MASKING).
     pub(super) fn takes(&self, guest: Guest, kind: EventType, by_l1: bool) -> bool {
-        const IF: u64 = 1 << 9;
-        const V_INTR_MASKING: u64 = 1 << 24;
         let page = self.page_of(guest);
-        let by_guest = page.get(f::rflags) & IF != 0 && page.get(f::interrupt_state) & 1 == 0;
+        let shadow = page.get(f::interrupt_state) & 1 != 0;
         let masking = guest == Guest::L2 && self.get12(f::int_ctl) & V_INTR_MASKING != 0;
-        let enabled = if masking && !by_l1 { self.host_if } else { by_guest };
-        self.gif && (enabled || kind != EventType::INTERRUPT)
+        let flag = if masking && !by_l1 { self.host_if } else { page.get(f::rflags) & IF != 0 };
+        self.gif && (flag && !shadow || kind != EventType::INTERRUPT)
+    }
+
+    /// Whether L2 may end by an INTR or NMI exit now. With V_INTR_MASKING this does not wait for the end of an interrupt
+    /// shadow, since nothing is injected.
+    pub(super) fn exits_by(&self, kind: EventType) -> bool {
+        let masking = self.get12(f::int_ctl) & V_INTR_MASKING != 0;
+        self.takes(Guest::L2, kind, false) || self.gif && masking && self.host_if
     }
 
     /// Who runs next, after the engine delivered what is pending.
@@ -173,6 +181,11 @@ impl Vm {
     /// L1 executes VMRUN.
     pub(super) fn vmrun(&mut self) -> Result<Guest, Fault> {
         self.call(|nested, world| nested.vmrun(world, AFTER_VMRUN))
+    }
+
+    /// L0 raises #PF.
+    pub(super) fn inject_page_fault(&mut self, error_code: u32, address: u64) -> Exit {
+        self.call(|nested, world| nested.inject_page_fault(world, error_code, address))
     }
 
     /// L0 injects an event.
