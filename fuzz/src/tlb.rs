@@ -5,7 +5,7 @@ use nested_svm::model::trial::Trial;
 /// Runs the trial that the bytes describe.
 ///
 /// # Panics
-/// Panics if the trial finds a fault of the engine.
+/// Panics if the trial finds a bug in the engine.
 pub fn trial(bytes: &[u8]) {
     if let Err(finding) = Trial::from_bytes(bytes).run(u64::MAX) {
         panic!("{finding}");

@@ -381,8 +381,8 @@ impl Nested {
         }
     }
 
-    /// Returns an interrupt or NMI that cannot be delivered now to its origin. `event` is in EVENTINJ of `page`, or L2
-    /// took it without an injection.
+    /// Puts an interrupt or NMI that cannot be delivered now back where it came from. `event` is in EVENTINJ
+    /// of `page`, or L2 took it without an injection.
     #[cold]
     fn give_back(&mut self, page: &mut Page, event: Event) {
         let origin = match self.state.guest {

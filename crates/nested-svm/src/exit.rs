@@ -287,7 +287,7 @@ impl Nested {
         // The hardware may have cleared EVENTINJ.
         let event = self.undelivered(self.state.injected.event);
         if self.state.entered {
-            // L2 ran before. L1 gets the state that it has now, as after any other exit.
+            // L2 ran before. L1 receives the current state of L2, as after any other exit.
             self.end_l2(world, ExitCode::INVALID, [0, 0], event);
         } else {
             // L2 did not run. VMCB12 keeps what L1 wrote, except for EXITCODE, EXITINFO and EVENTINJ.

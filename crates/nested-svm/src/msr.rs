@@ -40,8 +40,8 @@ pub(crate) const SVMDIS: u64 = 1 << 4;
 /// TSC_RATIO has 8 bits before the point and 32 behind it (manual volume 2, 15.30.5).
 const TSC_RATIO_BITS: u32 = 40;
 
-/// Whether TSC_RATIO takes this value. With a ratio of 0 the TSC of L2 would stand still, and nothing could be scaled back:
-/// the engine refuses it. The manual does not describe such a ratio.
+/// Returns whether TSC_RATIO accepts this value. The engine rejects a ratio of 0. It would stop the TSC of
+/// L2, and a scaled value could not be converted back. The manual does not describe such a ratio.
 pub(crate) const fn is_tsc_ratio(value: u64) -> bool {
     value >> TSC_RATIO_BITS == 0 && value != 0
 }
@@ -134,8 +134,8 @@ impl Nested {
     /// SPEC_CTRL if the hardware virtualizes it, and the last branch records if that VMCB virtualizes them. `None` for any
     /// other: L0 must read it.
     ///
-    /// VMCB02 intercepts every MSR as soon as L1 intercepts some, so L0 gets the exits for those that L1 does not intercept.
-    /// The registers of the CPU are L0's own at that time.
+    /// If L1 enables MSR intercepts, VMCB02 intercepts every MSR. L0 then gets the exits for the MSRs that
+    /// L1's map does not intercept. At that time the registers of the CPU hold L0's own values.
     ///
     /// # Errors
     /// #GP(0) if the virtual CPU does not have the MSR.
@@ -316,7 +316,8 @@ mod tests {
         assert!(without.read_msr(&page, msr).is_err() && without.write_msr(&mut page, msr, 1 << 32).is_err());
     }
 
-    /// What VMCB02 holds is not the hardware's register while L0 runs: L0 must not read or write its own in its place.
+    /// While L0 runs, the CPU's registers hold L0's own values of these MSRs. L0 must access the guest's
+    /// values in VMCB02.
     #[test]
     fn msrs_that_only_some_hosts_or_cpus_have() {
         let host = crate::Host { virtual_spec_ctrl: true, ..crate::model::HOST };

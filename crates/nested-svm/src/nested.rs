@@ -68,7 +68,8 @@ impl core::fmt::Display for Unsupported {
 
 impl core::error::Error for Unsupported {}
 
-/// Properties of the hardware and values of L0 that the engine needs. Most of the values go into VMCB02 unchanged.
+/// Properties of the hardware and values of L0 that the engine needs. The engine copies the ASID and the
+/// addresses of the permission maps into VMCB02 unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Host {
     /// ASID of L2 on the hardware; L1 has another.

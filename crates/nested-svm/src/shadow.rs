@@ -60,7 +60,8 @@ impl HostBlock {
         Self { address, writable: true, executable: true }
     }
 
-    /// The bits of a shadow entry that these rights take away.
+    /// Returns the bits that a shadow entry must clear and the bits that it must set to grant only these
+    /// rights.
     const fn denied(self) -> (u64, u64) {
         (if self.writable { 0 } else { RW }, if self.executable { 0 } else { NX })
     }

@@ -81,7 +81,7 @@ pub(crate) struct Enabled {
 }
 
 impl Enabled {
-    /// No VMCB12 has been read.
+    /// Returns the value to use while no VMCB12 has been read.
     pub(crate) const fn nothing(offers: Offers) -> Self {
         Self { offers, nested_paging: false, last_branches: false, pause: false }
     }
@@ -181,9 +181,9 @@ const EVENT: u64 = 0xFFFF_FFFF_8000_0FFF;
 
 use When::{Always, Has, LastBranches, NestedPaging, PauseFilter, PauseThreshold, SharedBranches, SharedPat};
 
-/// Instructions that would reach L0's own state if L2 executed them natively: the registers that VMLOAD and VMSAVE
-/// handle, the physical GIF, the TLB entries of any ASID. An L0 may leave them to L1's hardware, as virtual VMLOAD and
-/// VMSAVE or as virtual GIF. L2 must never have them that way.
+/// Instructions that would access L0's own state if L2 executed them natively, such as the registers that
+/// VMLOAD and VMSAVE handle and the physical GIF. VMCB01 may leave some of them unintercepted, with virtual
+/// VMLOAD and VMSAVE or with virtual GIF. L2 must never execute them without an exit.
 const SAFE_MISC2: u64 = InterceptMisc2::VMRUN
     .union(InterceptMisc2::VMLOAD)
     .union(InterceptMisc2::VMSAVE)
@@ -191,7 +191,8 @@ const SAFE_MISC2: u64 = InterceptMisc2::VMRUN
     .union(InterceptMisc2::CLGI)
     .union(InterceptMisc2::SKINIT)
     .bits();
-/// Without the intercept, a shutdown of L2 resets the physical CPU.
+/// Without the INVLPGA intercept, L2 can flush TLB entries of any ASID. Without the shutdown intercept, a
+/// shutdown of L2 resets the physical CPU.
 const SAFE_MISC1: u64 = InterceptMisc1::INVLPGA.union(InterceptMisc1::SHUTDOWN).bits();
 /// A guest can make the delivery of #DB and of #AC raise the same exception without end, with no instruction boundary at
 /// which the CPU takes an interrupt. With the intercept, each round is an exit.
@@ -323,15 +324,14 @@ const MASKING: u64 = IntCtl::V_INTR_MASKING.bits();
 const V_TPR: u64 = 0xFF;
 const V_IRQ: u64 = IntCtl::V_IRQ.bits();
 
-/// Whether the virtual interrupt of L1 may be delivered by its priority. Without V_INTR_MASKING the guest cannot change
-/// V_TPR, so the answer holds as long as L2 runs.
+/// Returns whether the priority of the virtual interrupt in this int_ctl allows its delivery.
 const fn virtual_interrupt_is_due(int_ctl: u64) -> bool {
     int_ctl & IntCtl::V_IGN_TPR.bits() != 0 || int_ctl >> 16 & 0xF > int_ctl & 0xF
 }
 
-/// An L2 without V_INTR_MASKING reads L1's TPR as CR8. Under an L0 that takes interrupts, L1's TPR is V_TPR of VMCB01. The
-/// priority of a virtual interrupt still counts against VMCB12's own V_TPR, until the next exit also after L2 wrote CR8.
-/// Returns L1's TPR if L2 shares it.
+/// Sets CR8 of an L2 without V_INTR_MASKING to L1's TPR. Under an L0 that takes interrupts, L1's TPR is V_TPR
+/// of VMCB01. The priority of a virtual interrupt is compared once, with V_TPR of VMCB12. The result applies
+/// until the next exit to L1, even if L2 writes CR8. Returns L1's TPR if L2 shares it.
 #[cold]
 #[inline(never)]
 pub(crate) fn share_tpr(vmcb02: &mut Page, vmcb12: &Page, vmcb01: &Page) -> Option<u8> {
@@ -370,7 +370,7 @@ pub(crate) fn store_running(image: &mut Page, vmcb02: &Page, enabled: Enabled, s
     }
 }
 
-/// CR8 of an L2 that shares it with L1 becomes L1's.
+/// Copies the TPR of an L2 that shares CR8 with L1 back to VMCB01.
 #[cold]
 #[inline(never)]
 pub(crate) fn hand_back_tpr(vmcb01: &mut Page, vmcb02: &Page) {

@@ -142,7 +142,7 @@ fn cve_2021_29657_double_fetch() {
         if [f::eventinj, f::efer, f::cr0, f::cr4, f::dr6].contains(&field) {
             assert_eq!(machine.vmcb02.get(field), value, "{}", field.name);
         }
-        // VMMCALL belongs to L1 by the copy. The changed page in memory has no such intercept.
+        // The copy intercepts VMMCALL, so L1 gets the exit. The changed page in memory does not intercept it.
         assert_eq!(machine.exits(VMMCALL, [0, 0]), Exit::ToL1, "{}", field.name);
         assert_eq!(machine.ram.reads().iter().max(), Some(&1), "{}: read again", field.name);
     }
@@ -306,7 +306,8 @@ fn lbr_leaks() {
 /// A merged or cached permission map gave L2 native access to an MSR or a port that L0 or L1 intercepts.
 #[test]
 fn msr_map_merge() {
-    // VMCB02 uses a map of L0: its own one, or one that intercepts everything and lets the engine read L1's map.
+    // VMCB02 uses one of L0's maps: the normal one, or one that intercepts everything so that the engine
+    // reads L1's map.
     for (prot, iopm, msrpm) in [
         (0, HOST.iopm, HOST.msrpm),
         (IOIO_PROT, HOST.every_port, HOST.msrpm),
@@ -322,7 +323,8 @@ fn msr_map_merge() {
         assert_eq!(intercepts & (IOIO_PROT | MSR_PROT), IOIO_PROT | MSR_PROT, "{prot:#x}");
     }
     const MAP: u64 = 0x1_4000;
-    /// Accesses: ECX, and the byte and bit of the map for RDMSR. The map has no bit for the others.
+    /// MSR numbers, with the byte and bit of the map for RDMSR. `None` marks an MSR that the map does not
+    /// cover.
     const MSRS: [(u32, Option<(u64, u32)>); 10] = [
         (0, Some((0, 0))),
         (0x10, Some((4, 0))),
@@ -362,7 +364,8 @@ fn msr_map_merge() {
     assert_eq!(machine.exits(IOIO, [0xFFFF_0040, 0]), Exit::ToL1);
 }
 
-/// ASID 0 is the host's. An L2 that runs with it, or with L1's ASID, uses translations of another guest.
+/// ASID 0 belongs to the host. An L2 that runs with ASID 0 or with L1's ASID uses translations of the host or
+/// of L1.
 #[test]
 fn asid_zero() {
     for np in [0, 1] {
@@ -385,7 +388,8 @@ fn legacy_pae(cr3: u64, np: u64) -> Machine {
     )
 }
 
-/// VMRUN checks page directory pointers without nested paging only. With it they are not read.
+/// VMRUN checks the page directory pointers only without nested paging. With nested paging it does not read
+/// them.
 #[test]
 fn pdptes() {
     const CR3: u64 = 0x2FE0;
@@ -503,7 +507,7 @@ fn invlpga_decoding() {
         assert_eq!(access(&mut machine, Access::read(ADDRESS)), Ok(0x20_0000));
         assert_eq!(machine.exits(VMMCALL, [0, 0]), Exit::ToL1);
         machine.ram.put_u64(entry(1, ADDRESS), 0x30_0000 | TABLE);
-        // The first entry into L1 flushes its ASID. L0 clears the demand.
+        // The first entry into L1 flushes its ASID. L0 then clears TLB_CONTROL.
         let (nested, mut world) = machine.split();
         nested.before_entry(&mut world);
         world.vmcb01.set(f::tlb_control, 0);
@@ -527,7 +531,8 @@ fn invlpga_decoding() {
         let reached = if flushed { 0x30_0000 } else { 0x20_0000 };
         assert_eq!(access(&mut machine, Access::read(ADDRESS)), Ok(reached), "{case}");
     }
-    // Without nested paging L2 has no shadow tables. The hardware must flush, whatever the ASID.
+    // Without nested paging L2 has no shadow tables. The hardware must flush for any ASID except 0, which is
+    // L1's own.
     for (asid, control) in [(7, 3), (8, 3), (0, 0)] {
         let mut machine = machine(CPU);
         assert_eq!(machine.vmrun(), Ok(Guest::L2));
@@ -537,7 +542,7 @@ fn invlpga_decoding() {
         assert_eq!(vmrun_again(&mut machine), Ok(Guest::L2));
         assert_eq!(machine.vmcb02.get(f::tlb_control), control, "ASID {asid}");
     }
-    // The address that VMLOAD and VMSAVE take from rAX has the size of the code that executes them.
+    // VMLOAD and VMSAVE use all of RAX as the address in 64-bit code, and only EAX in 32-bit code.
     for (cs, expected) in [(0x029B_0008, gp), (0x049B_0008, Ok(()))] {
         let mut machine = machine(CPU);
         machine.vmcb01.set(f::cs, cs);
@@ -556,7 +561,8 @@ enum Class {
     DoubleFault,
 }
 
-/// Returns exceptions with their class. #HV (28) is missing: `vmcb` and `nested-svm` disagree about its class (F14).
+/// Returns exceptions with their class. #HV (28) is missing, because `vmcb` and `nested-svm` disagree about
+/// its class.
 fn exceptions() -> impl Iterator<Item = (u8, Class)> + Clone {
     let benign = [1, 3, 4, 5, 6, 7, 16, 17, 18, 19].map(|vector| (vector, Class::Benign));
     let contributory = [0, 10, 11, 12, 13, 21].map(|vector| (vector, Class::Contributory));

@@ -370,7 +370,8 @@ fn l0_takes_interrupts_whatever_the_guests_do() {
     }
 }
 
-/// Whether a physical interrupt makes the guest on this page exit to L0, whose VMRUN has this RFLAGS.IF.
+/// Returns whether a physical interrupt makes the guest of this VMCB exit to L0. `host_if` is L0's RFLAGS.IF
+/// at VMRUN.
 fn l0_is_interrupted(host_if: bool, page: &nested_svm::Page) -> bool {
     let masking = page.get(f::int_ctl) >> 24 & 1 != 0;
     let enabled = if masking { host_if } else { page.get(f::rflags) & 0x200 != 0 };
@@ -506,7 +507,7 @@ fn faults_of_the_companions() {
     assert_eq!(Fault::InvalidOpcode.event().bits(), 0x8000_0306);
 }
 
-/// L2 with L1's interrupt pushed aside by #GP, which has been delivered since.
+/// Returns a machine whose L2 has received #GP, which displaced L1's interrupt.
 fn with_displaced_interrupt() -> Machine {
     let mut machine = entered(INTERRUPT);
     assert_eq!(machine.inject(event(GP)), Exit::Resume);
@@ -517,8 +518,8 @@ fn with_displaced_interrupt() -> Machine {
     machine
 }
 
-/// An exit to L1 interrupts the delivery of a second event while L1's own is displaced. EXITINTINFO has room for one:
-/// the other one comes again by itself, goes back where it came from, or stays with this L2.
+/// An exit to L1 interrupts the delivery of a second event while L1's own event is displaced. EXITINTINFO
+/// holds only one of them. The other one is raised again, returns to its origin, or is kept for this L2.
 #[test]
 fn displaced_and_interrupted_at_once() {
     // A fault: its instruction raises it again.
@@ -539,14 +540,14 @@ fn displaced_and_interrupted_at_once() {
     let page = machine.vmcb12();
     assert_eq!((page.get(f::exitintinfo), page.get(f::int_ctl)), (INTERRUPT, 0xF_0100));
 
-    // An NMI of L0: it waits for whoever runs.
+    // An NMI of L0 stays pending for the guest that runs next.
     let mut machine = with_displaced_interrupt();
     assert_eq!(machine.inject(event(NMI)), Exit::Resume);
     assert_eq!(machine.run([Step::ExitDuring(event(NMI), 0x81, [0, 0])]), Exit::ToL1);
     assert_eq!(machine.vmcb12().get(f::exitintinfo), INTERRUPT);
     assert!(machine.nested.waits());
 
-    // #DB may be a trap: L1 injects it again, and the interrupt is still there.
+    // #DB may be a trap. If L1 injects it again, the interrupt is still pending for this L2.
     for resumes in [true, false] {
         let mut machine = with_displaced_interrupt();
         let db = 0x8000_0301;
@@ -571,7 +572,7 @@ fn displaced_and_interrupted_at_once() {
     }
 }
 
-/// A virtual interrupt of L1 whose delivery to L2 was interrupted and then pushed aside stays L2's.
+/// A virtual interrupt of L1 that is displaced after an exit interrupted its delivery stays pending for L2.
 #[test]
 fn a_virtual_interrupt_that_is_pushed_aside_stays_l2s() {
     let mut machine = Machine::new(limits(CPU));
@@ -594,8 +595,8 @@ fn a_virtual_interrupt_that_is_pushed_aside_stays_l2s() {
     assert_eq!(delivered(&machine), [PF]);
 }
 
-/// The window exits as soon as the guest can take an interrupt, and leaves nothing behind: L1's own virtual interrupt is
-/// back, in VMCB12 and in saved state too.
+/// The window causes an exit as soon as the guest can take an interrupt. Closing it restores L1's own virtual
+/// interrupt, which is also the one in VMCB12 and in saved state.
 #[test]
 fn interrupt_window() {
     const VINTR: u64 = 0x10;
@@ -678,7 +679,7 @@ fn save(nested: &mut Nested, world: &mut World<'_, Ram, Pages, Log>) -> Vec<u8> 
     nested.save(world, &mut buffer).to_vec()
 }
 
-/// L0's interrupt that the hardware has not delivered when L2 ends, or when the hardware refuses VMCB02, waits again.
+/// An interrupt of L0 that is undelivered when L2 ends or when the hardware refuses VMCB02 is pending again.
 #[test]
 fn an_undelivered_interrupt_of_l0_waits_again() {
     for refused in [false, true] {
@@ -706,7 +707,8 @@ fn an_undelivered_interrupt_of_l0_waits_again() {
     }
 }
 
-/// The hardware refuses VMCB02 after L2 has run: L1 gets L2's state as it is, not as it was at VMRUN.
+/// The hardware refuses VMCB02 after L2 has run. L1 then gets the current state of L2, not the state at
+/// VMRUN.
 #[test]
 fn refused_after_l2_has_run() {
     let mut machine = entered(0);
@@ -744,7 +746,8 @@ fn a_parked_event_survives_another_l2() {
     assert_eq!(world.vmcb02.get(f::eventinj), INTERRUPT);
 }
 
-/// With V_INTR_MASKING, L1's RFLAGS.IF decides. While it is clear, a window would open at once and without use.
+/// With V_INTR_MASKING set and L1's RFLAGS.IF clear, the interrupt is masked. A window would cause an exit at
+/// once, but the interrupt could not be injected.
 #[test]
 fn no_window_for_an_interrupt_that_l1_masks() {
     for takes_interrupts in [false, true] {
@@ -762,8 +765,8 @@ fn no_window_for_an_interrupt_that_l1_masks() {
     }
 }
 
-/// An exception closes the window first. V_IRQ of the window is not taken for V_IRQ of L1, to which a displaced virtual
-/// interrupt goes back.
+/// Injecting an exception closes the interrupt window first. Otherwise V_IRQ of the window would be mistaken
+/// for V_IRQ of L1, to which a displaced virtual interrupt returns.
 #[test]
 fn an_exception_closes_the_window() {
     let mut machine = Machine::new(limits(CPU));

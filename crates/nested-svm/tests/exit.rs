@@ -271,7 +271,8 @@ fn decode_assists() {
     }
 }
 
-/// Calls for the guest that does not run change nothing: not VMCB12, not the copy that decides about the exits of L2.
+/// A call for the guest that is not running changes neither VMCB12 nor the engine's copy of it, which decides
+/// where exits of L2 go.
 #[test]
 fn calls_for_a_guest_that_is_not_running_change_nothing() {
     let mut machine = Machine::new(limits(CPU));

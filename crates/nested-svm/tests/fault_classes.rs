@@ -115,7 +115,7 @@ fn cve_2015_8104_endless_db() {
 #[test]
 fn cve_2015_5307_endless_ac() {
     endless(17, AC);
-    // Hardware stores 0. The engine must not assume it.
+    // Hardware stores an error code of 0. The engine must not rely on that.
     endless(17, AC | 0x1234 << 32);
 }
 
@@ -189,7 +189,7 @@ fn flush_survives(end: &str, ends_l2: End) {
             assert_ne!(control, 0, "{case}: not requested");
             ends_l2(&mut machine);
             assert_eq!(machine.nested.guest(), Guest::L1, "{case}");
-            // L1 is entered, and L0 clears TLB_CONTROL and EVENTINJ as the hardware does.
+            // L1 is entered. L0 then clears TLB_CONTROL, and the hardware clears EVENTINJ.
             assert_eq!(before_entry(&mut machine), Guest::L1);
             let of_l1 = machine.vmcb01.get(f::tlb_control);
             machine.vmcb01.set(f::tlb_control, 0);
@@ -270,7 +270,7 @@ fn single_step_of_vmrun_tf() {
             assert_eq!(l1.get(f::rflags) & TF, tf, "{name}");
         }
     }
-    // A VMRUN that faults raises its fault only.
+    // A VMRUN that faults raises only its fault.
     let mut machine = common::machine(CPU);
     machine.vmcb01.set_bits(f::rflags, TF, TF);
     machine.vmcb01.set(f::rax, VMCB12 + 8);

@@ -468,7 +468,7 @@ fn what_flushes() {
     }
 }
 
-/// A flush that L1 or L0 demanded is executed by the next VMRUN of L2 that the hardware executes, whatever ended L2
+/// A flush that L1 or L0 requested stays pending until the hardware executes a VMRUN of L2, whatever ends L2
 /// before that.
 #[test]
 fn a_flush_outlives_an_l2_that_was_not_entered() {
@@ -526,21 +526,21 @@ fn a_flush_outlives_an_l2_that_was_not_entered() {
                 assert_eq!(machine.vmrun(), Ok(Guest::L2));
                 machine.vmcb02.get(f::tlb_control)
             };
-            // L1's own first flush.
+            // The first entry into L1 flushes L1's own translations.
             let (nested, mut world) = machine.split();
             nested.before_entry(&mut world);
             demanded(&mut machine);
             assert_eq!(vmrun(&mut machine), flush, "{demand}");
             ended(&mut machine);
             assert_eq!(machine.nested.guest(), Guest::L1, "{end}");
-            // L1 takes a flush of everything as a flush of its own translations too.
+            // A request to flush all ASIDs also flushes L1's own translations.
             let (nested, mut world) = machine.split();
             nested.before_entry(&mut world);
             let own = world.vmcb01.get(f::tlb_control);
             assert_eq!(own, if flush == EVERYTHING { ASID } else { 0 }, "{demand}, {end}");
             machine.set12(f::tlb_control, 0);
             assert_eq!(vmrun(&mut machine), flush, "{demand}, {end}");
-            // Once is enough.
+            // The flush is not requested again.
             machine.exits(0x81, [0, 0]);
             assert_eq!(vmrun(&mut machine), 0, "{demand}, {end}");
         }
@@ -643,8 +643,8 @@ fn pages_of_1_gib_follow_the_virtual_cpu() {
     }
 }
 
-/// What L1 may only read, L2 may only read, whatever L1's nested tables allow. L0 sees L1's address, and the access
-/// succeeds once L0 allowed it.
+/// L2 has no more rights to a page than L1 has, whatever L1's nested tables allow. An access that L0 does not
+/// allow exits to L0. `Nested::l1_address` then returns the address in L1's memory.
 #[test]
 fn l2_has_no_more_rights_than_l1() {
     const PAGE: u64 = 0x20_0000;
@@ -668,7 +668,7 @@ fn l2_has_no_more_rights_than_l1() {
                 if denied {
                     assert_eq!(machine.run([Step::Access(kind)]), Exit::ForL0, "{kind:?}");
                     assert_eq!(machine.nested.l1_address(), Some(reached));
-                    // A read access maps the page, but does not make it writable.
+                    // A read maps the page, but does not grant the denied right.
                     assert_eq!(access(&mut machine, Access::read(ADDRESS)), Ok(reached));
                     assert_eq!(machine.run([Step::Access(kind)]), Exit::ForL0, "{kind:?}");
                 } else {
@@ -677,7 +677,7 @@ fn l2_has_no_more_rights_than_l1() {
             }
         }
     }
-    // Without nested paging of L1's, L2 runs on L0's tables for L1, which have the rights.
+    // If L1 does not use nested paging, L2 runs on L0's tables for L1, which contain these rights.
     let mut machine = Machine::new(limits(CPU));
     let mut pages = Pages::new(64, RAM as u64);
     pages.read_only.push(0x3000);
@@ -686,7 +686,7 @@ fn l2_has_no_more_rights_than_l1() {
     assert_eq!(machine.run([Step::Access(Access::write(0x3000))]), Exit::ForL0);
 }
 
-/// Pages for shadow tables that are many and empty.
+/// A pool of many pages for shadow tables. All entries read as zero.
 struct Many(u16);
 
 impl Tables for Many {
@@ -711,7 +711,7 @@ impl Tables for Many {
     }
 }
 
-/// Every number of pages is either refused or usable; the largest ones do not overflow.
+/// Every number of pages is either refused or usable. The largest numbers do not overflow.
 #[test]
 fn any_number_of_pages() {
     for count in (0..20).chain([u16::MAX - 5, u16::MAX - 4, u16::MAX]) {
@@ -740,7 +740,8 @@ fn any_number_of_pages() {
     assert_eq!(TooFewPages(3).to_string(), "3 pages for shadow tables are too few; provide 8 or more");
 }
 
-/// L0 changes its tables for L1, intercepts and TSC_OFFSET while L2 runs: they reach VMCB02.
+/// L0 changes N_CR3, intercepts and TSC_OFFSET of VMCB01 while L2 runs. `refresh` merges all of them into
+/// VMCB02. `forget` updates only N_CR3. With nested paging, VMCB02 keeps the root of the shadow.
 #[test]
 fn changes_of_vmcb01_reach_a_running_l2() {
     for nested_paging in [false, true] {
@@ -780,7 +781,7 @@ fn changes_of_vmcb01_reach_a_running_l2() {
     assert_eq!((world.vmcb02.get(f::tsc_offset), world.vmcb02.get(f::intercept_misc2)), (2000, 0x7F));
 }
 
-/// A flush that a VMRUN without nested paging demands reaches the shadow of the same ASID, which L1 uses again later.
+/// A flush that L1 requests at a VMRUN without nested paging also drops the shadow of the same ASID.
 #[test]
 fn a_flush_without_nested_paging_drops_the_shadow() {
     for (control, flushes) in [(0, false), (1, true), (3, true)] {
@@ -799,8 +800,8 @@ fn a_flush_without_nested_paging_drops_the_shadow() {
     }
 }
 
-/// L1 puts a large page in place of a table. The CPU may have cached the pointer to the shadow's table there, so that
-/// table must get the entries: with another one in its place, L2 would fault forever.
+/// L1 replaces a table with a large page. The CPU may have cached the pointer to the corresponding shadow
+/// table, so the engine must fill that table. If it used another table, L2 would fault forever.
 #[test]
 fn a_large_page_fills_the_table_that_the_cpu_cached() {
     let mut machine = machine(Mode::Long, true, false, ADDRESS, 1, 0x20_0000 | ALL);

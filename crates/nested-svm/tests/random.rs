@@ -1,7 +1,7 @@
 //! Random trials of the engine on the model CPU, which has a TLB and takes interrupts.
 //!
-//! `NSVM_TRIAL_STEPS` sets the number of steps, `NSVM_TRIAL_SEED` the first seed. A finding shows its seed:
-//! the same seed makes the same steps.
+//! `NSVM_TRIAL_STEPS` sets the total number of steps, and `NSVM_TRIAL_SEED` sets the first seed. A failure
+//! message contains the seed. The same seed makes the same steps.
 
 use nested_svm::model::trial::{Counters, Trial};
 

@@ -277,7 +277,7 @@ fn impossible_values() {
     let impossible = Err("corrupt nested state: an address or an event that cannot be".into());
     assert_eq!(with(address, &[1]), impossible);
     assert_eq!(with(address + 7, &[1]), impossible);
-    // Only interrupts and NMIs are pushed aside, and they have neither an error code nor reserved bits.
+    // Only interrupts and NMIs can be displaced. They have no error code, and their reserved bits are clear.
     for event in [0x8000_0B0D, 0x8000_0830, 0x8000_1030, 0x1_8000_0030, 0x30, 0x8000_0430_u64] {
         assert_eq!(with(displaced, &event.to_le_bytes()), impossible, "{event:#x}");
     }
@@ -318,7 +318,8 @@ fn the_buffer_is_large_enough() {
     assert_eq!(load(&bytes, machine.nested.limits()), Ok(()));
 }
 
-/// L1 injects an interrupt with EV set, which no interrupt has. What is loaded is saved as the same bytes.
+/// L1 injects an interrupt with EV set, although interrupts have no error code. Saving the loaded state
+/// produces the same bytes.
 #[test]
 fn an_interrupt_with_an_error_code() {
     let mut machine = Machine::new(limits(CPU));

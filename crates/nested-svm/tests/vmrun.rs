@@ -356,8 +356,9 @@ fn u_cet_is_what_l0_says() {
     }
 }
 
-/// The engine runs L2 with nested paging only. If the host has none, `Nested::new` returns an error that names it. If
-/// VMCB01 does not enable it, VMRUN is refused with `NoNestedPaging`.
+/// The engine runs L2 only with nested paging. On a host without nested paging, `Nested::new` returns
+/// `HostWithoutNestedPaging`. If VMCB01 does not enable nested paging, VMRUN is refused with
+/// `NoNestedPaging`.
 #[test]
 fn an_l0_without_nested_paging_is_refused() {
     for cpu in [CPU, "EPYC-Milan-v3,phys-bits=48,-v-vmsave-vmload,-npt"] {

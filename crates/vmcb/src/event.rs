@@ -99,7 +99,7 @@ impl Event {
         Self(self.0 & 0xFFFF_FFFF | Self::EV | (code as u64) << 32)
     }
 
-    /// V, TYPE and VECTOR alone, as of an event that pushes no error code.
+    /// Returns the event with only V, TYPE and VECTOR, so that it pushes no error code.
     #[must_use]
     pub const fn without_error_code(self) -> Self {
         Self(self.0 & (Self::V | Self::TYPE | Self::VECTOR))

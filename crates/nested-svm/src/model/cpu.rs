@@ -37,7 +37,7 @@ pub enum Source {
 /// The software CPU.
 #[derive(Debug)]
 pub struct Hardware {
-    /// Limits by which VMRUN checks a VMCB.
+    /// Limits that VMRUN checks a VMCB against.
     pub limits: Limits,
     /// Guest physical accesses that the delivery of the next events makes.
     pub delivery: VecDeque<Access>,
@@ -47,7 +47,7 @@ pub struct Hardware {
     pub seen: Vec<Seen>,
     /// Where each [`Seen::Delivered`] came from, in the same order.
     pub sources: Vec<Source>,
-    /// Outcomes of the accesses that completed, in order: the host physical address, or nothing after #PF.
+    /// Outcomes of the accesses that completed, in order: the host physical address, or `None` after #PF.
     pub accesses: Vec<Option<u64>>,
     /// Cached translations.
     pub tlb: Tlb,
@@ -57,7 +57,8 @@ pub struct Hardware {
     pub host_if: bool,
     /// Source of the event whose delivery the last exit interrupted.
     pub interrupted: Option<Source>,
-    /// Instruction boundaries at which an interrupt was pending and masked, other than by an interrupt shadow.
+    /// Number of instruction boundaries at which a pending physical interrupt was masked, other than by an
+    /// interrupt shadow.
     pub masked: u64,
 }
 
@@ -78,7 +79,7 @@ impl VmExit {
         Self::new(ExitCode::NPF.bits(), [info, address])
     }
 
-    /// Whether a nested page fault ended an instruction, which is then executed again.
+    /// Returns whether the exit is a nested page fault of an instruction, which is then executed again.
     fn is_fault_of_instruction(&self) -> bool {
         self.code == ExitCode::NPF.bits() && !self.interrupted.valid()
     }
@@ -121,7 +122,8 @@ impl Hardware {
         vmcb::check(page.bytes(), &self.limits, &environment)
     }
 
-    /// Executes VMRUN until #VMEXIT. Completed steps are removed from the script. A step that faults stays in it.
+    /// Executes VMRUN until #VMEXIT. Executed steps are removed from the script. An access that exits with a
+    /// nested page fault stays in it, unless the fault occurred during the delivery of an event.
     ///
     /// # Panics
     /// Panics if the script ends without an exit.
@@ -143,7 +145,7 @@ impl Hardware {
     }
 }
 
-/// The writes of #VMEXIT.
+/// Writes an exit to the VMCB, as #VMEXIT does.
 fn write_exit(page: &mut Page, exit: &VmExit) {
     page.set(f::exitcode, exit.code);
     page.set(f::exitinfo1, exit.info[0]);
@@ -246,12 +248,12 @@ impl<M: HostMemory> Running<'_, M> {
         self.end_instruction();
     }
 
-    /// An interrupt shadow covers one instruction.
+    /// Ends the interrupt shadow, which covers one instruction.
     fn end_instruction(&mut self) {
         self.page.set_bits(f::interrupt_state, 1, 0);
     }
 
-    /// Raises an exception: an exit if it is intercepted.
+    /// Raises an exception. It causes an exit if it is intercepted, and is delivered otherwise.
     fn raise(&mut self, event: Event, address: u64) -> Result<(), VmExit> {
         let vector = event.vector().number();
         if self.page.get(f::intercept_exceptions) >> vector & 1 != 0 {
@@ -289,7 +291,7 @@ impl<M: HostMemory> Running<'_, M> {
         self.page.set(f::rip, 0xE000 + u64::from(event.vector().number()));
     }
 
-    /// Takes what is pending at an instruction boundary, in the order of priority.
+    /// Takes pending NMIs and interrupts at an instruction boundary, in order of priority.
     ///
     /// # Source
     /// Manual volume 2, 15.21 (interrupts), 15.13.1 (INTR and NMI intercepts).
@@ -326,7 +328,8 @@ impl<M: HostMemory> Running<'_, M> {
         self.page.get(f::interrupt_state) & 1 != 0
     }
 
-    /// With V_INTR_MASKING the host's RFLAGS.IF decides about physical interrupts, else the guest's.
+    /// Returns whether physical interrupts are enabled: by the host's RFLAGS.IF with V_INTR_MASKING, and by
+    /// the guest's RFLAGS.IF without it. An interrupt shadow blocks them.
     fn takes_physical(&self) -> bool {
         let masking = self.page.vmcb().int_ctl().contains(IntCtl::V_INTR_MASKING);
         let enabled = if masking { self.cpu.host_if } else { self.guest_if() };

@@ -250,9 +250,11 @@ impl Tables for Pages {
     }
 }
 
-/// Position of the level in the address of a table. The tables at [`L1_TABLES`] map L1's memory and are computed, not
-/// stored. The address of each table except the root encodes its level and the guest physical addresses it translates.
+/// Marks the address of a table below [`L1_TABLES`]. These tables map L1's memory and are computed, not
+/// stored. The address of each table except the root encodes its level and the guest physical addresses that
+/// it translates.
 const L1_TABLE: u64 = 1 << 51;
+/// Position of the level in the address of a table.
 const L1_LEVEL: u32 = 44;
 
 impl Pages {

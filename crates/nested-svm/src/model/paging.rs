@@ -37,20 +37,21 @@ pub trait HostMemory {
     /// Writes a page-table entry at a host physical address, to set accessed and dirty bits.
     fn set_entry(&self, address: u64, entry: u64);
 
-    /// Panics if a nested table maps a guest to this host physical address although no guest owns it.
+    /// Panics if no guest owns this host physical address, which a nested table maps. By default nothing is
+    /// checked.
     fn assert_guest_owns(&self, _address: u64) {}
 }
 
 /// Why an access did not complete.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum PagingFault {
-    /// A page fault of the guest's own tables: the error code.
+    /// A page fault in the guest's own tables, with its error code.
     Guest(u64),
-    /// A nested page fault: EXITINFO1 and EXITINFO2.
+    /// A nested page fault, with EXITINFO1 and EXITINFO2.
     Nested(u64, u64),
 }
 
-/// The translation unit for one guest that runs.
+/// The MMU while a guest runs.
 pub(super) struct Mmu<'a, M> {
     pub(super) tlb: &'a mut Tlb,
     pub(super) page: &'a Page,
@@ -92,7 +93,7 @@ impl<M: HostMemory> Mmu<'_, M> {
             && (rights.user || self.page.get(f::cpl) != 3)
     }
 
-    /// Walks the guest's own four levels.
+    /// Walks the guest's own four-level page tables.
     fn walk_guest(&mut self, access: Access) -> Result<Entry, PagingFault> {
         let asid = self.asid();
         self.tlb.walks += 1;
@@ -147,7 +148,7 @@ impl<M: HostMemory> Mmu<'_, M> {
         })
     }
 
-    /// Without CR0.WP a supervisor may write all pages.
+    /// Returns the rights that apply at the guest's CPL. Without CR0.WP a supervisor may write to all pages.
     fn for_privilege(&self, rights: Rights) -> Rights {
         let ignores = self.page.get(f::cpl) != 3 && !self.page.vmcb().cr0().contains(Cr0::WP);
         Rights { writable: rights.writable || ignores, ..rights }
@@ -181,7 +182,7 @@ impl<M: HostMemory> Mmu<'_, M> {
         }
     }
 
-    /// Walks the four levels from N_CR3.
+    /// Walks the four-level nested tables, whose root is in N_CR3.
     fn walk_nested(&mut self, access: Access) -> Result<Entry, u64> {
         let asid = self.asid();
         self.tlb.walks += 1;
@@ -223,7 +224,7 @@ impl<M: HostMemory> Mmu<'_, M> {
     }
 }
 
-/// Every access of a guest is a user access to the nested tables.
+/// Returns whether the nested tables allow an access. They treat every access of a guest as a user access.
 const fn nested_allows(rights: Rights, access: Access) -> bool {
     rights.user && (!access.write || rights.writable) && (!access.fetch || rights.executable)
 }

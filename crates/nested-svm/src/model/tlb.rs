@@ -1,7 +1,8 @@
 //! The TLB of the software CPU, with nested translations and page-walk caches, tagged by ASID.
 //!
-//! No entry is ever evicted for lack of room. Entries disappear only by an architected flush, or when the owner of the
-//! model calls [`Tlb::evict`]. A missing flush therefore always shows.
+//! The capacity is unlimited. An entry disappears only by an architected flush, when an access cannot use it,
+//! or when the caller calls [`Tlb::evict`]. A missing flush therefore shows at the next access that uses the
+//! entry.
 //!
 //! # Source
 //! Manual volume 2, 5.5 (TLB), 15.16 (TLB control), 15.25.10 (nested TLB entries).
@@ -49,7 +50,7 @@ impl Rights {
 /// A cached translation of one page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Entry {
-    /// Physical address of the page: host physical, in the nested TLB too.
+    /// Host physical address of the page, for linear and for nested translations.
     pub page: u64,
     /// Size of the page: `1 << bits` bytes.
     pub bits: u8,
@@ -139,13 +140,15 @@ pub(super) struct Tagged {
 }
 
 impl Tagged {
-    /// Flushes what a write of CR3 flushes.
+    /// Flushes the non-global linear translations and the page-walk cache of the guest's own tables, as a
+    /// write to CR3 does.
     pub(super) fn write_cr3(&mut self) {
         self.linear.0.retain(|_, entry| entry.global);
         self.guest_tables.0.clear();
     }
 
-    /// Flushes what INVLPG flushes: all parts of one page of the guest, and the page-walk cache of the guest's own tables.
+    /// Flushes all parts of one page of the guest and the page-walk cache of the guest's own tables, as
+    /// INVLPG does.
     pub(super) fn invalidate(&mut self, linear: u64) {
         self.linear.0.retain(|&(page, bits), entry| (page << bits ^ linear) >> entry.guest_bits != 0);
         self.guest_tables.0.clear();
@@ -162,7 +165,7 @@ impl Tagged {
 #[derive(Clone, Debug, Default)]
 pub struct Tlb {
     tagged: BTreeMap<u32, Tagged>,
-    /// Accesses that an entry served without a walk.
+    /// Number of lookups, also by page walks, that an entry served without a walk.
     pub hits: u64,
     /// Walks of the nested tables or of the guest's own tables.
     pub walks: u64,

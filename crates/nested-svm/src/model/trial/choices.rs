@@ -25,7 +25,7 @@ impl Choices {
         self.bytes.as_ref().is_some_and(|(bytes, used)| *used >= bytes.len())
     }
 
-    /// Returns a number below `limit`, which is not 0.
+    /// Returns a number below `limit`. `limit` must not be 0.
     pub(super) fn below(&mut self, limit: u64) -> u64 {
         match &mut self.bytes {
             Some((bytes, used)) => {
@@ -38,13 +38,13 @@ impl Choices {
         }
     }
 
-    /// Returns whether a choice of one in `limit` was made.
+    /// Returns `true` in one of `limit` cases.
     pub(super) fn one_in(&mut self, limit: u64) -> bool {
-        // The bytes of a fuzzer begin with zeros, which mean the common case.
+        // Fuzzers start with zero bytes. A zero selects the common case.
         self.below(limit) == limit - 1
     }
 
-    /// Returns one of the values, which are not empty.
+    /// Returns one of the values. `values` must not be empty.
     pub(super) fn pick<T: Copy>(&mut self, values: &[T]) -> T {
         values[self.below(values.len() as u64) as usize]
     }

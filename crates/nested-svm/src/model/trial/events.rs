@@ -1,4 +1,4 @@
-//! The steps of a trial that make events.
+//! The steps of a trial that create events.
 
 use super::ledger::{DOUBLE_FAULT_EVENT, Pair, key, pair};
 use super::run::Stop;
@@ -19,7 +19,8 @@ const EVENT_KINDS: [Event; 4] = [
 ];
 
 impl Trial {
-    /// EVENTINJ of L1: what the last exit interrupted, or something new.
+    /// Chooses EVENTINJ for the next VMRUN and writes it to VMCB12. It is the event that the last exit
+    /// interrupted, a new event, or none.
     pub(super) fn choose_eventinj(&mut self, index: usize) -> u64 {
         let interrupted = Event::from_bits(self.vms[index].get12(f::exitintinfo));
         let event = match self.choices.below(6) {
@@ -43,7 +44,8 @@ impl Trial {
         Event::new(EventType::INTERRUPT, Vector::new(vector as u8))
     }
 
-    /// An exception. Error codes tell apart what is otherwise equal.
+    /// Returns a random exception. #GP and #PF have a random error code, so that the ledger can usually
+    /// distinguish equal ones.
     pub(super) fn new_exception(&mut self) -> Event {
         let event = self.choices.pick(&EVENT_KINDS);
         match event.vector().number() {
@@ -74,7 +76,7 @@ impl Trial {
     /// L0 gives a VM an event.
     pub(super) fn event_of_l0(&mut self, index: usize) -> Result<(), Finding> {
         let mut stop = self.inject_any(index)?;
-        // Pairs of events meet in EVENTINJ.
+        // A further event may collide with the one in EVENTINJ.
         while stop == Stop::L0(CPUID) && self.choices.one_in(2) {
             stop = self.inject_any(index)?;
         }
@@ -97,7 +99,8 @@ impl Trial {
         }
     }
 
-    /// L0 does something else after an exit of L2 that it dealt with. Returns where L2 stopped, if it did.
+    /// In some cases performs another action of L0 after an exit of L2 was handled. Returns where L2 stopped
+    /// if the action stopped it.
     pub(super) fn between_entries(&mut self, index: usize) -> Result<Option<Stop>, Finding> {
         match self.choices.below(64) {
             60 if self.migrates => self.save_and_load(index),
@@ -179,7 +182,7 @@ impl Trial {
         }
     }
 
-    /// L2 takes everything that is pending. What then has no fate is lost.
+    /// Runs L2 until all pending events are delivered. An event that is left is lost, unless L1 may mask it.
     pub(super) fn drain(&mut self, index: usize) -> Result<Stop, Finding> {
         // Each round delivers one event, and the vectors are pairwise different.
         const ROUNDS: usize = 300;
@@ -197,7 +200,8 @@ impl Trial {
             }
         }
         let vm = &self.vms[index];
-        // Without L1's RFLAGS.IF and with V_INTR_MASKING interrupts stay pending, and so does everything without GIF.
+        // Interrupts stay pending if V_INTR_MASKING is set and L1's RFLAGS.IF is clear. While GIF is clear,
+        // all events stay pending.
         if vm.nested.gif() && vm.vmcb01.get(f::rflags) & IF != 0 {
             self.found(Oracle::Events, index, || {
                 let (waits, event) = (vm.nested.waits(), vm.vmcb02.vmcb().event_inj());

@@ -53,7 +53,7 @@ impl Physical {
     }
 }
 
-/// A walk that goes astray reads zeros.
+/// An entry outside of this memory reads as zero, and a write to it is ignored.
 impl HostMemory for Physical {
     fn entry(&self, address: u64) -> u64 {
         Self::index(address).and_then(|index| self.0.borrow().get(index).copied()).unwrap_or(0)
@@ -136,7 +136,8 @@ impl VmMemory {
         }
     }
 
-    /// Runs `on_part` for each part of a range that lies in one page: host address, and range of the bytes.
+    /// Calls `on_part` for each page of a range, with the host address and the matching range of the caller's
+    /// bytes.
     fn parts(
         &self,
         address: u64,
@@ -261,7 +262,7 @@ impl Host {
         }
     }
 
-    /// Gives memory to a new VM. The pages of a scattered VM are not contiguous.
+    /// Allocates the memory of a new VM. The pages of a scattered VM are not contiguous.
     pub(super) fn create(
         &mut self,
         slot: usize,
@@ -291,7 +292,7 @@ impl Host {
         (memory, tables, blocks)
     }
 
-    /// Takes the memory of a VM back.
+    /// Frees the memory of a VM.
     pub(super) fn destroy(&mut self, memory: &VmMemory, blocks: Blocks) {
         for mapping in memory.map.iter().map(Cell::get) {
             if mapping.frame >= BLOCKS * BLOCK {
@@ -313,7 +314,7 @@ impl Host {
         let home = blocks[(page / BLOCK) as usize] * BLOCK;
         let is_spare = old.frame >= BLOCKS * BLOCK;
         let frame = if is_spare && choices.one_in(2) {
-            // Back into the block: the frame that no page of the block uses is the one of the page itself.
+            // The page returns to its block, into a frame that no page of the block uses.
             match free_in_block(memory, home, page) {
                 Some(frame) => frame,
                 None => return false,

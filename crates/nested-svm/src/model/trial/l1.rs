@@ -1,6 +1,7 @@
-//! The L1 of a trial: its page tables, and which flushes it owes.
+//! The L1 of a trial: its page tables, and the flushes that it still has to make.
 //!
-//! This L1 is correct. It flushes an ASID before the next use after it removed, moved or restricted a mapping.
+//! This L1 is correct. After it removes, moves or restricts a mapping, it flushes each affected ASID before
+//! it uses that ASID again.
 
 use super::choices::Choices;
 use super::host::{VmMemory, l1_entry};
@@ -15,7 +16,7 @@ use std::vec::Vec;
 /// ASIDs that this L1 uses, from 1 on.
 pub(super) const ASIDS: u32 = 24;
 
-/// What the TLB may hold that is no longer valid.
+/// Which stale entries the TLB may hold for an ASID.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Stale {
     Nothing,
@@ -37,9 +38,9 @@ const FLUSHED: Asid = Asid { cached: None, stale: Stale::Nothing };
 #[derive(Debug)]
 pub(super) struct L1 {
     asids: [Asid; ASIDS as usize],
-    /// What it knew before the last VMRUN.
+    /// Copy of `asids` from before the last VMRUN.
     before_vmrun: [Asid; ASIDS as usize],
-    /// Page of L1 behind each page table of L2, per space with nested paging.
+    /// Page of L1 that holds each page table of L2, for each space with nested paging.
     table_pages: [[u64; (SETS * SET_PAGES) as usize]; SHADOW_SPACE],
     free_table_pages: Vec<u64>,
 }
@@ -142,7 +143,8 @@ impl L1 {
         self.table_pages[space][(set * SET_PAGES + table) as usize] << 12
     }
 
-    /// Changes a mapping of the nested tables. Every ASID that uses them owes a flush, unless nothing was cached.
+    /// Changes a mapping of the nested tables. Every ASID that uses them then needs a flush, unless the
+    /// change only adds a mapping or rights.
     pub(super) fn change_nested(&mut self, memory: &VmMemory, space: usize, choices: &mut Choices) {
         let page = choices.below(GUEST_PAGES);
         if page < SETS * SET_PAGES {
@@ -164,7 +166,7 @@ impl L1 {
         }
     }
 
-    /// Maps the page of an address where L1 found a nested page fault.
+    /// Maps the page at an address for which L1 received a nested page fault.
     pub(super) fn resolve_fault(
         &mut self,
         memory: &VmMemory,
@@ -237,7 +239,7 @@ impl L1 {
 
     /// Changes a mapping of L2's own page tables. Returns the linear address if the TLB may hold the old mapping.
     ///
-    /// `running` is the ASID that executes the flush itself: only the other ASIDs owe one.
+    /// The guest with the ASID `running` executes the flush itself, so only the other ASIDs need one.
     pub(super) fn change_guest(
         &mut self,
         memory: &VmMemory,
@@ -281,7 +283,7 @@ impl L1 {
         &mut self.asids[asid as usize - 1]
     }
 
-    /// What the TLB holds under an ASID that a VMRUN with this space and CR3 must not use.
+    /// Returns which TLB entries of an ASID would be stale for a VMRUN with this space and CR3.
     pub(super) fn stale(&self, asid: u32, space: usize, cr3: u64) -> Stale {
         let known = self.asid(asid);
         match known.cached {
@@ -317,7 +319,8 @@ impl L1 {
         self.before_vmrun = self.asids;
     }
 
-    /// VMRUN was refused, so it flushed nothing. L2 may have run under this ASID before.
+    /// Records that the host refused VMRUN, so it flushed nothing. L1 then treats all entries from before as
+    /// stale.
     pub(super) fn refused(&mut self, asid: u32) {
         for (now, before) in self.asids.iter_mut().zip(self.before_vmrun) {
             if before.cached.is_some() {
@@ -334,7 +337,7 @@ impl L1 {
         }
     }
 
-    /// An ASID that no flush is owed for, if there is one.
+    /// Returns an ASID that has no TLB entries, if there is one.
     pub(super) fn fresh_asid(&self) -> Option<u32> {
         (1..=ASIDS).find(|&asid| self.asid(asid).cached.is_none())
     }

@@ -1,4 +1,4 @@
-//! Where the L1 of a trial keeps its VMCBs, page tables and the memory of its L2s, as page numbers of its memory.
+//! The memory layout of a trial's L1: page numbers of its VMCBs, of page tables and of the memory of its L2s.
 
 /// Pages of the VMCB12s.
 pub(super) const VMCBS: [u64; 3] = [5, 6, 7];
@@ -21,7 +21,7 @@ pub(super) const DATA: core::ops::Range<u64> = 84..116;
 /// First page of the second block of 2 MiB. Large pages map this block or the first one.
 pub(super) const LARGE_BLOCK: u64 = 512;
 
-/// Pages of L2's own page tables: two sets with a root and one table each for levels 3, 2 and 1.
+/// Number of sets of L2's own page tables. Each set has a root and one table each for levels 3, 2 and 1.
 pub(super) const SETS: u64 = 2;
 /// Pages of a set.
 pub(super) const SET_PAGES: u64 = 4;

@@ -1,4 +1,4 @@
-//! The ledger of events: each event of a VM from its origin to its fate.
+//! The ledger of a VM's events. It tracks each event from its origin to its outcome.
 
 use std::format;
 use std::string::String;
@@ -56,7 +56,7 @@ pub(super) struct L1Exit {
     pub(super) interrupted: Event,
     /// Page of VMCB12.
     pub(super) vmcb: u64,
-    /// V_IRQ and its vector.
+    /// Vector of the virtual interrupt, if V_IRQ is set.
     pub(super) virtual_interrupt: Option<u8>,
     /// L1 intercepts INTR and NMI.
     pub(super) intercepts: [bool; 2],
@@ -71,7 +71,7 @@ pub(super) struct Resolved {
     pub(super) exceptions: u64,
 }
 
-/// An event of an L2 that ended with two events. EXITINTINFO had room for the other one.
+/// An event that did not fit into EXITINTINFO, because L2 ended with two events.
 #[derive(Clone, Copy, Debug)]
 struct Parked {
     event: Event,
@@ -87,13 +87,14 @@ pub(super) struct Ledger {
     /// Events of L2, and of L1 (exceptions).
     l2: Vec<Event>,
     l1: Vec<Event>,
-    /// Interrupts and an NMI of L0, until a guest's IDT or EXITINTINFO has them.
+    /// Interrupts and an NMI of L0 that neither a guest's IDT has delivered nor EXITINTINFO has reported.
     pending: Vec<Event>,
     /// The vector of V_IRQ that L1 gave to L2.
     virtual_interrupt: Option<u8>,
     /// The event in `l2` that L2 took from V_IRQ.
     from_virtual: Option<Event>,
-    /// It becomes L2's again if L1 injects the reported event into the same L2. Otherwise L1 gave that L2 up.
+    /// The event that did not fit into EXITINTINFO. It is pending again if L1 injects the reported event into
+    /// the same L2, and is dropped if L1 runs that L2 without it.
     parked: Option<Parked>,
 }
 
@@ -112,7 +113,8 @@ fn is_fault(event: Event) -> bool {
     event.event_type() == EventType::EXCEPTION && !matches!(event.vector().number(), 1 | 3 | 4 | 8 | 18)
 }
 
-/// Whether no instruction raises it again although it is an exception: #DB may be a trap, #DF and #MC are aborts.
+/// Returns whether the event is an exception that no instruction raises again: a trap or an abort. #DB may be
+/// a trap.
 fn is_trap_or_abort(event: Event) -> bool {
     event.event_type() == EventType::EXCEPTION && !is_fault(event)
 }
@@ -127,7 +129,7 @@ fn remove(events: &mut Vec<Event>, event: Event) -> bool {
 }
 
 impl Ledger {
-    /// An event for a guest: an exception of L0, or EVENTINJ of L1.
+    /// Adds an exception that L0 or the engine injects into a guest.
     pub(super) fn add(&mut self, guest: Guest, event: Event) {
         self.of(guest).push(event);
     }
@@ -147,9 +149,10 @@ impl Ledger {
         }
     }
 
-    /// An interrupt or NMI of L0. Returns whether it was merged: the same vector twice is one interrupt.
+    /// Adds an interrupt or NMI of L0. Returns whether it was merged with an equal one that is pending.
     ///
-    /// `in_flight`: EVENTINJ already has one, which the guest has taken.
+    /// `in_flight` is set if an equal event is in EVENTINJ. The guest has taken that one, so the new event is
+    /// not merged with it.
     pub(super) fn pend(&mut self, event: Event, in_flight: bool) -> bool {
         let known = self.pending.iter().filter(|&&known| key(known) == key(event)).count();
         let merged = known > usize::from(in_flight);
@@ -178,7 +181,7 @@ impl Ledger {
         remove(&mut self.pending, event)
     }
 
-    /// The same vector twice is one interrupt, unless one of them is in EVENTINJ.
+    /// Merges equal pending events into one. None of them may be in EVENTINJ.
     fn merge_pending(&mut self) {
         self.pending.sort_unstable_by_key(|&event| key(event));
         self.pending.dedup_by_key(|event| key(*event));
@@ -233,8 +236,8 @@ impl Ledger {
         }
     }
 
-    /// An exit interrupted the delivery of an event in L2. What L2 raised or took by itself is its own from now on. An
-    /// injected one belongs to whoever injected it.
+    /// Records that an exit interrupted the delivery of an event in L2. An event that L2 raised or took by
+    /// itself becomes an event of L2. An injected event is in the ledger already.
     pub(super) fn interrupted(&mut self, event: Event, source: Source) {
         match source {
             Source::Raised | Source::Physical => self.l2.push(event),
@@ -289,7 +292,8 @@ impl Ledger {
         }
     }
 
-    /// V_IRQ of VMCB12 is L2's, or an interrupt that L2 had taken from it and that went back.
+    /// Checks V_IRQ of VMCB12. It must be the virtual interrupt that L2 has not taken, or one that L2 had
+    /// taken and that was put back.
     fn check_virtual_interrupt(&mut self, exit: &L1Exit) -> Result<(), String> {
         let from = self.from_virtual.take();
         let expected = self.virtual_interrupt.take();
@@ -320,7 +324,8 @@ impl Ledger {
         }
     }
 
-    /// The host refused L2 before it ran. Its events end with it. Those of L0 stay pending, where equal ones are one.
+    /// Records that the host refused VMCB02 before L2 ran. L2's events are dropped. L0's events stay pending,
+    /// and equal ones are merged. Returns the number of events that were dropped or merged.
     pub(super) fn refused(&mut self) -> u64 {
         let before = self.pending.len();
         self.merge_pending();
@@ -336,7 +341,7 @@ impl Ledger {
         ended as u64
     }
 
-    /// Whether every event has its fate, other than V_IRQ, which is in the VMCB.
+    /// Returns whether every event is resolved, except for V_IRQ, which is in the VMCB.
     pub(super) fn is_settled(&self) -> bool {
         self.l2.is_empty() && self.l1.is_empty() && self.pending.is_empty()
     }

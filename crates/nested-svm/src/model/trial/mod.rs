@@ -1,9 +1,9 @@
 //! A random trial of the engine: several VMs on one physical CPU, with an exact oracle.
 //!
-//! Each step is a choice of L0, an L1 or an L2. Every access of a guest is compared with a reference walk of the tables
-//! as they are at that moment. This is exact because each L1 of the trial flushes what the architecture requires, and
-//! because L0 calls [`crate::Nested::forget`] whenever its own map changes. Every event is kept in a ledger until it
-//! has a legal fate.
+//! Each step is an action of L0, an L1 or an L2. Every access of a guest is compared with a reference walk of
+//! the current tables. This is exact because each L1 of the trial makes the flushes that the architecture
+//! requires, and because L0 calls [`crate::Nested::forget`] or migrates the VM after it moves, unmaps or
+//! write-protects a page. A ledger keeps every event until it has a legal outcome.
 
 mod choices;
 mod events;
@@ -35,13 +35,13 @@ pub enum Oracle {
     Memory,
     /// Events are neither lost, nor duplicated, nor delivered to the wrong guest.
     Events,
-    /// Physical interrupts of L0 are taken at the next instruction, whatever L1 masks.
+    /// L0 receives physical interrupts at the next instruction boundary, whatever L1 masks.
     Masking,
     /// L2 makes progress.
     Progress,
 }
 
-/// A fault of the engine that a trial found.
+/// A bug in the engine that a trial found.
 #[derive(Clone, Debug)]
 pub struct Finding {
     /// The oracle that found it.
@@ -63,7 +63,7 @@ impl core::fmt::Display for Finding {
 
 impl core::error::Error for Finding {}
 
-/// How often things happened. A trial in which one of them never happens tests nothing.
+/// Statistics of a trial. If a counter is 0, the trial did not exercise that behavior.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
     /// Steps.
@@ -82,7 +82,7 @@ pub struct Counters {
     pub entries: u64,
     /// Nested page faults that the engine resolved.
     pub resolved_faults: u64,
-    /// Nested page faults at which the engine had no page left and began with an empty shadow.
+    /// Nested page faults at which the engine ran out of shadow pages and started again with an empty shadow.
     pub full_shadows: u64,
     /// Nested page faults that L1 got.
     pub l1_faults: u64,
@@ -117,7 +117,7 @@ pub struct Counters {
     /// Events that need no delivery of their own: merged, dropped because their instruction is executed again, or ended
     /// by a shutdown or a refused VMRUN.
     pub merged: u64,
-    /// Times when all pending events of a VM had to be delivered.
+    /// Number of times that a drain delivered all pending events of a VM.
     pub drains: u64,
 }
 
@@ -220,7 +220,7 @@ const RECENT: usize = 120;
 /// A random trial.
 #[derive(Debug)]
 pub struct Trial {
-    /// Accesses are compared with the reference.
+    /// Accesses are compared with the reference, and guests must make progress.
     pub check_memory: bool,
     /// Events are followed in the ledger.
     pub check_events: bool,
@@ -316,10 +316,10 @@ impl Trial {
         self.choices.is_finished()
     }
 
-    /// Makes steps until `steps` were made, a fault was found, or the bytes are used up.
+    /// Makes up to `steps` steps. Stops early if it finds a bug or has used up the bytes.
     ///
     /// # Errors
-    /// Returns the fault.
+    /// Returns the finding.
     pub fn run(&mut self, steps: u64) -> Result<(), Finding> {
         for _ in 0..steps {
             if self.is_finished() {
@@ -349,7 +349,8 @@ impl Trial {
         self.check_pending(vm)
     }
 
-    /// An event that is neither in EVENTINJ nor held by the engine is lost.
+    /// Checks GIF and the pending events. A pending event that is neither in EVENTINJ nor held by the engine
+    /// is lost.
     fn check_pending(&mut self, index: usize) -> Result<(), Finding> {
         let vm = &self.vms[index];
         if vm.nested.gif() != vm.gif {
@@ -381,7 +382,8 @@ impl Trial {
         Vm::new(&mut self.host, slot, asids, &self.limits, &mut self.choices)
     }
 
-    /// Destroys a VM and creates another one in its slot. The new VM may reuse its hardware ASIDs and memory.
+    /// Destroys a VM and creates another one in its slot. The new VM may reuse the hardware ASIDs and the
+    /// memory of the old one.
     fn recreate(&mut self, slot: usize) {
         self.counters.recreated += 1;
         let old = &self.vms[slot];

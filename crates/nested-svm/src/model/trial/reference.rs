@@ -5,16 +5,16 @@
 use super::host::{VmMemory, entry_target, frame_address, l1_entry};
 use crate::model::Access;
 
-/// What an access must come to.
+/// The expected result of an access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Expected {
     /// It reaches this host physical address, by this guest physical address.
     Reaches { host: u64, guest: u64 },
     /// It raises #PF in L2.
     GuestFault,
-    /// It is a nested page fault for L1: EXITINFO1 and EXITINFO2.
+    /// It causes a nested page fault that L1 receives, with this EXITINFO1 and EXITINFO2.
     L1Fault(u64, u64),
-    /// L0 does not map this page of L1, or not for this access.
+    /// L0 does not map the page of this address of L1, or does not allow this access.
     L0Fault(u64),
 }
 
@@ -41,7 +41,7 @@ const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
 
 impl Translation<'_> {
-    /// What an access by linear address must come to.
+    /// Returns the expected result of an access by linear address.
     pub(super) fn linear(&self, access: Access) -> Expected {
         let mut stop = None;
         let read = |at| match self.guest_physical(Access::walk(at)) {
@@ -61,7 +61,7 @@ impl Translation<'_> {
         }
     }
 
-    /// What an access by guest physical address must come to.
+    /// Returns the expected result of an access by guest physical address.
     pub(super) fn guest_physical(&self, access: Access) -> Expected {
         let Some(n_cr3) = self.n_cr3 else { return self.l1_physical(access) };
         match walk(n_cr3, access.address, |at| l1_entry(self.memory, at)) {

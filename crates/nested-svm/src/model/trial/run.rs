@@ -134,7 +134,7 @@ impl Trial {
         Ok(result)
     }
 
-    /// The engine intercepts #DB and #AC of L2 for itself and delivers them.
+    /// Adds #DB or #AC to the ledger after the engine intercepted it for itself and injected it into L2.
     fn deliver_forced_exception(&mut self, index: usize, code: u64) {
         if matches!(code, 0x41 | 0x51) {
             let event = Event::new(EventType::EXCEPTION, Vector::new((code - 0x40) as u8));
@@ -201,7 +201,7 @@ impl Trial {
         }
     }
 
-    /// L1 sees the accessed and dirty bits of each access of L2.
+    /// Checks that L1's nested tables have the accessed and dirty bits of an access of L2.
     fn check_marks(&self, index: usize, guest: Guest, step: Step, address: u64) -> Result<(), Finding> {
         let vm = &self.vms[index];
         let (Guest::L2, Some(n_cr3)) = (guest, vm.l2_tables().n_cr3) else { return Ok(()) };
@@ -239,7 +239,8 @@ impl Trial {
         result.or_else(|wrong| self.found(Oracle::Events, index, || wrong))
     }
 
-    /// L2 ended: checks what L1 finds in VMCB12. `by_cpu`: the CPU gave the exit that L1 got.
+    /// Checks the VMCB12 that L1 receives after an exit of L2. `by_cpu` is set if the exit comes from the
+    /// CPU, and not from the engine.
     pub(super) fn l2_ended(&mut self, index: usize, by_cpu: bool) -> Result<Stop, Finding> {
         let vm = &mut self.vms[index];
         let code = vm.get12(f::exitcode);
@@ -313,7 +314,7 @@ impl Trial {
         }
     }
 
-    /// What the access that faulted must come to.
+    /// Returns the expected result of the access that faulted.
     fn expect_of_fault(&self, index: usize, guest: Guest) -> Option<Expected> {
         let vm = &self.vms[index];
         match (self.hardware.interrupted, self.hardware.delivery.front()) {

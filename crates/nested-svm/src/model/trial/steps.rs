@@ -24,7 +24,8 @@ const NPF: u64 = 0x400;
 
 pub(super) const IF: u64 = 1 << 9;
 impl Trial {
-    /// L0 changes its map of a VM's memory, or moves the VM.
+    /// L0 changes its map of a VM's memory, migrates or recreates the VM, or makes the host refuse the next
+    /// VMRUN of L2.
     pub(super) fn step_of_l0(&mut self, index: usize) -> Result<(), Finding> {
         match self.choices.below(16) {
             0..=5 => self.move_page(index),
@@ -142,7 +143,7 @@ impl Trial {
         Ok(())
     }
 
-    /// L1 executes an instruction that L0 intercepts. Returns whether L1 is still there.
+    /// L1 executes an instruction that L0 intercepts. Returns whether L1 reached it.
     fn l1_executes(&mut self, index: usize, code: u64) -> Result<bool, Finding> {
         self.prepare([], code);
         Ok(self.run_l1(index)? == Stop::L0(code))
@@ -370,7 +371,7 @@ impl Trial {
         Ok(stop)
     }
 
-    /// L2 executes INVLPGA, which L1 does not intercept, while it is single-stepped by L1 or not.
+    /// L2 executes INVLPGA, which L1 does not intercept. In half of the cases #DB of a single step follows.
     fn invlpga_of_l2(&mut self, index: usize) -> Result<Stop, Finding> {
         let (remote_change, single_step) = (self.choices.one_in(2), self.choices.one_in(2));
         self.note(index, Action::InvlpgaInL2 { remote_change, single_step });

@@ -60,7 +60,7 @@ const V_INTR_MASKING: u64 = 1 << 24;
 const INTR_AND_NMI: u64 = 3;
 
 impl Vm {
-    /// Creates a VM in a slot, whose hardware ASIDs may have belonged to another VM.
+    /// Creates a VM in a slot. Its hardware ASIDs may have belonged to another VM.
     pub(super) fn new(
         host: &mut Host,
         slot: usize,
@@ -86,7 +86,7 @@ impl Vm {
             ran: false,
             gif: true,
             host_if: true,
-            // The first entry after RESET flushes by itself.
+            // The engine requests a flush for the first entry into L1.
             flush_l1: false,
         };
         for (field, value) in
@@ -152,7 +152,7 @@ impl Vm {
         self.takes(Guest::L2, kind, false) || self.gif && masking && self.host_if
     }
 
-    /// Who runs next, after the engine delivered what is pending.
+    /// Lets the engine inject pending events. Returns the guest that runs next.
     pub(super) fn before_entry(&mut self) -> Guest {
         self.call(|nested, world| nested.before_entry(world))
     }
@@ -162,7 +162,8 @@ impl Vm {
         self.call(|nested, world| nested.open_window(world));
     }
 
-    /// Whether the fields that an interrupt window replaces are the guest's own. L1 has none of them from L0.
+    /// Returns whether no interrupt window is left: L2 has VMCB12's VINTR intercept, and L1 has neither that
+    /// intercept nor V_IRQ.
     pub(super) fn has_own_virtual_interrupt(&self) -> bool {
         const V_IRQ: u64 = 1 << 8;
         const VINTR: u64 = 1 << 4;
@@ -237,13 +238,13 @@ impl Vm {
         Translation { memory: &self.memory, n_cr3: l1::n_cr3(self.entered.space), cr3 }
     }
 
-    /// The tables that apply to L1.
+    /// Returns the translation of L1's own accesses, which L1's tables do not affect.
     pub(super) fn l1_tables(&self) -> Translation<'_> {
         Translation { memory: &self.memory, n_cr3: None, cr3: 0 }
     }
 }
 
-/// The one place that creates a shadow.
+/// Creates the shadow of a VM in these pages.
 fn new_shadow(tables: VmTables) -> Shadow<VmTables> {
     Shadow::new(tables).expect("enough pages")
 }
