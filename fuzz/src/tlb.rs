@@ -1,4 +1,7 @@
 //! The body of the fuzz target that runs a trial of the engine on the model CPU.
+//!
+//! A fault needs several steps, so run it with long inputs from the start:
+//! `cargo +nightly fuzz run tlb -- -len_control=0 -max_len=16384`.
 
 use nested_svm::model::trial::Trial;
 
