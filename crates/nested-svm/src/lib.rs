@@ -38,7 +38,7 @@ pub use trace::{Refusal, Trace, Traced};
 #[cfg(feature = "vm-memory")]
 pub use vm_memory::GuestRam;
 
-/// The compiler miscompiles functions that keep values of a large alignment on the stack (`docs/findings/`).
+/// The compiler miscompiles some functions that keep values of a large alignment on the stack (`docs/findings/`).
 const _: () = {
     const MAX_ALIGN: usize = 64;
     assert!(align_of::<Nested>() <= MAX_ALIGN);

@@ -6,7 +6,7 @@ use vmcb::layout::{Field, PAGE_SIZE};
 /// The bytes of a VMCB.
 ///
 /// VMRUN needs a VMCB at an address that is a multiple of 4096. This type does not guarantee that, because the compiler
-/// miscompiles functions that keep values with such an alignment on the stack (`docs/findings/`). An L0 aligns the
+/// miscompiles some functions that keep values with such an alignment on the stack (`docs/findings/`). An L0 aligns the
 /// pages that it gives to the hardware: VMCB01 and VMCB02.
 #[derive(Clone)]
 #[repr(C, align(64))]

@@ -58,7 +58,7 @@ pub use view::{Vmcb, VmsaView};
 pub use witness::{Change, Contrast, Witness};
 pub use word::{Source, Word};
 
-/// The compiler miscompiles functions that keep values of a large alignment on the stack (`docs/findings/`).
+/// The compiler miscompiles some functions that keep values of a large alignment on the stack (`docs/findings/`).
 const _: () = {
     const MAX_ALIGN: usize = 64;
     assert!(align_of::<Limits>() <= MAX_ALIGN);
