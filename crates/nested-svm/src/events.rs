@@ -142,8 +142,9 @@ impl Nested {
                 Guest::L2 => Exit::Resume,
             };
         }
-        let cr2 = world.page(self.state.guest).get(f::cr2);
-        self.raise(world, event, cr2)
+        let is_page_fault = event.event_type() == EventType::EXCEPTION && event.vector().number() == PF;
+        let address = if is_page_fault { world.page(self.state.guest).get(f::cr2) } else { 0 };
+        self.raise(world, event, address)
     }
 
     /// Raises #PF in the guest that runs, with this error code and linear address. An intercepted #PF does not change CR2,
@@ -299,7 +300,8 @@ impl Nested {
         (taken && intercepted(INTR)).then_some(INTR)
     }
 
-    /// Raises an exception in the guest that runs. `address` is the linear address of #PF.
+    /// Raises an exception in the guest that runs. `address` is the linear address of #PF, and 0 for any other exception:
+    /// EXITINFO2, if L1 intercepts it.
     pub(crate) fn raise<M: Memory, T: Tables, L: Trace>(
         &mut self,
         world: &mut World<'_, M, T, L>,

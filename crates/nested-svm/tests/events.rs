@@ -823,6 +823,13 @@ fn an_intercepted_page_fault_keeps_cr2() {
             assert_eq!((exit, world.vmcb02.get(f::eventinj)), (Exit::Resume, PF));
         }
     }
+    // EXITINFO2 of any other exception is 0.
+    let mut machine = Machine::new(limits(CPU));
+    machine.set12(f::intercept_exceptions, 1 << 13);
+    machine.set12(f::cr2, 0x1234);
+    assert_eq!(machine.vmrun(), Ok(Guest::L2));
+    assert_eq!(machine.inject(event(GP)), Exit::ToL1);
+    assert_eq!(machine.vmcb12().get(f::exitinfo2), 0);
 }
 
 /// The model CPU compares V_INTR_PRIO with bits 3:0 of V_TPR (manual volume 2, 15.21.2).
