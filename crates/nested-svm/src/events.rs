@@ -9,7 +9,7 @@ use crate::page::Page;
 use crate::shadow::Tables;
 use crate::trace::Trace;
 use vmcb::layout::vmcb_field as f;
-use vmcb::{Event, EventType, ExitCode, IntCtl, InterceptMisc1, Rflags, Vector};
+use vmcb::{Event, EventType, ExitCode, IntCtl, InterceptMisc1, Kind, Rflags, Vector};
 
 /// Where an event comes from. It decides who gets the event back if it cannot be delivered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,8 +46,7 @@ impl Injected {
 
     /// Whether `interrupted` is this one, and not one that an instruction raised after it.
     fn is(&self, interrupted: Event, rip: u64) -> bool {
-        const SAME: u64 = Event::V | Event::TYPE | Event::VECTOR;
-        self.event.valid() && (self.event.bits() ^ interrupted.bits()) & SAME == 0 && self.rip == rip
+        self.event.valid() && self.event.same_vector(interrupted) && self.rip == rip
     }
 }
 
@@ -142,7 +141,7 @@ impl Nested {
                 Guest::L2 => Exit::Resume,
             };
         }
-        let is_page_fault = event.event_type() == EventType::EXCEPTION && event.vector().number() == PF;
+        let is_page_fault = event.event_type() == EventType::EXCEPTION && event.vector() == PF;
         let address = if is_page_fault { world.page(self.state.guest).get(f::cr2) } else { 0 };
         self.raise(world, event, address)
     }
@@ -159,7 +158,7 @@ impl Nested {
         address: u64,
     ) -> Exit {
         self.close_window(world.page(self.state.guest));
-        let event = Event::new(EventType::EXCEPTION, Vector::new(PF)).with_error_code(error_code);
+        let event = Event::new(EventType::EXCEPTION, PF).with_error_code(error_code);
         self.raise(world, event, address)
     }
 
@@ -318,7 +317,7 @@ impl Nested {
         }
         let guest = self.state.guest;
         let page = world.page(guest);
-        if event.event_type() == EventType::EXCEPTION && vector == PF {
+        if event.event_type() == EventType::EXCEPTION && event.vector() == PF {
             page.set(f::cr2, address);
         }
         let before = page.vmcb().event_inj();
@@ -454,13 +453,12 @@ impl Nested {
     #[cold]
     #[inline(never)]
     pub(crate) fn unpark(&mut self, address: u64) {
-        const SAME: u64 = Event::V | Event::TYPE | Event::VECTOR;
         if address != self.state.parked.vmcb12 {
             return;
         }
         let parked = core::mem::replace(&mut self.state.parked, Parked::NOTHING);
-        let (injected, reported) = (self.vmcb12.get(f::eventinj), self.vmcb12.get(f::exitintinfo));
-        if injected & Event::V != 0 && (injected ^ reported) & SAME == 0 {
+        let view = self.vmcb12.vmcb();
+        if view.event_inj().valid() && view.event_inj().same_vector(view.exit_int_info()) {
             self.state.displaced = parked.event;
         }
     }
@@ -471,11 +469,11 @@ pub(crate) const fn is_asynchronous(event: Event) -> bool {
     matches!(event.event_type(), EventType::INTERRUPT | EventType::NMI)
 }
 
-/// Whether the instruction at RIP raises it again: a fault, or an event that an instruction executes. #DB may be a trap; #DF
-/// and #MC are aborts.
+/// Returns whether the instruction at RIP raises the event again: a fault, or an event that an instruction executes. #DB may
+/// be a trap, and aborts do not return to the instruction.
 fn comes_again(event: Event) -> bool {
-    executed(event)
-        || event.event_type() == EventType::EXCEPTION && !matches!(event.vector().number(), 1 | 8 | 18)
+    let abort = event.vector().exception().is_some_and(|row| row.kind == Kind::Abort);
+    executed(event) || event.event_type() == EventType::EXCEPTION && event.vector() != DB && !abort
 }
 
 /// Whether the guest on this page takes an interrupt now.
@@ -496,9 +494,9 @@ fn executed(event: Event) -> bool {
         || event.event_type() == EventType::EXCEPTION && matches!(event.vector(), BP | OF)
 }
 
-const PF: u8 = 14;
-/// #AC.
-pub(crate) const AC: u64 = 17;
+const PF: Vector = Vector::new(14);
+pub(crate) const DB: Vector = Vector::new(1);
+pub(crate) const AC: Vector = Vector::new(17);
 pub(crate) const INTR: ExitCode = ExitCode::from_bits(0x60);
 pub(crate) const NMI: ExitCode = ExitCode::from_bits(0x61);
 pub(crate) const VINTR: ExitCode = ExitCode::from_bits(0x64);

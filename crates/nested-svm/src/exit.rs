@@ -1,6 +1,6 @@
 //! #VMEXIT of L2: whose it is, and what L1 sees of it.
 
-use crate::events::{AC, SHUTDOWN, VINTR};
+use crate::events::{AC, DB, SHUTDOWN, VINTR};
 use crate::intercept::Cause;
 use crate::maps::{self, Access};
 use crate::memory::Memory;
@@ -8,9 +8,9 @@ use crate::nested::{Flush, Guest, Nested, World};
 use crate::page::Page;
 use crate::shadow::{Cpu, NestedFault, Resolved, Tables};
 use crate::trace::{Trace, Traced};
-use crate::vmcb02::{self, SAFE_EXCEPTIONS};
+use crate::vmcb02::{self, FORCED_EXCEPTIONS};
 use vmcb::layout::vmcb_field as f;
-use vmcb::{Dr6, Environment, Event, EventType, ExitCode, Feature, Rflags, Vector, VirtExt};
+use vmcb::{Dr6, Environment, Event, EventType, ExitCode, Feature, Rflags, VirtExt};
 
 /// What became of an exit of L2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,18 +70,19 @@ impl Nested {
         world: &mut World<'_, M, T, L>,
         code: ExitCode,
     ) -> Exit {
-        const FIRST: u64 = 0x40;
-        let vector = code.bits().wrapping_sub(FIRST);
-        let forced = vector < 32 && SAFE_EXCEPTIONS >> vector & 1 != 0;
         if code == SHUTDOWN {
             return Exit::Shutdown;
         }
-        if !forced || Cause::of(code).intercepted(world.vmcb01) {
+        let vector = match code.exception() {
+            Some(vector) if FORCED_EXCEPTIONS.contains(vector) => vector,
+            _ => return Exit::ForL0,
+        };
+        if Cause::of(code).intercepted(world.vmcb01) {
             return Exit::ForL0;
         }
         // Only the engine intercepts this exception, so it is delivered to L2. DR6 and similar registers already hold
         // their values at delivery (manual volume 2, 15.12.2).
-        let event = Event::new(EventType::EXCEPTION, Vector::new(vector as u8));
+        let event = Event::new(EventType::EXCEPTION, vector);
         let event =
             if vector == AC { event.with_error_code(world.vmcb02.get(f::exitinfo1) as u32) } else { event };
         self.raise(world, event, 0)
@@ -327,7 +328,7 @@ fn single_step(vmcb01: &mut Page) {
     const BTF: u64 = 1 << 1;
     let dbgctl = if vmcb01.vmcb().virt_ext().contains(VirtExt::LBR) { vmcb01.get(f::dbgctl) } else { 0 };
     if dbgctl & BTF == 0 {
-        vmcb01.set(f::eventinj, Event::new(EventType::EXCEPTION, Vector::new(1)).bits());
+        vmcb01.set(f::eventinj, Event::new(EventType::EXCEPTION, DB).bits());
         vmcb01.set_bits(f::dr6, Dr6::BS.bits(), u64::MAX);
     }
 }

@@ -342,7 +342,7 @@ const V_TPR: u64 = 0xFF;
 /// The origins of events, in the order of their numbers in saved state.
 const ORIGINS: [Origin; 3] = [Origin::L0, Origin::L1, Origin::L2];
 
-/// Whether an exception can have displaced this event from EVENTINJ, or it is no event.
+/// Returns whether this is an event that an exception can displace from EVENTINJ, or zero.
 const fn can_be_displaced(event: Event) -> bool {
     if event.valid() {
         is_asynchronous(event) && event.bits() == event.without_error_code().bits()

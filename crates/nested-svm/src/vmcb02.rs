@@ -1,8 +1,11 @@
 //! VMCB02: what L2 runs on. It starts from VMCB01, and a bit of VMCB12 reaches it only by a row of these tables.
 
+use crate::events::{AC, DB};
 use crate::page::Page;
 use vmcb::layout::{Field, vmcb_field as f};
-use vmcb::{Cr0, Efer, Feature, IntCtl, InterceptMisc1, InterceptMisc2, Limits, NestedCtl, VirtExt};
+use vmcb::{
+    Cr0, Efer, ExceptionSet, Feature, IntCtl, InterceptMisc1, InterceptMisc2, Limits, NestedCtl, VirtExt,
+};
 
 /// What must hold for a row to apply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -196,7 +199,8 @@ const SAFE_MISC2: u64 = InterceptMisc2::VMRUN
 const SAFE_MISC1: u64 = InterceptMisc1::INVLPGA.union(InterceptMisc1::SHUTDOWN).bits();
 /// A guest can make the delivery of #DB and of #AC raise the same exception without end, with no instruction boundary at
 /// which the CPU takes an interrupt. With the intercept, each round is an exit.
-pub(crate) const SAFE_EXCEPTIONS: u64 = 1 << 1 | 1 << 17;
+pub(crate) const FORCED_EXCEPTIONS: ExceptionSet = ExceptionSet::of(&[DB, AC]).unwrap();
+const SAFE_EXCEPTIONS: u64 = FORCED_EXCEPTIONS.intercept_word() as u64;
 
 allow! {
     /// Fills the fields that combine what L0 and L1 demand of L2.

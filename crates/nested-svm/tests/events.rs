@@ -572,19 +572,24 @@ fn displaced_and_interrupted_at_once() {
     }
 }
 
-/// A virtual interrupt of L1 that is displaced after an exit interrupted its delivery stays pending for L2.
-#[test]
-fn a_virtual_interrupt_that_is_pushed_aside_stays_l2s() {
+/// Returns a machine whose L2 took V_IRQ. Its delivery accessed a page that L0 does not map.
+fn with_interrupted_virtual_interrupt() -> Machine {
     let mut machine = Machine::new(limits(CPU));
     machine.set12(f::int_ctl, 0xF_0100);
     machine.set12(f::v_intr_vector, 0x55);
     assert_eq!(machine.vmrun(), Ok(Guest::L2));
-    // L2 takes it, and its delivery misses a page.
     machine.hardware.delivery.extend([MISSING]);
     assert_eq!(machine.exits(0x72, [0, 0]), Exit::ForL0);
     machine.hardware.delivery.clear();
     assert_eq!(machine.vmcb02.get(f::int_ctl), 0xF_0000);
     assert_eq!(machine.vmcb02.get(f::eventinj), 0x8000_0055, "it is delivered again");
+    machine
+}
+
+/// A virtual interrupt of L1 that is displaced after an exit interrupted its delivery stays pending for L2.
+#[test]
+fn a_virtual_interrupt_that_is_pushed_aside_stays_l2s() {
+    let mut machine = with_interrupted_virtual_interrupt();
     // L0 finds that the delivery faults.
     assert_eq!(machine.inject(event(PF)), Exit::Resume);
     assert!(!machine.nested.waits(), "nothing waits for L1's IDT");
@@ -769,14 +774,7 @@ fn no_window_for_an_interrupt_that_l1_masks() {
 /// for V_IRQ of L1, to which a displaced virtual interrupt returns.
 #[test]
 fn an_exception_closes_the_window() {
-    let mut machine = Machine::new(limits(CPU));
-    machine.set12(f::int_ctl, 0xF_0100);
-    machine.set12(f::v_intr_vector, 0x55);
-    assert_eq!(machine.vmrun(), Ok(Guest::L2));
-    machine.hardware.delivery.extend([MISSING]);
-    assert_eq!(machine.exits(0x72, [0, 0]), Exit::ForL0);
-    machine.hardware.delivery.clear();
-    assert_eq!(machine.vmcb02.get(f::eventinj), 0x8000_0055);
+    let mut machine = with_interrupted_virtual_interrupt();
     assert_eq!(machine.inject(event(0x8000_0050)), Exit::Resume);
     let (nested, mut world) = machine.split();
     nested.open_window(&mut world);

@@ -105,6 +105,13 @@ impl Event {
         Self(self.0 & (Self::V | Self::TYPE | Self::VECTOR))
     }
 
+    /// Returns whether V, TYPE and VECTOR of both events are equal. Error codes and reserved bits may differ.
+    #[must_use]
+    #[inline(always)]
+    pub const fn same_vector(self, other: Self) -> bool {
+        self.without_error_code().0 == other.without_error_code().0
+    }
+
     /// V: whether there is an event.
     #[must_use]
     #[inline(always)]

@@ -101,7 +101,7 @@ pub(super) struct Ledger {
 /// Type, vector and error code: what a delivery must preserve.
 pub(super) fn key(event: Event) -> u64 {
     let code = if event.pushes_error_code() { u64::from(event.error_code()) << 32 } else { 0 };
-    event.bits() & (Event::V | Event::TYPE | Event::VECTOR) | code
+    event.without_error_code().bits() | code
 }
 
 pub(super) fn is_asynchronous(event: Event) -> bool {
@@ -117,10 +117,6 @@ fn is_fault(event: Event) -> bool {
 /// a trap.
 fn is_trap_or_abort(event: Event) -> bool {
     event.event_type() == EventType::EXCEPTION && !is_fault(event)
-}
-
-fn same_kind(one: Event, two: Event) -> bool {
-    (one.bits() ^ two.bits()) & (Event::V | Event::TYPE | Event::VECTOR) == 0
 }
 
 fn remove(events: &mut Vec<Event>, event: Event) -> bool {
@@ -143,7 +139,7 @@ impl Ledger {
         match self.parked {
             Some(parked) if parked.vmcb == vmcb => {
                 self.parked = None;
-                self.l2.extend(same_kind(parked.reported, event).then_some(parked.event));
+                self.l2.extend(parked.reported.same_vector(event).then_some(parked.event));
             }
             _ => {}
         }
