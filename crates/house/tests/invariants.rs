@@ -172,7 +172,7 @@ fn each_dependency_has_a_reason_in_the_architecture() {
         "vmcb-dump",
         "vmcb-scan",
         "vmcb-cases",
-        "vmcb-peers",
+        "vmcb-implementations",
         "nested-svm",
         "nsvm-l0",
         "nsvm-lab",

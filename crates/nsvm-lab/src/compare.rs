@@ -11,7 +11,7 @@ use crate::verdict;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use vmcb::{Cpu, Decision, Limits, Policy, Verdict};
-use vmcb_peers::{Answer as Predicted, Implementation, Layer, Version, predict};
+use vmcb_implementations::{Answer as Predicted, Implementation, Layer, Version, predict};
 
 /// What came of a comparison.
 #[derive(Default)]

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use vmcb::layout::{Field, VMCB};
 use vmcb::{Rule, RuleSet, Verdict};
-use vmcb_peers::{Version, Versions};
+use vmcb_implementations::{Version, Versions};
 
 /// The list that belongs to this lab.
 pub const FILE: &str = "crates/nsvm-lab/expected.txt";

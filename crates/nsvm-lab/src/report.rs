@@ -38,7 +38,7 @@ pub struct CaseReport {
     pub agreement: Agreement,
     /// Why a difference is known, as the list of expected differences gives it.
     pub reason: Option<String>,
-    /// Whether `vmcb-peers` predicted this answer; `None` if it predicts nothing here.
+    /// Whether `vmcb-implementations` predicted this answer; `None` if it predicts nothing here.
     pub prediction: Option<bool>,
     /// Which layer of the stack answered: `kvm`, `qemu-tcg`; `None` if nobody can tell.
     pub layer: Option<String>,

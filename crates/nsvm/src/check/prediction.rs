@@ -5,7 +5,7 @@ use super::question::Question;
 use super::stack::Stack;
 use crate::record::{Ground, Known, Predicted};
 use vmcb::{Rule, Word};
-use vmcb_peers::{Answer, Evidence, Layer, Prediction, Says, predict_known};
+use vmcb_implementations::{Answer, Evidence, Layer, Prediction, Says, predict_known};
 
 /// A stack that is asked about every VMCB.
 pub(super) struct Asked<'a> {

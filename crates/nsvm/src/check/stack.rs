@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::{cpu, near};
 use vmcb::{Cpu, Limits, Policy};
-use vmcb_peers::{Implementation, Layer, TABLE, Version};
+use vmcb_implementations::{Implementation, Layer, TABLE, Version};
 
 /// What a stack may end with: a CPU of silicon.
 const HARDWARE: &str = "hardware";

@@ -40,7 +40,7 @@ const CORRECTED: &[(&str, &str)] = &[
 #[must_use]
 pub fn page() -> String {
     let mut page = String::from(
-        "# What implementations check\n\nGenerated from `crates/vmcb-peers/src/table.rs`; do not edit.\n\n\
+        "# What implementations check\n\nGenerated from `crates/vmcb-implementations/src/table.rs`; do not edit.\n\n\
          **yes**: as the rulebook. **no**: no check. **differs**: a check that refuses other values, see below. \
          **stops**: no check,\nand the machine stops. **?**: nobody has looked. In brackets the versions; of other \
          versions it is not known.\n\n",

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use vmcb::Rule;
-use vmcb_peers::{Check, Evidence, HABITS, Implementation, Row, TABLE, Version, Versions, ids};
+use vmcb_implementations::{Check, Evidence, HABITS, Implementation, Row, TABLE, Version, Versions, ids};
 
 #[test]
 fn every_rule_and_habit_has_a_row_of_each_implementation() {
@@ -25,7 +25,7 @@ fn every_id_of_a_row_exists() {
             assert!(named.count() > 0, "`{pattern}` names no rule: {row:?}");
         }
     }
-    for pattern in vmcb_peers::STILL_BROKEN_IN_VMCB02.split_whitespace() {
+    for pattern in vmcb_implementations::STILL_BROKEN_IN_VMCB02.split_whitespace() {
         let start = pattern.trim_end_matches('*');
         assert!(ids().any(|id| id.starts_with(start)), "`{pattern}` names no rule");
     }
@@ -83,12 +83,12 @@ fn the_first_row_that_fits_counts() {
 #[test]
 fn the_page_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/peers.md");
-    let page = vmcb_peers::page();
+    let page = vmcb_implementations::page();
     if std::env::var_os("NSVM_BLESS").is_some() {
         std::fs::write(&path, &page).expect("docs/peers.md is written");
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == page, "docs/peers.md is stale: run `NSVM_BLESS=1 cargo test -p vmcb-peers`");
+    assert!(found == page, "docs/peers.md is stale: run `NSVM_BLESS=1 cargo test -p vmcb-implementations`");
     for line in page.lines().filter(|line| line.starts_with("| `")) {
         assert_eq!(line.matches(" |").count(), 1 + Implementation::ALL.len(), "{line}");
     }

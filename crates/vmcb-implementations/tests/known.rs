@@ -2,7 +2,7 @@
 
 use vmcb::layout::{Field, vmcb_field as field};
 use vmcb::{Cpu, Environment, Host, KnownPage, Limits, Phase, Policy};
-use vmcb_peers::{Answer, Evidence, Implementation, Layer, Says, TABLE, predict, predict_known};
+use vmcb_implementations::{Answer, Evidence, Implementation, Layer, Says, TABLE, predict, predict_known};
 
 fn limits(cpu: &str) -> Limits {
     Limits::compile(&Cpu::parse(cpu).expect("a CPU"), Policy::VirtualCpu)

@@ -2,7 +2,7 @@
 
 use vmcb::layout::{Field, vmcb_field as field};
 use vmcb::{Cpu, Environment, Host, Limits, Policy};
-use vmcb_peers::{Answer, Implementation, Layer, predict};
+use vmcb_implementations::{Answer, Implementation, Layer, predict};
 
 /// The CPU that QEMU TCG offers to a guest, as far as rules read it: neither SHSTK nor SEV, 40 address bits.
 fn limits() -> Limits {

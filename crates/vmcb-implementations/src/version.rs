@@ -17,7 +17,7 @@ use std::str::FromStr;
 ///
 /// # Examples
 /// ```
-/// use vmcb_peers::Version;
+/// use vmcb_implementations::Version;
 /// let debian: Version = "1:7.2+dfsg-7+deb12u18".parse().unwrap();
 /// assert_eq!(debian.to_string(), "7.2");
 /// assert!(debian < "10.0.2".parse().unwrap());
@@ -155,7 +155,7 @@ fn numbers(text: &str) -> Option<([u32; 3], usize, &str)> {
 ///
 /// # Examples
 /// ```
-/// use vmcb_peers::Versions;
+/// use vmcb_implementations::Versions;
 /// let versions: Versions = "6.1 6.16.0-6.16.12".parse().unwrap();
 /// assert!(versions.contain("6.1.170".parse().unwrap()));
 /// assert!(!versions.contain("6.16.13".parse().unwrap()));
