@@ -1,7 +1,6 @@
 //! Opening what is to be read.
 
-use crate::error::Error;
-use crate::near;
+use nsvm_report::{Error, suggest};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, stdin};
 use std::path::Path;
@@ -16,7 +15,7 @@ pub(crate) fn name(path: &Path) -> String {
     if is_stdin(path) {
         return "<stdin>".into();
     }
-    near::clean(&path.display().to_string())
+    suggest::clean(&path.display().to_string())
 }
 
 fn is_stdin(path: &Path) -> bool {

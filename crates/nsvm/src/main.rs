@@ -1,4 +1,4 @@
-//! The command `nsvm`; everything is in the library of the same name.
+//! The command `nsvm`. Everything is in the library of the same name.
 
 fn main() -> std::process::ExitCode {
     nsvm::run(std::env::args_os())

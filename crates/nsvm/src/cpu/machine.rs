@@ -3,8 +3,8 @@
 //! The CPUID instruction takes unsafe code in Rust 1.88, so the kernel is asked: its CPUID device, which root
 //! may read, or /proc/cpuinfo, which shows less.
 
-use super::{Described, cpuinfo};
-use crate::error::Error;
+use nsvm_report::Described;
+use nsvm_report::Error;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use vmcb::{Cpu, CpuidEntry, Feature};
@@ -27,7 +27,7 @@ pub(super) fn this() -> Result<Described, Error> {
     };
     let mut text = Vec::new();
     let read = File::open(CPUINFO).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut text));
-    match read.ok().and_then(|_| cpuinfo::read(&String::from_utf8_lossy(&text))) {
+    match read.ok().and_then(|_| Described::from_cpuinfo(&String::from_utf8_lossy(&text))) {
         Some(Ok(described)) => Ok(from(described, &format!("{CPUINFO} ({DEVICE}: {denied})"))),
         _ => Err(Error::usage(
             format!("--cpu host: neither {DEVICE} ({denied}) nor {CPUINFO} describes an x86 CPU here"),

@@ -1,0 +1,10 @@
+//! The golden master of `nsvm lab` and `nsvm l0`.
+
+use crate::common::{nsvm, root};
+use crate::replay::replay;
+
+#[test]
+fn answers_are_those_of_the_golden_master() {
+    let run = |words: &[&str], _: &str| nsvm(words).assert().get_output().clone();
+    assert!(replay(&root().join("golden/lab.txt"), &run) >= 12);
+}

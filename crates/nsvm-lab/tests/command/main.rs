@@ -1,0 +1,12 @@
+//! The programs `nsvm-lab` and `nsvm-l0`, and what the lab's results show.
+
+mod batch;
+mod common;
+mod conditions;
+mod golden;
+mod l0;
+mod lab;
+mod page;
+mod predictions;
+#[path = "../../../../golden/replay.rs"]
+mod replay;

@@ -1,0 +1,34 @@
+//! Compares virtual CPUs: every VMCB that one accepts and another refuses, each represented by a smallest one; whether a
+//! guest may move; the CPU that is safe for all.
+
+mod comparison;
+mod difference;
+mod json;
+mod migration;
+mod named;
+mod pages;
+mod safe;
+mod text;
+
+pub use comparison::Comparison;
+pub use pages::WitnessPages;
+
+use crate::format::Format;
+use std::io::Write;
+
+/// Prints the comparison. `pages` are the files that were written, if any.
+///
+/// # Errors
+/// If the output cannot be written.
+pub fn print(
+    comparison: &Comparison,
+    pages: Option<&WitnessPages>,
+    format: Format,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
+    let files = pages.map_or(&[][..], |pages| &pages.written);
+    match format {
+        Format::Human => text::show(comparison, files, out),
+        Format::Json => json::show(comparison, files, out),
+    }
+}

@@ -1,0 +1,79 @@
+//! Running the command on files of the repository.
+
+use snapbox::cmd::{Command, OutputAssert, cargo_bin};
+use std::path::{Path, PathBuf};
+
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace")
+}
+
+/// The command, started at the root of the repository.
+pub(crate) fn nsvm(arguments: &[&str]) -> Command {
+    Command::new(cargo_bin!("nsvm")).current_dir(root()).args(arguments).env_remove("NO_COLOR")
+}
+
+pub(crate) fn run(arguments: &[&str]) -> OutputAssert {
+    nsvm(arguments).assert()
+}
+
+pub(crate) fn stdout(assert: &OutputAssert) -> String {
+    String::from_utf8(assert.get_output().stdout.clone()).expect("the output is UTF-8")
+}
+
+pub(crate) fn stderr(assert: &OutputAssert) -> String {
+    String::from_utf8(assert.get_output().stderr.clone()).expect("the output is UTF-8")
+}
+
+pub(crate) fn status(assert: &OutputAssert) -> i32 {
+    assert.get_output().status.code().expect("it ends by itself")
+}
+
+/// Lines of verdict: those that begin with a place.
+pub(crate) fn verdicts(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter(|line| [": accepted", ": refused", ": undecided"].iter().any(|word| line.contains(word)))
+        .filter(|line| {
+            !line.starts_with([' ', '=']) && !line.starts_with("error") && !line.starts_with("note")
+        })
+        .collect()
+}
+
+/// The minimal legal VMCB of a 64-bit guest.
+pub(crate) fn legal() -> [u8; 4096] {
+    let mut page = [0; 4096];
+    for (offset, value) in [
+        (0x010, 1_u64),
+        (0x040, 0x10000),
+        (0x048, 0x20000),
+        (0x058, 1),
+        (0x4D0, 0x1500),
+        (0x548, 0x20),
+        (0x550, 0x3000),
+        (0x558, 0x8000_0011),
+        (0x560, 0x400),
+        (0x568, 0xFFFF_0FF0),
+        (0x570, 2),
+        (0x668, 0x0007_0406_0007_0406),
+    ] {
+        put(&mut page, offset, value);
+    }
+    page[0x412] = 0x9B;
+    page[0x413] = 2;
+    page
+}
+
+pub(crate) fn put(page: &mut [u8; 4096], offset: usize, value: u64) {
+    page[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
+}
+
+/// A file of this test run, in a folder of its own.
+pub(crate) fn file(name: &str, bytes: &[u8]) -> String {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(std::process::id().to_string());
+    std::fs::create_dir_all(&folder).expect("a folder for files");
+    let path = folder.join(name);
+    std::fs::write(&path, bytes).expect("a file");
+    path.to_str().expect("a name in UTF-8").to_owned()
+}
+
+/// What decides everything for a guest without SEV.
+pub(crate) const MILAN: &str = "EPYC-Milan,phys-bits=48,lmsle-unsupported=off";

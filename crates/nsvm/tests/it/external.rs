@@ -1,0 +1,47 @@
+//! `nsvm lab` and `nsvm l0` run programs of their own.
+
+use crate::common::{file, stderr, stdout};
+use snapbox::cmd::{Command, cargo_bin};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The command in a folder without its companions, with this PATH.
+fn alone(path: &Path) -> Command {
+    static FOLDERS: AtomicU32 = AtomicU32::new(0);
+    let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
+    let nsvm = file(&format!("nsvm-alone-{number}"), b"");
+    std::fs::remove_file(&nsvm).expect("it was just made");
+    // A link: a program that was just written may be busy.
+    std::fs::hard_link(cargo_bin!("nsvm"), &nsvm).expect("the same file system");
+    Command::new(nsvm).env("PATH", path)
+}
+
+fn make_executable(program: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).expect("it can be run");
+}
+
+#[test]
+fn a_missing_program_is_named_with_how_to_install_it() {
+    let empty = Path::new(env!("CARGO_TARGET_TMPDIR")).join("empty");
+    let output = alone(&empty).args(["lab", "run", "model"]).assert().code(3);
+    let text = stderr(&output);
+    assert!(text.contains("error: `nsvm lab` needs the program `nsvm-lab`"), "{text}");
+    assert!(text.contains("cargo install --path crates/nsvm-lab"), "{text}");
+    let output = alone(&empty).args(["l0", "run", "--l1", "kernel"]).assert().code(3);
+    assert!(stderr(&output).contains("needs the program `nsvm-l0`"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_program_in_path_gets_the_arguments_and_sets_the_status() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("external");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let program = folder.join("nsvm-lab");
+    std::fs::write(&program, "#!/bin/sh\necho \"$@\"\nexit 2\n").expect("a script");
+    make_executable(&program);
+    let output = alone(&folder).args(["--color", "never", "lab", "run", "model"]).assert().code(2);
+    assert_eq!(stdout(&output), "--color never run model\n");
+    // Wrong arguments and help need no program.
+    alone(Path::new("")).args(["lab", "run", "--nonsense"]).assert().code(3);
+    alone(Path::new("")).args(["lab", "--help"]).assert().code(0);
+}
