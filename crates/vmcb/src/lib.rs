@@ -5,58 +5,47 @@
 #[cfg(test)]
 extern crate std;
 
-mod check;
 mod cpu;
-mod differ;
-mod environment;
-mod event;
-mod exception;
-mod exit_code;
-mod feature;
-mod injection;
-mod judge;
-mod known;
-pub mod layout;
+mod defs;
+mod eval;
+mod explore;
 mod limits;
-mod literal;
-mod models;
-mod moves;
-mod notes;
-mod phase;
-mod register;
 mod rules;
-mod segment;
-mod verdict;
-mod view;
-mod witness;
-mod word;
 
-pub use check::{Checked, Nothing, TakesOver, admit, check};
-pub use cpu::{Cpu, CpuError, CpuidEntry, PHYS_BITS};
-pub use environment::{Answer, Environment, Input, Inputs, Vmsa};
-pub use event::{Event, EventType};
-pub use exception::{EXCEPTIONS, Exception, ExceptionSet, Existence, Kind, RESERVED_VECTORS, Vector};
-pub use exit_code::ExitCode;
-pub use feature::{CpuidBit, Feature, Register};
-pub use injection::{GuestMode, accepted_exceptions, check_event};
-pub use judge::{Missing, View, judge};
-pub use known::{Bits, KnownPage};
-pub use limits::{CR4_GATES, EFER_GATES, Gate, Limits, LimitsError, Policy, crc32};
-pub use literal::{Literal, Test};
-pub use models::{MODELS, Model};
-pub use notes::Note;
-pub use phase::Phase;
-pub use register::{
+pub use cpu::feature::{CpuidBit, Feature, Register};
+pub use cpu::gates::{CR4_GATES, EFER_GATES, Gate};
+pub use cpu::models::{MODELS, Model};
+pub use cpu::virtual_cpu::{Cpu, CpuError, CpuidEntry, PHYS_BITS};
+pub use defs::event::{Event, EventType};
+pub use defs::exception::{EXCEPTIONS, Exception, ExceptionSet, Existence, Kind, RESERVED_VECTORS, Vector};
+pub use defs::exit_code::ExitCode;
+pub use defs::known::{Bits, KnownPage};
+pub use defs::layout;
+pub use defs::phase::Phase;
+pub use defs::register::{
     AllowedSevFeatures, Asid, AvicPhysicalTable, Cr0, Cr4, CsAttributes, Dr6, Dr7, Efer, EventInj, Host,
     IntCtl, InterceptMisc1, InterceptMisc2, InterceptMisc3, Mode, NestedCtl, Rflags, SCet, SecureAvicCtl,
     SevFeatures, UCet, VintrCtrl, VirtExt,
 };
-pub use rules::{Class, Outcome, Row, Rule, RuleSet};
-pub use segment::{Segment, SegmentAttributes};
-pub use verdict::{Decision, Verdict};
-pub use view::{Vmcb, VmsaView};
-pub use witness::{Change, Contrast, Witness};
-pub use word::{Source, Word};
+pub use defs::segment::{Segment, SegmentAttributes};
+pub use defs::view::{Vmcb, VmsaView};
+pub use defs::word::{Source, Word};
+pub use eval::check::check;
+pub use eval::environment::{Answer, Environment, Input, Inputs, Nothing, TakesOver, Vmsa};
+pub use eval::injection::{accepted_exceptions, check_event};
+pub use eval::judge::{Missing, View, judge};
+pub use eval::notes::Note;
+pub use eval::proof::{Checked, admit};
+pub use eval::verdict::{Decision, Verdict};
+pub use explore::witness::{Change, Contrast, Witness};
+pub use limits::accepted_events::GuestMode;
+pub use limits::compiled::Limits;
+pub use limits::policy::Policy;
+pub use limits::stored::{LimitsError, crc32};
+pub use rules::literal::Literal;
+pub use rules::predicate::Test;
+pub use rules::set::RuleSet;
+pub use rules::table::{Class, Outcome, Row, Rule};
 
 /// The compiler miscompiles some functions that keep values of a large alignment on the stack (`docs/findings/`).
 const _: () = {

@@ -71,6 +71,10 @@ impl Machine {
     }
 
     /// The rules that refuse, and those that are broken without an outcome.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one statement per rule, in the order of the manual, is easiest to compare with it"
+    )]
     pub fn broken(&self) -> (RuleSet, RuleSet) {
         let mut all = RuleSet::EMPTY;
         let mut add = |rule: Rule, broken: bool| {

@@ -1,9 +1,9 @@
 //! What the rules read that is not in the VMCB: the executing CPU, memory, the VMSA, the RMP.
 
-use crate::known::{Bits, KnownPage};
-use crate::layout::PAGE_SIZE;
-use crate::register::Host;
-use crate::word::Word;
+use crate::defs::known::{Bits, KnownPage};
+use crate::defs::layout::PAGE_SIZE;
+use crate::defs::register::Host;
+use crate::defs::word::Word;
 
 /// What is known of one fact.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -131,6 +131,20 @@ impl core::fmt::Debug for Inputs {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_set().entries(self.iter()).finish()
     }
+}
+
+/// What the caller of [`admit`](crate::admit) answers for himself, as a type.
+pub trait TakesOver {
+    /// The inputs.
+    const INPUTS: Inputs;
+}
+
+/// The caller answers for nothing.
+#[derive(Clone, Copy, Debug)]
+pub enum Nothing {}
+
+impl TakesOver for Nothing {
+    const INPUTS: Inputs = Inputs::NONE;
 }
 
 /// What the rules read that is not in the VMCB. Each item is given, unknown, or taken over.

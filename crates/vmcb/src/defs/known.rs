@@ -1,6 +1,6 @@
 //! What is known of a word or of a page: some bits, all of them, or none.
 
-use crate::layout::{Field, PAGE_SIZE};
+use super::layout::{Field, PAGE_SIZE};
 
 /// A word of up to 64 bits, each of which is known, unknown, or answered for by the caller.
 ///

@@ -1,6 +1,6 @@
 //! The words that rules read: fields of the two pages, and what is known of CPU and host.
 
-use crate::layout::{Field, vmcb_field as control, vmsa_field as vmsa};
+use super::layout::{Field, vmcb_field as control, vmsa_field as vmsa};
 
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident $text:literal $source:ident $($field:path)?;)*) => {

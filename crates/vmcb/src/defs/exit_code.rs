@@ -1,5 +1,6 @@
 //! EXITCODE (070h).
 
+use super::exception::Vector;
 use core::fmt;
 
 /// EXITCODE, 64 bits, every value kept.
@@ -64,9 +65,9 @@ impl ExitCode {
 
     /// For codes 40h to 5Fh: the exception that was intercepted.
     #[must_use]
-    pub const fn exception(self) -> Option<crate::Vector> {
+    pub const fn exception(self) -> Option<Vector> {
         match self.0 {
-            0x40..=0x5F => Some(crate::Vector::new((self.0 - 0x40) as u8)),
+            0x40..=0x5F => Some(Vector::new((self.0 - 0x40) as u8)),
             _ => None,
         }
     }

@@ -299,7 +299,7 @@ const fn named(mnemonic: &str) -> Vector {
     let mut number = 0;
     while number < 32 {
         if let Some(name) = TABLE[number as usize].mnemonic {
-            if crate::layout::same(name, mnemonic) {
+            if crate::defs::layout::same(name, mnemonic) {
                 return Vector(number);
             }
         }

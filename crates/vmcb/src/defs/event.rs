@@ -1,6 +1,6 @@
 //! EVENTINJ (0A8h) and EXITINTINFO (088h): one layout for both.
 
-use crate::exception::Vector;
+use super::exception::Vector;
 use core::fmt;
 
 /// TYPE of an event, bits 10:8: 3 bits, every encoding kept.

@@ -9,16 +9,17 @@
 //! Section numbers are those of the AMD64 Architecture Programmer's Manual volume 2, publication 24593,
 //! revision 3.44 of March 2026.
 
-use crate::event::Event;
-use crate::exception::{BR, CP, HV, NMI, OF, OVERRUN, VC, Vector};
-use crate::feature::Feature;
-use crate::literal::{Literal, Test};
-use crate::register::{
+use super::literal::Literal;
+use super::predicate::Test;
+use crate::cpu::feature::Feature;
+use crate::defs::event::Event;
+use crate::defs::exception::{BR, CP, HV, NMI, OF, OVERRUN, VC, Vector};
+use crate::defs::register::{
     AllowedSevFeatures, Asid, AvicPhysicalTable, Cr0, Cr4, CsAttributes, Dr6, Dr7, Efer, EventInj, HIGH,
     Host, IntCtl, InterceptMisc1, InterceptMisc2, Mode, NestedCtl, Rflags, SCet, SecureAvicCtl, SevFeatures,
     UCet, VintrCtrl, VirtExt,
 };
-use crate::word::Word;
+use crate::defs::word::Word;
 
 /// What the manual's words carry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -548,144 +549,12 @@ const _: () = {
         assert!(matches!(rule.class, Class::Illegal) || !rule.remark.is_empty());
         let mut other = row + 1;
         while other < ROWS.len() {
-            assert!(!crate::layout::same(rule.id, ROWS[other].id), "two rules have the same id");
+            assert!(!crate::defs::layout::same(rule.id, ROWS[other].id), "two rules have the same id");
             other += 1;
         }
         row += 1;
     }
 };
-
-/// A set of rules. Which bit stands for which rule is private and may change; only ids are stable.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct RuleSet(u128);
-
-impl RuleSet {
-    /// No rule.
-    pub const EMPTY: Self = Self(0);
-    /// Every rule of this build.
-    pub const ALL: Self = Self((1 << ROWS.len()) - 1);
-
-    /// The set of one rule.
-    #[must_use]
-    pub const fn only(rule: Rule) -> Self {
-        Self(1 << rule as u8)
-    }
-
-    /// Whether the rule is in it.
-    #[must_use]
-    pub const fn contains(self, rule: Rule) -> bool {
-        self.0 & Self::only(rule).0 != 0
-    }
-
-    /// Whether no rule is in it.
-    #[must_use]
-    #[inline(always)]
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// How many rules are in it.
-    #[must_use]
-    pub const fn len(self) -> usize {
-        self.0.count_ones() as usize
-    }
-
-    /// The rules of either.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// The rules of both.
-    #[must_use]
-    pub const fn intersection(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-
-    /// The rules that `other` has not.
-    #[must_use]
-    pub const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    /// The rules, in the order of the rulebook.
-    pub fn iter(self) -> impl Iterator<Item = Rule> {
-        let mut left = self.0;
-        core::iter::from_fn(move || {
-            let rule = Rule::ALL.get(left.trailing_zeros() as usize).copied();
-            left &= left.wrapping_sub(1);
-            rule
-        })
-    }
-}
-
-impl FromIterator<Rule> for RuleSet {
-    fn from_iter<I: IntoIterator<Item = Rule>>(rules: I) -> Self {
-        rules.into_iter().fold(Self::EMPTY, |set, rule| set.union(Self::only(rule)))
-    }
-}
-
-impl core::fmt::Debug for RuleSet {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_set().entries(self.iter().map(Rule::id)).finish()
-    }
-}
-
-/// The rules whose class refuses.
-pub(crate) const REFUSING: RuleSet = rows_where_refusing();
-/// The rules that read EVENTINJ.
-pub(crate) const ON_EVENT: RuleSet = rows_that_read(Word::EventInj);
-
-const fn rows_where_refusing() -> RuleSet {
-    let mut set = 0;
-    let mut row = 0;
-    while row < ROWS.len() {
-        if ROWS[row].class.refuses() {
-            set |= 1 << row;
-        }
-        row += 1;
-    }
-    RuleSet(set)
-}
-
-const fn rows_that_read(wanted: Word) -> RuleSet {
-    let mut set = 0;
-    let mut row = 0;
-    while row < ROWS.len() {
-        let mut index = 0;
-        while index < ROWS[row].when.len() {
-            if let Literal::Is { word, .. } | Literal::IsNot { word, .. } = ROWS[row].when[index] {
-                if word as u8 == wanted as u8 {
-                    set |= 1 << row;
-                }
-            }
-            index += 1;
-        }
-        row += 1;
-    }
-    RuleSet(set)
-}
-
-/// Whether the rule can be broken only in a guest that has SEV or SEV-ES on.
-pub(crate) const fn needs_sev(rule: usize) -> bool {
-    const ENCRYPTED: u64 = Mode::SEV.bits()
-        | Mode::SEV_ES.bits()
-        | Mode::SNP.bits()
-        | Mode::RESTRICTED.bits()
-        | Mode::ALTERNATE.bits();
-    let mut index = 0;
-    while index < ROWS[rule].when.len() {
-        if let Literal::Is { word, value, .. } = ROWS[rule].when[index] {
-            if word as u8 == Word::Mode as u8 && value & ENCRYPTED != 0
-                || word as u8 == Word::NestedCtl as u8 && value & NestedCtl::SEV_ES.bits() != 0
-            {
-                return true;
-            }
-        }
-        index += 1;
-    }
-    false
-}
 
 #[cfg(test)]
 mod tests {
@@ -708,25 +577,5 @@ mod tests {
         assert!(names.into_iter().eq(expected));
         let letters: BTreeSet<_> = Rule::ALL.iter().map(|rule| rule.row().class.letter()).collect();
         assert!(letters.into_iter().eq(['A', 'D', 'R', 'T']));
-    }
-
-    #[test]
-    fn a_set_has_as_many_rules_as_it_lists() {
-        assert_eq!(RuleSet::EMPTY.len(), 0);
-        assert_eq!(RuleSet::ALL.len(), Rule::ALL.len());
-        let two = RuleSet::only(Rule::PreCpl).union(RuleSet::only(Rule::SnpSecureAvicPage));
-        assert_eq!((two.len(), two.iter().count()), (2, 2));
-    }
-
-    /// The pass for plain guests leaves exactly these out: one too many would be a rule that is never asked.
-    #[test]
-    fn rules_that_need_sev_are_named() {
-        let of_group = |id: &str| ["sev-", "seves-", "snp-"].iter().any(|group| id.starts_with(group));
-        let others = ["sav-u-cet-reserved-seves", "evt-seves-soft-or-bp-of", "evt-restricted-injection"];
-        for (rule, row) in ROWS.iter().enumerate() {
-            // The backing page of any guest with AVIC must be the hypervisor's where SNP is on.
-            let expected = others.contains(&row.id) || of_group(row.id) && row.id != "snp-avic-backing-rmp";
-            assert_eq!(needs_sev(rule), expected, "{}", row.id);
-        }
     }
 }

@@ -1,13 +1,13 @@
 //! What is legal and almost surely wrong. Notes never change a verdict.
 
-use crate::event::{Event, EventType};
-use crate::exception::{BP, OF};
-use crate::feature::Feature;
-use crate::judge::View;
-use crate::layout::{Field, vmcb_field};
-use crate::literal::State as _;
-use crate::register::Cr0;
-use crate::word::Word;
+use super::judge::View;
+use crate::cpu::feature::Feature;
+use crate::defs::event::{Event, EventType};
+use crate::defs::exception::{BP, OF};
+use crate::defs::layout::{Field, vmcb_field};
+use crate::defs::register::Cr0;
+use crate::defs::word::Word;
+use crate::rules::state::State as _;
 
 /// Something legal that a guest is likely to misread, or that hides what the page shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -120,7 +120,7 @@ impl View<'_> {
             kind == EventType::SOFTWARE || kind == EventType::EXCEPTION && (vector == BP || vector == OF);
         let nrip = self.control(vmcb_field::nrip);
         let no_nrip = nrip.unknown_mask() == 0 && nrip.value() == 0;
-        if soft && (no_nrip || self.limits().cpu().has(Feature::NripSave) == Some(false)) {
+        if soft && (no_nrip || self.bounds().cpu.has(Feature::NripSave) == Some(false)) {
             visit(Note::NoNextRip);
         }
     }

@@ -4,19 +4,24 @@
 //! a compare for each. The pass asks only whether some rule *may* be broken; where none may, that is the
 //! answer. Naming what is broken is the judge's work, out of line.
 
-use crate::environment::{Environment, Inputs};
-use crate::event::Event;
-use crate::feature::Feature;
-use crate::injection::GuestMode;
-use crate::judge::{View, read_le};
-use crate::known::Bits;
-use crate::layout::PAGE_SIZE;
-use crate::limits::Limits;
-use crate::literal::{CBit, Literal, State, mode};
-use crate::register::{Cr0, CsAttributes, Mode, NestedCtl};
-use crate::rules::{MAX_LITERALS, ON_EVENT, ROWS, Rule, for_each_rule, needs_sev};
-use crate::verdict::Verdict;
-use crate::word::{Source, Word};
+use super::environment::{Environment, Nothing, TakesOver};
+use super::judge::View;
+use super::verdict::Verdict;
+use crate::cpu::bounds::Bounds;
+use crate::cpu::feature::Feature;
+use crate::defs::bytes::read_le;
+use crate::defs::event::Event;
+use crate::defs::known::Bits;
+use crate::defs::layout::{Field, PAGE_SIZE, vmcb_field};
+use crate::defs::register::{Cr0, CsAttributes, Mode, NestedCtl};
+use crate::defs::word::{Source, Word};
+use crate::limits::accepted_events::GuestMode;
+use crate::limits::compiled::Limits;
+use crate::rules::literal::Literal;
+use crate::rules::mode::mode;
+use crate::rules::set::{ON_EVENT, needs_sev};
+use crate::rules::state::{CBit, State};
+use crate::rules::table::{MAX_LITERALS, ROWS, Rule, for_each_rule};
 use core::marker::PhantomData;
 
 /// A complete page of a guest that has neither SEV nor SEV-ES on. What `T` says of the environment is taken over: a
@@ -53,14 +58,14 @@ impl<T: TakesOver> State for Plain<'_, T> {
     }
 
     #[inline(always)]
-    fn limits(&self) -> &Limits {
-        self.limits
+    fn bounds(&self) -> &Bounds {
+        &self.limits.bounds
     }
 
     #[inline(always)]
     fn c_bit(&self) -> CBit {
         // The pass that accepts leaves it in the address; the judge knows better.
-        CBit { certain: 0, possible: self.limits.c_bit }
+        CBit { certain: 0, possible: self.limits.bounds.c_bit }
     }
 }
 
@@ -81,7 +86,7 @@ fn some_rule_may_be_broken<T: TakesOver>(state: &Plain<'_, T>) -> bool {
     some | !state.limits.accepts_event(event, guest_mode(state))
 }
 
-const EVENTINJ: crate::layout::Field = crate::layout::vmcb_field::eventinj;
+const EVENTINJ: Field = vmcb_field::eventinj;
 
 /// Whether all conditions of a rule may hold.
 // Unoptimised, each inlined rule keeps its temporaries on the stack for the whole pass: megabytes.
@@ -136,13 +141,13 @@ pub fn check(vmcb: &[u8; PAGE_SIZE], limits: &Limits, environment: &Environment<
 /// [`check`] out of line, where time does not matter.
 #[cold]
 #[inline(never)]
-fn check_all(vmcb: &[u8; PAGE_SIZE], limits: &Limits, environment: &Environment<'_>) -> Verdict {
+pub(super) fn check_all(vmcb: &[u8; PAGE_SIZE], limits: &Limits, environment: &Environment<'_>) -> Verdict {
     check(vmcb, limits, environment)
 }
 
 /// [`check`] where `environment` takes over what `T` says, if not more.
 #[inline(always)]
-fn check_beside<T: TakesOver>(
+pub(super) fn check_beside<T: TakesOver>(
     vmcb: &[u8; PAGE_SIZE],
     limits: &Limits,
     environment: &Environment<'_>,
@@ -166,104 +171,16 @@ fn name(vmcb: &[u8; PAGE_SIZE], limits: &Limits, environment: &Environment<'_>) 
     View::complete(vmcb, limits, environment).judge()
 }
 
-/// What the caller of [`admit`] answers for himself, as a type.
-pub trait TakesOver {
-    /// The inputs.
-    const INPUTS: Inputs;
-}
-
-/// The caller answers for nothing.
-#[derive(Clone, Copy, Debug)]
-pub enum Nothing {}
-
-impl TakesOver for Nothing {
-    const INPUTS: Inputs = Inputs::NONE;
-}
-
-/// A VMCB in which no rule is broken and none undecided, but for what `T` says that the caller took over.
-///
-/// Only [`admit`] makes one:
-///
-/// ```compile_fail,E0451
-/// let page = [0; 4096];
-/// let forged = vmcb::Checked::<vmcb::Nothing> { vmcb: &page, taken_over: core::marker::PhantomData };
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Checked<'a, T: TakesOver = Nothing> {
-    vmcb: &'a [u8; PAGE_SIZE],
-    taken_over: PhantomData<T>,
-}
-
-impl<'a, T: TakesOver> Checked<'a, T> {
-    /// The page.
-    #[must_use]
-    pub const fn page(&self) -> &'a [u8; PAGE_SIZE] {
-        self.vmcb
-    }
-
-    /// What the caller answers for.
-    #[must_use]
-    pub const fn taken_over(&self) -> Inputs {
-        T::INPUTS
-    }
-}
-
-/// [`check`], and the proof of it.
-///
-/// The page must be a private copy: one that a guest can still write proves nothing. Where `environment` takes over
-/// what `T` says, no more and no less, nothing of those inputs is looked at.
-///
-/// # Errors
-/// The verdict, when a rule is broken or undecided, or when `environment` takes over more than `T` says.
-///
-/// # Examples
-/// ```
-/// use vmcb::{Cpu, Environment, Input, Inputs, Limits, Policy, TakesOver};
-/// /// Our engine raises VMRUN's own faults and reads the PDPTEs itself.
-/// enum Engine {}
-/// impl TakesOver for Engine {
-///     const INPUTS: Inputs = Inputs::NONE
-///         .with(Input::HostMode).with(Input::VmcbAddress).with(Input::Pdptes).with(Input::UCet);
-/// }
-/// let limits = Limits::compile(&Cpu::parse("EPYC-Milan,phys-bits=48").unwrap(), Policy::VirtualCpu);
-/// let environment = Engine::INPUTS.iter().fold(Environment::unknown(), |e, input| e.take_over(input));
-/// let mut page = [0; 4096];
-/// assert!(vmcb::admit::<Engine>(&page, &limits, &environment).is_err());
-/// page[0x10] = 1; // intercept VMRUN
-/// page[0x58] = 1; // ASID
-/// page[0x4D1] = 0x10; // EFER.SVME
-/// assert!(vmcb::admit::<Engine>(&page, &limits, &environment).is_ok());
-/// ```
-#[inline]
-pub fn admit<'a, T: TakesOver>(
-    vmcb: &'a [u8; PAGE_SIZE],
-    limits: &Limits,
-    environment: &Environment<'_>,
-) -> Result<Checked<'a, T>, Verdict> {
-    // What is known at compile time to be taken over costs nothing.
-    let exactly = environment.taken_over() == T::INPUTS;
-    let verdict = if exactly {
-        check_beside::<T>(vmcb, limits, environment)
-    } else {
-        check_all(vmcb, limits, environment)
-    };
-    if verdict.is_accepted() && (exactly || T::INPUTS.contains_all(environment.taken_over())) {
-        Ok(Checked { vmcb, taken_over: PhantomData })
-    } else {
-        Err(verdict)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::Cpu;
-    use crate::environment::Input;
-    use crate::layout::vmcb_field as field;
-    use crate::limits::Policy;
+    use crate::cpu::virtual_cpu::Cpu;
+    use crate::defs::layout::vmcb_field as field;
+    use crate::eval::environment::Input;
+    use crate::limits::policy::Policy;
 
     /// A page with these fields; the control fields that every guest needs are there.
-    fn page(fields: &[(crate::layout::Field, u64)]) -> [u8; PAGE_SIZE] {
+    fn page(fields: &[(Field, u64)]) -> [u8; PAGE_SIZE] {
         let mut page = [0; PAGE_SIZE];
         let needed = [(field::intercept_misc2, 1), (field::guest_asid, 1), (field::efer, 0x1000)];
         for &(field, value) in needed.iter().chain(fields) {
@@ -277,9 +194,9 @@ mod tests {
     /// suspects too much from every other test but the instruction counts.)
     #[test]
     fn legal_pages_pass_without_the_judge() {
-        const LONG: [(crate::layout::Field, u64); 4] =
+        const LONG: [(Field, u64); 4] =
             [(field::efer, 0x1500), (field::cr0, 0x8001_0011), (field::cr4, 0x20), (field::cs, 0x029b_0000)];
-        const BR: (crate::layout::Field, u64) = (field::eventinj, 0x8000_0305);
+        const BR: (Field, u64) = (field::eventinj, 0x8000_0305);
         let cpu = Cpu::parse("EPYC-Genoa,+shstk,+avic,+x2avic,-lmsle-unsupported,phys-bits=52").unwrap();
         let limits = Limits::compile(&cpu, Policy::VirtualCpu);
         let environment = [Input::HostMsrs, Input::VmcbAddress]

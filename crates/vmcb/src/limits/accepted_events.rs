@@ -1,14 +1,13 @@
-//! Events about to be injected: which EVENTINJ accepts, in a few instructions.
+//! The events that are accepted for certain, and the guest modes on which that depends.
 
-use crate::event::{Event, EventType};
-use crate::exception::{ExceptionSet, Vector};
-use crate::known::Bits;
-use crate::limits::Limits;
-use crate::literal::{CBit, State};
-use crate::register::Mode;
-use crate::rules::{ON_EVENT, RuleSet};
-use crate::verdict::Verdict;
-use crate::word::Word;
+use crate::cpu::bounds::Bounds;
+use crate::defs::event::Event;
+use crate::defs::known::Bits;
+use crate::defs::register::Mode;
+use crate::defs::word::Word;
+use crate::rules::set::{ON_EVENT, RuleSet};
+use crate::rules::state::{CBit, State};
+use crate::rules::table::Rule;
 
 /// What EVENTINJ's rules ask of the guest: whether it is in 64-bit mode, and how events reach it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -60,18 +59,20 @@ impl GuestMode {
 /// Which events are accepted for certain, for each guest mode: a bit for each EV, TYPE and VECTOR, as
 /// they stand in EVENTINJ's bits 11:0. Made from the rules.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
-pub(crate) struct EventTable([[u32; EventTable::WORDS]; GuestMode::COUNT]);
+pub(crate) struct AcceptedEvents([[u32; AcceptedEvents::WORDS]; GuestMode::COUNT]);
 
-impl EventTable {
+impl AcceptedEvents {
     /// Bits 11:5 select a word, 4:0 the bit in it.
     const WORDS: usize = 1 << 7;
-    pub(crate) const NONE: Self = Self([[0; Self::WORDS]; GuestMode::COUNT]);
+    const NONE: Self = Self([[0; Self::WORDS]; GuestMode::COUNT]);
 
-    pub(crate) fn of(limits: &Limits) -> Self {
+    pub(super) fn of(bounds: &Bounds, rules: RuleSet) -> Self {
         let mut table = Self::NONE;
         for (mode, words) in (0..).map(GuestMode).zip(&mut table.0) {
-            let accepted =
-                |low: u64| judge_event(Event::from_bits(Event::V | low), mode, limits).is_accepted();
+            let accepted = |low: u64| {
+                let event = Event::from_bits(Event::V | low);
+                Injection { event, mode, bounds }.may_break(rules).is_empty()
+            };
             for (low, word) in (0..).step_by(32).zip(words) {
                 let exception = low & Event::TYPE == 3 << 8;
                 // But for TYPE 3 with a vector below 32 no rule tells one vector of 32 from another: both
@@ -88,43 +89,20 @@ impl EventTable {
         }
         table
     }
-}
 
-impl Limits {
-    /// Whether EVENTINJ may hold this for certain: yes or no, in a few instructions.
-    ///
-    /// `false` is also the answer where it is not decided; [`check_event`] says which.
-    #[must_use]
     #[inline(always)]
-    pub const fn accepts_event(&self, event: Event, mode: GuestMode) -> bool {
+    pub(super) const fn accept(&self, event: Event, mode: GuestMode) -> bool {
         let low = event.bits() as u32;
-        let word = self.events.0[mode.0 as usize % GuestMode::COUNT][(low >> 5) as usize % EventTable::WORDS];
+        let word = self.0[mode.0 as usize % GuestMode::COUNT][(low >> 5) as usize % Self::WORDS];
         !event.valid() || word >> (low % 32) & 1 != 0
     }
 }
 
-/// Which rules an event breaks that is about to be written to EVENTINJ.
-///
-/// # Examples
-/// ```
-/// use vmcb::{Cpu, Event, EventType, GuestMode, Limits, Policy, Rule, Vector, check_event};
-/// let limits = Limits::compile(&Cpu::parse("EPYC-Milan").unwrap(), Policy::VirtualCpu);
-/// let page_fault = Event::new(EventType::EXCEPTION, Vector::new(14)).with_error_code(2);
-/// assert!(check_event(page_fault, GuestMode::BITS_64, &limits).is_accepted());
-/// let nmi_as_exception = Event::new(EventType::EXCEPTION, Vector::new(2));
-/// let verdict = check_event(nmi_as_exception, GuestMode::BITS_64, &limits);
-/// assert!(verdict.broken().iter().eq([Rule::EvtExcVector2]));
-/// ```
-#[inline]
-pub fn check_event(event: Event, mode: GuestMode, limits: &Limits) -> Verdict {
-    if limits.accepts_event(event, mode) { Verdict::ACCEPTED } else { judge_event(event, mode, limits) }
-}
-
 /// A guest of which only the mode is known.
-struct Injection<'a> {
-    event: Event,
-    mode: GuestMode,
-    limits: &'a Limits,
+pub(crate) struct Injection<'a> {
+    pub(crate) event: Event,
+    pub(crate) mode: GuestMode,
+    pub(crate) bounds: &'a Bounds,
 }
 
 impl State for Injection<'_> {
@@ -133,7 +111,7 @@ impl State for Injection<'_> {
         let injection = self.mode.0 & GuestMode::INJECTION;
         match word {
             Word::EventInj => Bits::known(self.event.bits()),
-            Word::Cpu => self.limits.cpu().features,
+            Word::Cpu => self.bounds.cpu.features,
             Word::Cr0 | Word::CsAttributes => all(self.mode.is_64_bit()),
             Word::Mode => {
                 let mut bits = Mode::from_bits(0);
@@ -156,39 +134,29 @@ impl State for Injection<'_> {
         }
     }
 
-    fn limits(&self) -> &Limits {
-        self.limits
+    fn bounds(&self) -> &Bounds {
+        self.bounds
     }
 
     fn c_bit(&self) -> CBit {
-        CBit { certain: 0, possible: self.limits.c_bit }
+        CBit { certain: 0, possible: self.bounds.c_bit }
     }
 }
 
-#[cold]
-#[inline(never)]
-fn judge_event(event: Event, mode: GuestMode, limits: &Limits) -> Verdict {
-    if mode.0 & GuestMode::INJECTION == GuestMode::ALTERNATE {
-        return Verdict::ACCEPTED;
+impl Injection<'_> {
+    /// Those of `rules` that the event may break.
+    pub(crate) fn may_break(&self, rules: RuleSet) -> RuleSet {
+        // The control area's EVENTINJ is not read.
+        if self.mode.0 & GuestMode::INJECTION == GuestMode::ALTERNATE {
+            return RuleSet::EMPTY;
+        }
+        let rules = ON_EVENT.intersection(rules).iter();
+        rules.filter(|rule| rule.row().when.iter().all(|literal| literal.may_be(self, true))).collect()
     }
-    let state = Injection { event, mode, limits };
-    let rules = ON_EVENT.intersection(limits.rules());
-    let possible: RuleSet = rules
-        .iter()
-        .filter(|rule| rule.row().when.iter().all(|literal| literal.may_be(&state, true)))
-        .collect();
-    let met = possible
-        .iter()
-        .filter(|rule| !rule.row().when.iter().any(|literal| literal.may_be(&state, false)))
-        .collect();
-    Verdict::of(met, possible)
-}
 
-/// The vectors that TYPE 3 may carry for such a guest, for certain, without an error code.
-#[must_use]
-pub fn accepted_exceptions(limits: &Limits, mode: GuestMode) -> ExceptionSet {
-    (0..32).map(Vector::new).fold(ExceptionSet::EMPTY, |set, vector| {
-        let event = Event::new(EventType::EXCEPTION, vector);
-        if limits.accepts_event(event, mode) { set.with(vector) } else { set }
-    })
+    /// Those of `rules` whose conditions all hold, if each of them may hold.
+    pub(crate) fn breaks(&self, rules: RuleSet) -> RuleSet {
+        let some_may_fail = |rule: &Rule| rule.row().when.iter().any(|literal| literal.may_be(self, false));
+        rules.iter().filter(|rule| !some_may_fail(rule)).collect()
+    }
 }

@@ -1,8 +1,8 @@
 //! The virtual CPU: which features it has, as far as is known.
 
-use crate::feature::{CpuidBit, Feature, Register};
-use crate::known::Bits;
-use crate::models::{BASE, MODELS, Model};
+use super::feature::{CpuidBit, Feature, Register};
+use super::models::{BASE, MODELS, Model};
+use crate::defs::known::Bits;
 use core::fmt;
 
 /// The narrowest and the widest physical address that an AMD64 CPU may have, in bits.

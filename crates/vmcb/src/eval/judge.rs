@@ -1,18 +1,26 @@
 //! The judgement of a VMCB of which anything may be unknown.
 
-use crate::environment::{Environment, Vmsa};
-use crate::event::Event;
-use crate::exit_code::ExitCode;
-use crate::feature::Feature;
-use crate::known::{Bits, KnownPage};
-use crate::layout::{Field, PAGE_SIZE, vmcb_field, vmsa_field};
-use crate::limits::{Limits, features_of_cr4, features_of_efer};
-use crate::literal::{CBit, Literal, Reserved, State, Test, mode};
-use crate::phase::Phase;
-use crate::register::{Host, IntCtl, Mode, NestedCtl, SevFeatures, VintrCtrl};
-use crate::rules::{ON_EVENT, REFUSING, Rule, RuleSet};
-use crate::verdict::Verdict;
-use crate::word::{Source, Word};
+use super::environment::{Environment, Vmsa};
+use super::verdict::Verdict;
+use crate::cpu::bounds::Bounds;
+use crate::cpu::feature::Feature;
+use crate::cpu::gates::{features_of_cr4, features_of_efer};
+use crate::cpu::reserved::Reserved;
+use crate::defs::bytes::read_le;
+use crate::defs::event::Event;
+use crate::defs::exit_code::ExitCode;
+use crate::defs::known::{Bits, KnownPage};
+use crate::defs::layout::{Field, PAGE_SIZE, vmcb_field, vmsa_field};
+use crate::defs::phase::Phase;
+use crate::defs::register::{Host, IntCtl, Mode, NestedCtl, SevFeatures, VintrCtrl};
+use crate::defs::word::{Source, Word};
+use crate::limits::compiled::Limits;
+use crate::rules::literal::Literal;
+use crate::rules::mode::mode;
+use crate::rules::predicate::Test;
+use crate::rules::set::{ON_EVENT, REFUSING, RuleSet};
+use crate::rules::state::{CBit, State};
+use crate::rules::table::Rule;
 
 /// A page to judge: complete or partly known.
 #[derive(Clone, Copy)]
@@ -32,23 +40,6 @@ impl Bytes<'_> {
             Self::Partial(page) => page.field(field),
         }
     }
-}
-
-/// The field's first 8 bytes as a number.
-#[inline(always)]
-pub(crate) fn read_le(page: &[u8; PAGE_SIZE], offset: u16, size: u16) -> u64 {
-    let start = offset as usize;
-    match size {
-        1 => page.get(start).map_or(0, |&byte| byte.into()),
-        2 => chunk(page, start).map_or(0, |bytes| u16::from_le_bytes(*bytes).into()),
-        4 => chunk(page, start).map_or(0, |bytes| u32::from_le_bytes(*bytes).into()),
-        _ => chunk(page, start).map_or(0, |bytes| u64::from_le_bytes(*bytes)),
-    }
-}
-
-#[inline(always)]
-fn chunk<const N: usize>(page: &[u8; PAGE_SIZE], start: usize) -> Option<&[u8; N]> {
-    page.get(start..).and_then(|rest| rest.first_chunk())
 }
 
 /// What was known when a VMCB was judged: each word that the rules read, and where it stands.
@@ -85,12 +76,12 @@ impl State for View<'_> {
         self.words.get(word as usize).copied().unwrap_or(Bits::UNKNOWN)
     }
 
-    fn limits(&self) -> &Limits {
-        self.limits
+    fn bounds(&self) -> &Bounds {
+        &self.limits.bounds
     }
 
     fn c_bit(&self) -> CBit {
-        let possible = self.limits.c_bit;
+        let possible = self.limits.bounds.c_bit;
         let active = self.bits(Word::Host).only(Host::MEM_ENCRYPTION.bits());
         let features = self.limits.cpu().features;
         let encrypts = !features.may_clear() & (Feature::Sme.mask() | Feature::Sev.mask()) != 0;
@@ -350,11 +341,12 @@ impl<'a> View<'a> {
             }
         };
         match test {
-            Test::Cr4Reserved => features(features_of_cr4(undecided(Word::Cr4, self.limits.cr4))),
-            Test::EferReserved => features(features_of_efer(undecided(Word::Efer, self.limits.efer))),
+            Test::Cr4Reserved => features(features_of_cr4(undecided(Word::Cr4, self.limits.bounds.cr4))),
+            Test::EferReserved => features(features_of_efer(undecided(Word::Efer, self.limits.bounds.efer))),
             Test::AsidAboveSevMaximum | Test::AsidBelowSevMinimum => {
-                if self.limits.sev_asid_maximum.lowest != self.limits.sev_asid_maximum.highest
-                    || self.limits.sev_asid_minimum.lowest != self.limits.sev_asid_minimum.highest
+                if self.limits.bounds.sev_asid_maximum.lowest != self.limits.bounds.sev_asid_maximum.highest
+                    || self.limits.bounds.sev_asid_minimum.lowest
+                        != self.limits.bounds.sev_asid_minimum.highest
                 {
                     visit(Missing::SevAsids);
                 }
@@ -365,9 +357,9 @@ impl<'a> View<'a> {
             | Test::TableTooHigh { .. }
             | Test::AvicPointerTooWide
             | Test::PdpteReserved => {
-                if self.limits.phys_bits.lowest != self.limits.phys_bits.highest {
+                if self.limits.bounds.phys_bits.lowest != self.limits.bounds.phys_bits.highest {
                     visit(Missing::PhysBits);
-                } else if self.limits.c_bit != 0 {
+                } else if self.limits.bounds.c_bit != 0 {
                     visit(Missing::CBit);
                 }
             }

@@ -5,18 +5,22 @@
 //! is broken by making a literal of that fail; what turns out not to be needed is taken back. Every answer is
 //! judged before it is given, so a search that finds nothing says nothing, and what it finds is true.
 
-use crate::environment::{Environment, Vmsa};
-use crate::feature::Feature;
-use crate::judge::View;
-use crate::known::Bits;
-use crate::layout::{Field, PAGE_SIZE, vmsa_field};
-use crate::limits::Limits;
-use crate::literal::{Literal, State};
-use crate::moves::{Move, bits_of, moves};
-use crate::register::{Cr0, Cr4, CsAttributes, Efer, Host, InterceptMisc2, Mode, NestedCtl, SevFeatures};
-use crate::rules::{Rule, RuleSet};
-use crate::verdict::Verdict;
-use crate::word::{Source, Word};
+use super::mutations::{Move, bits_of, moves};
+use crate::cpu::feature::Feature;
+use crate::defs::known::Bits;
+use crate::defs::layout::{Field, PAGE_SIZE, vmsa_field};
+use crate::defs::register::{
+    Cr0, Cr4, CsAttributes, Efer, Host, InterceptMisc2, Mode, NestedCtl, SevFeatures,
+};
+use crate::defs::word::{Source, Word};
+use crate::eval::environment::{Environment, Vmsa};
+use crate::eval::judge::View;
+use crate::eval::verdict::Verdict;
+use crate::limits::compiled::Limits;
+use crate::rules::literal::Literal;
+use crate::rules::set::RuleSet;
+use crate::rules::state::State;
+use crate::rules::table::Rule;
 
 const WORDS: usize = Word::ALL.len();
 
@@ -367,7 +371,7 @@ impl<'a> Search<'a> {
         let both = [Some(self.refusing), self.accepting];
         selector.writes().all(|(word, ..)| {
             both.into_iter().flatten().any(|limits| match word {
-                Word::Host => limits.c_bit != 0,
+                Word::Host => limits.bounds.c_bit != 0,
                 _ => limits.cpu().has(Feature::SevEs) != Some(false),
             })
         })
@@ -440,7 +444,7 @@ impl<'a> Search<'a> {
         limits: &Limits,
         follow: &mut dyn FnMut(&mut Self, Node, &Move) -> Option<Witness>,
     ) -> Option<Witness> {
-        let against = self.accepting;
+        let against = self.accepting.map(|limits| &limits.bounds);
         let mut found = None;
         node.state.seen(limits, |view| {
             moves(literal, wanted, view, against, &mut |step| {

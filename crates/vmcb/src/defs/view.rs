@@ -1,15 +1,15 @@
 //! A VMCB and a VMSA as typed fields over the bytes of the page.
 
-use crate::event::Event;
-use crate::exception::ExceptionSet;
-use crate::exit_code::ExitCode;
-use crate::judge::read_le;
-use crate::layout::{Field, PAGE_SIZE, vmcb_field as field, vmsa_field};
-use crate::register::{
+use super::bytes::read_le;
+use super::event::Event;
+use super::exception::ExceptionSet;
+use super::exit_code::ExitCode;
+use super::layout::{Field, PAGE_SIZE, vmcb_field as field, vmsa_field};
+use super::register::{
     AllowedSevFeatures, Cr0, Cr4, Dr6, Dr7, Efer, IntCtl, InterceptMisc1, InterceptMisc2, InterceptMisc3,
     NestedCtl, Rflags, SCet, SecureAvicCtl, SevFeatures, UCet, VintrCtrl, VirtExt,
 };
-use crate::segment::{Segment, SegmentAttributes};
+use super::segment::{Segment, SegmentAttributes};
 
 macro_rules! view {
     ($(#[$doc:meta])* $name:ident $module:ident; $($(#[$field_doc:meta])* $get:ident: $type:ty = $field:ident $make:expr;)*) => {

@@ -4,16 +4,22 @@
 //! Where two CPUs have the same there, and it is known, no VMCB tells them apart by that rule. So what is left
 //! out here cannot differ; what is named may.
 
-use crate::environment::{Environment, Vmsa};
-use crate::feature::Feature;
-use crate::judge::{Missing, View};
-use crate::known::{Bits, KnownPage};
-use crate::limits::{Limits, features_of_cr4, features_of_efer};
-use crate::literal::{Literal, MODE_SOURCES, Reserved, State, Test};
-use crate::phase::Phase;
-use crate::register::Mode;
-use crate::rules::{Rule, RuleSet};
-use crate::word::{Source, Word};
+use crate::cpu::feature::Feature;
+use crate::cpu::gates::{features_of_cr4, features_of_efer};
+use crate::cpu::reserved::Reserved;
+use crate::defs::known::{Bits, KnownPage};
+use crate::defs::phase::Phase;
+use crate::defs::register::Mode;
+use crate::defs::word::{Source, Word};
+use crate::eval::environment::{Environment, Vmsa};
+use crate::eval::judge::{Missing, View};
+use crate::limits::compiled::Limits;
+use crate::rules::literal::Literal;
+use crate::rules::mode::MODE_SOURCES;
+use crate::rules::predicate::Test;
+use crate::rules::set::RuleSet;
+use crate::rules::state::State;
+use crate::rules::table::Rule;
 
 impl Limits {
     /// Rules that some VMCB breaks on a CPU of this kind.
@@ -70,23 +76,23 @@ impl Limits {
                 Test::Cr4Reserved => on_features(features_of_cr4(u64::MAX)),
                 Test::EferReserved => on_features(features_of_efer(u64::MAX)),
                 Test::AsidAboveSevMaximum
-                    if self.sev_asid_maximum.lowest != self.sev_asid_maximum.highest =>
+                    if self.bounds.sev_asid_maximum.lowest != self.bounds.sev_asid_maximum.highest =>
                 {
                     visit(Missing::SevAsids);
                 }
                 Test::AsidBelowSevMinimum
-                    if self.sev_asid_minimum.lowest != self.sev_asid_minimum.highest =>
+                    if self.bounds.sev_asid_minimum.lowest != self.bounds.sev_asid_minimum.highest =>
                 {
                     visit(Missing::SevAsids);
                 }
                 _ if !reads_address(test) => {}
                 _ => {
-                    if self.phys_bits.lowest != self.phys_bits.highest {
+                    if self.bounds.phys_bits.lowest != self.bounds.phys_bits.highest {
                         visit(Missing::PhysBits);
                     }
-                    if self.c_bit != 0 {
+                    if self.bounds.c_bit != 0 {
                         on_features(encryption());
-                        if !self.c_bit.is_power_of_two() {
+                        if !self.bounds.c_bit.is_power_of_two() {
                             visit(Missing::CBit);
                         }
                     }
@@ -164,22 +170,28 @@ impl Limits {
         for &literal in rule.row().when {
             let Literal::Holds(test) = literal else { continue };
             match test {
-                Test::Cr4Reserved => features |= features_of_cr4(unequal(self.cr4, other.cr4)),
-                Test::EferReserved => features |= features_of_efer(unequal(self.efer, other.efer)),
-                Test::AsidAboveSevMaximum if self.sev_asid_maximum != other.sev_asid_maximum => {
+                Test::Cr4Reserved => features |= features_of_cr4(unequal(self.bounds.cr4, other.bounds.cr4)),
+                Test::EferReserved => {
+                    features |= features_of_efer(unequal(self.bounds.efer, other.bounds.efer))
+                }
+                Test::AsidAboveSevMaximum
+                    if self.bounds.sev_asid_maximum != other.bounds.sev_asid_maximum =>
+                {
                     visit(Missing::SevAsids);
                 }
-                Test::AsidBelowSevMinimum if self.sev_asid_minimum != other.sev_asid_minimum => {
+                Test::AsidBelowSevMinimum
+                    if self.bounds.sev_asid_minimum != other.bounds.sev_asid_minimum =>
+                {
                     visit(Missing::SevAsids);
                 }
                 _ if reads_address(test) => {
-                    if self.phys_bits != other.phys_bits {
+                    if self.bounds.phys_bits != other.bounds.phys_bits {
                         visit(Missing::PhysBits);
                     }
-                    if self.c_bit != other.c_bit {
+                    if self.bounds.c_bit != other.bounds.c_bit {
                         visit(Missing::CBit);
                     }
-                    if self.c_bit | other.c_bit != 0 {
+                    if self.bounds.c_bit | other.bounds.c_bit != 0 {
                         features |= encryption();
                     }
                 }
@@ -195,9 +207,11 @@ impl Limits {
     fn reads_otherwise(&self, other: &Self, rule: Rule) -> bool {
         // Limits that were stored by another build may differ in more than the CPU tells.
         let mut otherwise = rule.row().when.iter().any(|&literal| match literal {
-            Literal::Holds(Test::Cr4Reserved) => self.cr4 != other.cr4,
-            Literal::Holds(Test::EferReserved) => self.efer != other.efer,
-            Literal::Holds(Test::VectorReserved) => self.reserved_vectors != other.reserved_vectors,
+            Literal::Holds(Test::Cr4Reserved) => self.bounds.cr4 != other.bounds.cr4,
+            Literal::Holds(Test::EferReserved) => self.bounds.efer != other.bounds.efer,
+            Literal::Holds(Test::VectorReserved) => {
+                self.bounds.reserved_vectors != other.bounds.reserved_vectors
+            }
             _ => false,
         });
         self.differing(other, rule, &mut |_| otherwise = true);

@@ -4,7 +4,7 @@
 //! QEMU's documentation and target/i386/cpu.c, read in two trees (spring 2025 and 2026). Only the
 //! features that some rule reads; between the versions of a model only the SVM features differ.
 
-use crate::feature::Feature;
+use super::feature::Feature;
 
 /// A model: what QEMU offers under this name.
 #[derive(Debug)]

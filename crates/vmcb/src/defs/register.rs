@@ -1,8 +1,7 @@
 //! The registers and control words that rules read: one type each, so that a bit of one cannot be
 //! tested in another.
 
-use crate::literal::Literal;
-use crate::word::Word;
+use super::word::Word;
 use core::fmt;
 
 macro_rules! registers {
@@ -12,7 +11,6 @@ macro_rules! registers {
             #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
             pub struct $name(u64);
 
-            #[allow(dead_code, reason = "each type offers the same literals; not every rule set needs all")]
             impl $name {
                 $(
                     $(#[$bit_doc])*
@@ -47,31 +45,6 @@ macro_rules! registers {
                 pub const fn contains(self, other: Self) -> bool {
                     self.0 & other.0 == other.0
                 }
-
-                /// Literal: all these bits are one.
-                pub(crate) const fn set(self) -> Literal {
-                    self.are(self)
-                }
-
-                /// Literal: all these bits are zero.
-                pub(crate) const fn clear(self) -> Literal {
-                    self.are(Self(0))
-                }
-
-                /// Literal: some of these bits are one.
-                pub(crate) const fn any_set(self) -> Literal {
-                    Literal::IsNot { word: Word::$name, mask: self.0, value: 0 }
-                }
-
-                /// Literal: these bits read as in `value`.
-                pub(crate) const fn are(self, value: Self) -> Literal {
-                    Literal::Is { word: Word::$name, mask: self.0, value: value.0 }
-                }
-
-                /// Literal: some of these bits differ from `value`.
-                pub(crate) const fn are_not(self, value: Self) -> Literal {
-                    Literal::IsNot { word: Word::$name, mask: self.0, value: value.0 }
-                }
             }
 
             impl fmt::Debug for $name {
@@ -102,6 +75,12 @@ macro_rules! registers {
                 }
             }
         }
+
+        /// Calls `$do` with the name of each register type.
+        macro_rules! for_each_register {
+            ($do:ident) => { $($do!($name);)* };
+        }
+        pub(crate) use for_each_register;
     };
 }
 

@@ -1,6 +1,6 @@
 //! The answer: which rules are broken, and which are not decided.
 
-use crate::rules::{ON_EVENT, REFUSING, RuleSet};
+use crate::rules::set::{ON_EVENT, REFUSING, RuleSet};
 
 /// What VMRUN does with a VMCB: the three answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

@@ -1,0 +1,20 @@
+//! Numbers in the bytes of a page.
+
+use super::layout::PAGE_SIZE;
+
+/// The field's first 8 bytes as a number.
+#[inline(always)]
+pub(crate) fn read_le(page: &[u8; PAGE_SIZE], offset: u16, size: u16) -> u64 {
+    let start = offset as usize;
+    match size {
+        1 => page.get(start).map_or(0, |&byte| byte.into()),
+        2 => chunk(page, start).map_or(0, |bytes| u16::from_le_bytes(*bytes).into()),
+        4 => chunk(page, start).map_or(0, |bytes| u32::from_le_bytes(*bytes).into()),
+        _ => chunk(page, start).map_or(0, |bytes| u64::from_le_bytes(*bytes)),
+    }
+}
+
+#[inline(always)]
+fn chunk<const N: usize>(page: &[u8; PAGE_SIZE], start: usize) -> Option<&[u8; N]> {
+    page.get(start..).and_then(|rest| rest.first_chunk())
+}

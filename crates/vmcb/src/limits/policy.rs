@@ -1,0 +1,47 @@
+//! The policies by which limits are compiled.
+
+use crate::rules::set::RuleSet;
+use crate::rules::table::Rule;
+
+/// Which exception vectors EVENTINJ may carry: the two ways that the discussion of Linux's check
+/// left open. See `docs/migration-policies.md` for what each does to a guest that migrates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+#[non_exhaustive]
+pub enum Policy {
+    /// Option 1: derived from the virtual CPU. #CP needs SHSTK, #VC SEV-ES, #HV Restricted Injection.
+    #[default]
+    VirtualCpu,
+    /// Option 2: a fixed, permissive set. #CP, #VC and #HV are always let through, and whether they
+    /// exist is left to the hardware below.
+    FixedVectors,
+}
+
+impl Policy {
+    /// Its stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::VirtualCpu => "virtual-cpu",
+            Self::FixedVectors => "fixed-vectors",
+        }
+    }
+
+    /// The policy with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::VirtualCpu, Self::FixedVectors].into_iter().find(|policy| policy.name() == name)
+    }
+
+    /// The rules that it enables.
+    pub(super) fn rules(self) -> RuleSet {
+        const BY_FEATURE: [Rule; 3] = [
+            Rule::EvtExcCpWithoutShstk,
+            Rule::EvtExcVcWithoutSeves,
+            Rule::EvtExcHvWithoutRestrictedInjection,
+        ];
+        match self {
+            Self::VirtualCpu => RuleSet::ALL,
+            Self::FixedVectors => RuleSet::ALL.without(BY_FEATURE.into_iter().collect()),
+        }
+    }
+}
