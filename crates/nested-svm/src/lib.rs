@@ -5,38 +5,31 @@
 #[cfg(any(test, feature = "model"))]
 extern crate std;
 
-mod delivery;
+mod engine;
 mod events;
-mod exit;
-mod instructions;
-mod intercept;
-mod maps;
-mod memory;
+mod intercepts;
+mod l0;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
-mod msr;
-mod nested;
-mod page;
 mod shadow;
 mod state;
-mod trace;
-#[cfg(feature = "vm-memory")]
-mod vm_memory;
+mod types;
 mod vmcb02;
-mod vmrun;
 
-pub use delivery::{Combined, combine};
-pub use exit::Exit;
-pub use intercept::Cause;
-pub use memory::{Memory, NoMemory};
-pub use msr::Msr;
-pub use nested::{Fault, Guest, Host, Nested, Unsupported, World};
-pub use page::Page;
-pub use shadow::{HostBlock, MIN_PAGES, Shadow, Tables, TooFewPages};
-pub use state::LoadError;
-pub use trace::{Refusal, Trace, Traced};
+pub use engine::msr::Msr;
+pub use engine::saved::LoadError;
+pub use events::delivery::{Combined, combine};
+pub use intercepts::cause::Cause;
+pub use l0::memory::{Memory, NoMemory};
+pub use l0::page::Page;
+pub use l0::trace::{Refusal, Trace, Traced};
 #[cfg(feature = "vm-memory")]
-pub use vm_memory::GuestRam;
+pub use l0::vm_memory::GuestRam;
+pub use shadow::pool::Shadow;
+pub use shadow::tables::{HostBlock, MIN_PAGES, Tables, TooFewPages};
+pub use state::nested::Nested;
+pub use state::world::World;
+pub use types::{Exit, Fault, Guest, Host, Unsupported};
 
 /// The compiler miscompiles some functions that keep values of a large alignment on the stack (`docs/findings/`).
 const _: () = {

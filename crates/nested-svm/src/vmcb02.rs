@@ -1,7 +1,7 @@
 //! VMCB02: what L2 runs on. It starts from VMCB01, and a bit of VMCB12 reaches it only by a row of these tables.
 
-use crate::events::{AC, DB};
-use crate::page::Page;
+use crate::events::codes::{AC, DB};
+use crate::l0::page::Page;
 use vmcb::layout::{Field, vmcb_field as f};
 use vmcb::{
     Cr0, Efer, ExceptionSet, Feature, IntCtl, InterceptMisc1, InterceptMisc2, Limits, NestedCtl, VirtExt,

@@ -1,16 +1,19 @@
-//! The companions of VMRUN: VMLOAD, VMSAVE, STGI, CLGI, INVLPGA, SKINIT.
+//! The instructions around VMRUN: VMLOAD, VMSAVE, STGI, CLGI, INVLPGA, SKINIT.
 //!
 //! VMCB02 intercepts them all, as VMCB01 does. Where L1 does not, L2 executes them on L1's virtual CPU: its rAX is a
 //! physical address of that CPU, which no nested table translates, as on hardware without virtual VMLOAD and VMSAVE.
 //! So each of these calls is for whichever guest runs.
 
-use crate::memory::Memory;
-use crate::nested::{Fault, Flush, Guest, Nested, World};
-use crate::page::Page;
-use crate::shadow::Tables;
-use crate::trace::Trace;
+use super::checks::vmcb_address;
+use crate::l0::memory::Memory;
+use crate::l0::page::Page;
+use crate::l0::trace::Trace;
+use crate::shadow::tables::Tables;
+use crate::state::nested::Nested;
+use crate::state::world::World;
+use crate::types::{Fault, Flush, Guest};
+use vmcb::IntCtl;
 use vmcb::layout::vmcb_field as f;
-use vmcb::{Cr0, IntCtl, Rflags};
 
 /// The bytes of a VMCB that VMLOAD and VMSAVE handle: FS and GS; LDTR; TR; KernelGsBase and the SYSCALL and SYSENTER MSRs.
 const VMLOAD_STATE: [core::ops::Range<usize>; 4] = [0x440..0x460, 0x470..0x480, 0x490..0x4A0, 0x600..0x640];
@@ -125,22 +128,11 @@ impl Nested {
         Err(Fault::InvalidOpcode)
     }
 
-    /// The checks that these instructions share: SVM on, protected mode, CPL 0.
-    #[inline(always)]
-    pub(crate) fn may_execute(&self, page: &Page) -> Result<(), Fault> {
-        let view = page.vmcb();
-        let protected = view.cr0().contains(Cr0::PE) & !view.rflags().contains(Rflags::VM);
-        if !(self.state.svme & protected) {
-            return Err(Fault::InvalidOpcode);
-        }
-        if page.get(f::cpl) != 0 { Err(Fault::GeneralProtection) } else { Ok(()) }
-    }
-
     /// rAX as the address of a VMCB.
     #[inline(always)]
     fn vmcb_address(&self, page: &Page) -> Result<u64, Fault> {
         self.may_execute(page)?;
-        let address = crate::vmrun::vmcb_address(page);
+        let address = vmcb_address(page);
         if self.limits.accepts_page_address(address) { Ok(address) } else { Err(Fault::GeneralProtection) }
     }
 }

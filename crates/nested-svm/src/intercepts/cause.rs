@@ -1,6 +1,6 @@
 //! Which intercept of VMCB12 an exit code belongs to.
 
-use crate::page::Page;
+use crate::l0::page::Page;
 use vmcb::layout::{Field, vmcb_field as f};
 use vmcb::{ExitCode, InterceptMisc1};
 

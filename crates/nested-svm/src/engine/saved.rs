@@ -6,15 +6,17 @@
 //! The bytes hold a magic, the version, the stored form of the `Limits` (length, bytes), the registers of the virtual
 //! CPU, the state of L2 if L2 runs, and a CRC-32. Numbers are little-endian.
 
-use crate::events::{Injected, Origin, Parked, Pending, is_asynchronous};
-use crate::memory::Memory;
-use crate::msr::{SPEC_CTRL_BITS, SVMDIS, VM_CR_WRITABLE, is_tsc_ratio};
-use crate::nested::{Flush, Guest, Nested, State, TSC_RATIO_ONE, World};
-use crate::page::Page;
-use crate::shadow::Tables;
-use crate::trace::Trace;
+use super::msr::{SPEC_CTRL_BITS, SVMDIS, VM_CR_WRITABLE, is_tsc_ratio};
+use super::vmrun::READ;
+use crate::events::held::{Injected, Origin, Parked, Pending, is_asynchronous};
+use crate::l0::memory::Memory;
+use crate::l0::page::Page;
+use crate::l0::trace::Trace;
+use crate::shadow::tables::Tables;
+use crate::state::nested::{Nested, State, TSC_RATIO_ONE};
+use crate::state::world::World;
+use crate::types::{Flush, Guest};
 use crate::vmcb02::{self, Enabled};
-use crate::vmrun::READ;
 use core::fmt;
 use vmcb::layout::{Field, vmcb_field as f};
 use vmcb::{

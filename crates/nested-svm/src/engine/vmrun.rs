@@ -1,34 +1,21 @@
 //! VMRUN of L1.
 
-use crate::events::{Injected, Origin};
-use crate::memory::Memory;
-use crate::nested::{Fault, Flush, Guest, Nested, TSC_RATIO_ONE, World};
-use crate::page::Page;
-use crate::shadow::Tables;
-use crate::trace::{Refusal, Trace, Traced};
+use super::checks::{in_64_bit_mode, vmcb_address};
+use crate::events::held::{Injected, Origin};
+use crate::l0::memory::Memory;
+use crate::l0::page::Page;
+use crate::l0::trace::{Refusal, Trace, Traced};
+use crate::shadow::tables::Tables;
+use crate::state::environment::{Engine, FIXED, WithoutPdptes};
+use crate::state::nested::{Nested, TSC_RATIO_ONE};
+use crate::state::world::World;
+use crate::types::{Fault, Flush, Guest};
 use crate::vmcb02::{self, Enabled, Own};
 use vmcb::layout::vmcb_field as f;
 use vmcb::{
-    Answer, Cr0, Cr4, Efer, Environment, ExitCode, Host as Facts, Input, Inputs, InterceptMisc1, KnownPage,
-    NestedCtl, Outcome, Phase, Rflags, TakesOver, Verdict, View,
+    Answer, Cr0, Environment, ExitCode, Host as Facts, InterceptMisc1, KnownPage, Limits, NestedCtl, Outcome,
+    Phase, Rflags, Verdict, View,
 };
-
-/// What the engine answers for itself: it runs no SEV guests, so there is no VMSA and no RMP.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Engine {}
-
-impl TakesOver for Engine {
-    const INPUTS: Inputs = Inputs::NONE.with(Input::Vmsa).with(Input::Rmp).with(Input::SiblingThread);
-}
-
-/// The same of an L2 without PAE paging of its own, which has no page directory pointers
-/// ([`Nested::needs_pdptes`]).
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum WithoutPdptes {}
-
-impl TakesOver for WithoutPdptes {
-    const INPUTS: Inputs = Engine::INPUTS.with(Input::Pdptes);
-}
 
 /// The bytes of VMCB12 that are read, each once: what VMRUN of a plain guest loads, and what the rules ask of it.
 pub(crate) const READ: [core::ops::Range<usize>; 10] = [
@@ -154,13 +141,6 @@ impl Nested {
         }
     }
 
-    /// The private copy of VMCB12 that was judged last: all of it after a refusal and after [`Self::judge`], and else what
-    /// VMRUN of a plain guest reads.
-    #[must_use]
-    pub const fn vmcb12(&self) -> &Page {
-        &self.vmcb12
-    }
-
     /// Fills VMCB02 from the private copy of VMCB12; L2 runs next.
     #[inline(always)]
     pub(crate) fn enter<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
@@ -207,6 +187,18 @@ impl Nested {
         self.state.entered = false;
         self.state.injected = Injected::of(world.vmcb02, Origin::L1);
         self.state.guest = Guest::L2;
+    }
+
+    /// Merges VMCB01 into VMCB02 again: after L0 changed intercepts, TSC_OFFSET, the PAUSE filter or N_CR3 of VMCB01 while L2
+    /// runs. Nothing happens if L1 runs.
+    pub fn refresh<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
+        if self.state.guest == Guest::L2 {
+            self.close_window(world.vmcb02);
+            let (enabled, takes_interrupts) = (self.state.enabled, self.host.takes_interrupts);
+            vmcb02::controls(world.vmcb02, &self.vmcb12, world.vmcb01, enabled, takes_interrupts);
+            self.scale_tsc_offset(world.vmcb02, world.vmcb01);
+            self.new_root(world);
+        }
     }
 
     /// L2's TSC is L1's, offset included, multiplied by the ratio, plus VMCB12's offset. With a ratio of 1 the sum of the
@@ -280,53 +272,6 @@ impl Nested {
         of.with(Facts::from_bits(facts), Answer::Yes).with_vmcb_address(address)
     }
 
-    /// Whether L2 uses PAE paging without nested paging.
-    #[inline(always)]
-    pub(crate) fn needs_pdptes(&self) -> bool {
-        let vmcb12 = self.vmcb12.vmcb();
-        vmcb12.cr0().contains(Cr0::PG)
-            & vmcb12.cr4().contains(Cr4::PAE)
-            & !vmcb12.efer().contains(Efer::LME)
-            & !Enabled::new(self.offers, &self.vmcb12).nested_paging
-    }
-
-    /// The page directory pointers of an L2 that uses PAE paging.
-    ///
-    /// # Errors
-    /// Their address, where L1 has no memory.
-    #[cold]
-    fn read_pdptes<M: Memory>(&self, memory: &M) -> Result<[u64; 4], u64> {
-        let at = self.pdptes();
-        let mut entries = [0; 4];
-        for (entry, offset) in entries.iter_mut().zip([0, 8, 16, 24]) {
-            *entry = memory.read_u64(at + offset).map_err(|_| at)?;
-        }
-        Ok(entries)
-    }
-
-    /// Where the copy of VMCB12 has them.
-    fn pdptes(&self) -> u64 {
-        const TABLE: u64 = 0xFFFF_FFE0;
-        self.vmcb12.get(f::cr3) & TABLE
-    }
-
-    /// Takes away what the hardware marked in the page directory pointers of an L2 that has just left.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn unmark_pdptes<M: Memory>(&self, memory: &mut M) {
-        const PRESENT: u64 = 1;
-        const ACCESSED: u64 = 1 << 5;
-        // By now the copy of VMCB12 has L2's state as it left.
-        let Ok(entries) = self.read_pdptes(memory) else { return };
-        let marked = PRESENT | ACCESSED;
-        for (entry, at) in entries.into_iter().zip((self.pdptes()..).step_by(8)) {
-            if entry & marked == marked {
-                // Whoever writes it at the same time knows better, and memory that is gone needs nothing.
-                let _ = memory.exchange(at, entry, entry & !ACCESSED);
-            }
-        }
-    }
-
     #[cold]
     #[inline(never)]
     fn fault<M: Memory, T: Tables, L: Trace>(&self, world: &mut World<'_, M, T, L>, address: u64) -> Fault {
@@ -376,41 +321,13 @@ fn scale(offset: u64, ratio: u64) -> u64 {
     ((i128::from(offset as i64) * i128::from(ratio)) >> 32) as u64
 }
 
-/// rAX, cut to the address size: of 64-bit code, or else of 32-bit code, since nobody executes VMRUN in 16-bit code and
-/// the intercept tells no prefix.
-#[inline(always)]
-pub(crate) fn vmcb_address(vmcb01: &Page) -> u64 {
-    let rax = vmcb01.get(f::rax);
-    if in_64_bit_mode(vmcb01) { rax } else { rax & 0xFFFF_FFFF }
-}
-
-#[inline(always)]
-fn in_64_bit_mode(vmcb01: &Page) -> bool {
-    let view = vmcb01.vmcb();
-    view.efer().contains(Efer::LMA) & view.segment(f::cs).attributes.long()
-}
-
-/// What holds of the executing CPU unless something else is stated, and what the engine answers for itself.
-const FIXED: Environment<'static> = Environment::unknown()
-    .with(KNOWN, Answer::No)
-    .take_over(Input::Vmsa)
-    .take_over(Input::Rmp)
-    .take_over(Input::SiblingThread);
-
-/// The same for [`WithoutPdptes`].
-pub(crate) const PLAIN: Environment<'static> = FIXED.take_over(Input::Pdptes);
-
 #[inline(always)]
 const fn fact(fact: Facts, holds: bool) -> u64 {
     if holds { fact.bits() } else { 0 }
 }
 
-/// Facts of the host that are known; those that are not named in `environment` do not hold in a virtual CPU without
-/// SMM, memory encryption and IBS.
-const KNOWN: Facts = Facts::from_bits(Input::HostMode.facts().bits() | Input::HostMsrs.facts().bits());
-
 /// The verdict on what VMRUN checks before it reads the VMCB.
-fn before_reading(limits: &vmcb::Limits, environment: &Environment<'_>) -> Verdict {
+fn before_reading(limits: &Limits, environment: &Environment<'_>) -> Verdict {
     View::new(&KnownPage::nothing(), Phase::Before, limits, environment).judge()
 }
 
@@ -440,33 +357,6 @@ fn code_of(verdict: &Verdict) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vmcb::Rule;
-
-    /// An L2 whose page directory pointers the engine does not read is one whose pointers no rule asks for: the engine
-    /// answers for them then.
-    #[test]
-    fn pdptes_are_read_where_a_rule_asks() {
-        let mut asked = 0;
-        for cpu in [crate::model::CPU, "EPYC-Milan-v3,phys-bits=48,-v-vmsave-vmload,-npt"] {
-            let mut nested = crate::model::nested(crate::model::limits(cpu));
-            for bits in 0..16_u64 {
-                let bit = |position: u64| bits >> position & 1;
-                for (field, value) in [
-                    (f::cr0, bit(0) << 31 | 1),
-                    (f::cr4, bit(1) << 5),
-                    (f::efer, bit(2) << 8 | 1 << 12),
-                    (f::nested_ctl, bit(3)),
-                ] {
-                    nested.vmcb12.set(field, value);
-                }
-                let verdict = vmcb::check(nested.vmcb12.bytes(), &nested.limits, &FIXED);
-                let undecided = verdict.undecided().contains(Rule::SavPdpteReserved);
-                assert_eq!(nested.needs_pdptes(), undecided, "{cpu} {bits:04b}");
-                asked += u32::from(undecided);
-            }
-        }
-        assert_eq!(asked, 3, "PG, PAE, no LME: with nested paging, where the CPU has none, and without");
-    }
 
     #[test]
     fn offsets_are_signed() {

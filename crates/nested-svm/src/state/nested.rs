@@ -1,143 +1,12 @@
 //! The nested state of one virtual CPU.
 
-use crate::events::{Injected, Parked, Pending, Window};
-use crate::memory::Memory;
-use crate::page::Page;
-use crate::shadow::{Shadow, Tables};
-use crate::trace::Trace;
+use super::environment::PLAIN;
+use crate::events::held::{Injected, Parked, Pending, Window};
+use crate::l0::page::Page;
+use crate::types::{Flush, Guest, Host, Unsupported, tlb_control};
 use crate::vmcb02::{Enabled, Offers};
-use crate::vmrun::PLAIN;
 use vmcb::layout::vmcb_field as f;
-use vmcb::{Environment, Event, EventType, Feature, IntCtl, Limits, Rflags, Vector};
-
-/// Who runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Guest {
-    /// The guest hypervisor, on VMCB01.
-    L1,
-    /// Its guest, on VMCB02.
-    L2,
-}
-
-/// A fault that an instruction raises in the place of what it does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fault {
-    /// #UD.
-    InvalidOpcode,
-    /// #GP(0).
-    GeneralProtection,
-}
-
-impl Fault {
-    /// As it is injected.
-    #[must_use]
-    pub const fn event(self) -> Event {
-        match self {
-            Self::InvalidOpcode => Event::new(EventType::EXCEPTION, Vector::new(6)),
-            Self::GeneralProtection => Event::new(EventType::EXCEPTION, Vector::new(13)).with_error_code(0),
-        }
-    }
-}
-
-/// Why the engine cannot run a virtual CPU on this host.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Unsupported {
-    /// The virtual CPU has this feature, and no guest of this host can have it. For `lmsle-unsupported`, which takes
-    /// something away: the virtual CPU does not have it.
-    Feature(Feature),
-    /// The host has no nested paging. The engine always runs L2 with nested paging, also if L1 does not use it.
-    HostWithoutNestedPaging,
-}
-
-impl core::fmt::Display for Unsupported {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Feature(feature) => write!(
-                f,
-                "this host cannot provide `{}` ({}) as the virtual CPU specifies it",
-                feature.name(),
-                feature.meaning()
-            ),
-            Self::HostWithoutNestedPaging => f.write_str(
-                "the host has no nested paging (`npt`), which the engine needs to run L2; use a host that has it",
-            ),
-        }
-    }
-}
-
-impl core::error::Error for Unsupported {}
-
-/// Properties of the hardware and values of L0 that the engine needs. The engine copies the ASID and the
-/// addresses of the permission maps into VMCB02 unchanged.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Host {
-    /// ASID of L2 on the hardware; L1 has another.
-    pub asid: u32,
-    /// The hardware flushes by ASID (CPUID 8000_000A EDX\[6\]).
-    pub flush_by_asid: bool,
-    /// Physical address of L0's I/O permission map, for an L2 whose ports L1 leaves alone.
-    pub iopm: u64,
-    /// Physical address of L0's MSR permission map, for an L2 whose MSRs L1 leaves alone.
-    pub msrpm: u64,
-    /// Physical address of a map of 12 KiB of ones: every port is intercepted, and the engine reads L1's map.
-    pub every_port: u64,
-    /// Physical address of a map of 8 KiB of ones.
-    pub every_msr: u64,
-    /// The hardware sets bit 5 (accessed) in the page directory pointers of a guest in legacy PAE mode, as QEMU does.
-    /// According to the manual, the bit is reserved there and VMRUN refuses it, so the engine clears it at #VMEXIT.
-    pub marks_pdptes: bool,
-    /// L0 takes physical interrupts itself: VMCB01 intercepts INTR and has V_INTR_MASKING set. Otherwise they reach the
-    /// guests.
-    pub takes_interrupts: bool,
-    /// The hardware virtualizes SPEC_CTRL (CPUID 8000_000A EDX\[20\]), so that the VMCB holds the guest's value. Otherwise L0
-    /// must switch the MSR itself at each entry and exit. L1 and L2 share one value, since VMRUN does not switch it.
-    pub virtual_spec_ctrl: bool,
-    /// The virtual CPU has pages of 1 GiB, CPUID 8000_0001 EDX\[26\], which no rule reads. Without them an entry of L1's
-    /// nested tables that maps one has a reserved bit set.
-    pub gib_pages: bool,
-}
-
-/// What a call of the engine works on.
-#[derive(Debug)]
-pub struct World<'a, M: Memory, T: Tables, L: Trace> {
-    /// The VMCB on which L0 runs L1. After each exit its VMLOAD state has been stored into it with VMSAVE.
-    pub vmcb01: &'a mut Page,
-    /// The VMCB on which L0 runs L2, likewise. It was zero when the VM was made, and only hardware and engine write it.
-    pub vmcb02: &'a mut Page,
-    /// L1's physical memory.
-    pub memory: &'a mut M,
-    /// The shadow of L1's nested page tables.
-    pub shadow: &'a mut Shadow<T>,
-    /// Who is told what happens.
-    pub trace: &'a mut L,
-    /// ECX of the guest that exited, which RDMSR and WRMSR name their MSR by. VMRUN does not switch it.
-    pub rcx: u32,
-}
-
-impl<M: Memory, T: Tables, L: Trace> World<'_, M, T, L> {
-    /// The VMCB on which a guest runs.
-    #[inline(always)]
-    pub(crate) const fn page(&mut self, guest: Guest) -> &mut Page {
-        match guest {
-            Guest::L1 => self.vmcb01,
-            Guest::L2 => self.vmcb02,
-        }
-    }
-
-    /// The same once more, for calls out of line: what never leaves the caller's registers costs nothing.
-    #[inline(always)]
-    pub(crate) const fn lend(&mut self) -> World<'_, M, T, L> {
-        World {
-            vmcb01: self.vmcb01,
-            vmcb02: self.vmcb02,
-            memory: self.memory,
-            shadow: self.shadow,
-            trace: self.trace,
-            rcx: self.rcx,
-        }
-    }
-}
+use vmcb::{Environment, Event, Feature, IntCtl, Limits, Rflags};
 
 /// The nested state of one virtual CPU.
 ///
@@ -232,14 +101,6 @@ impl State {
 /// TSC_RATIO of 1: a fixed-point number with 32 bits behind the point.
 pub(crate) const TSC_RATIO_ONE: u64 = 1 << 32;
 
-/// What the hardware must flush; the greater includes the lesser.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Flush {
-    Nothing,
-    Asid,
-    All,
-}
-
 /// Features that the engine provides by itself, whatever the host has.
 const BY_ITSELF: [Feature; 4] =
     [Feature::Npt, Feature::FlushByAsid, Feature::VmcbClean, Feature::SvmeAddrChk];
@@ -326,6 +187,13 @@ impl Nested {
         &self.limits
     }
 
+    /// The private copy of VMCB12 that was judged last: all of it after a refusal and after [`Self::judge`], and else what
+    /// VMRUN of a plain guest reads.
+    #[must_use]
+    pub const fn vmcb12(&self) -> &Page {
+        &self.vmcb12
+    }
+
     /// What the guests have in the MSR U_CET (6A0h), which VMRUN does not switch and no VMCB holds: L0 says it before it
     /// calls [`Self::vmrun`], if the virtual CPU has shadow stacks. Without it an L2 in virtual-8086 mode with CR4.CET is
     /// undecided, and refused.
@@ -379,6 +247,19 @@ impl Nested {
         self.state.svme
     }
 
+    /// Returns CPUID 8000_000A for L1: revision 1, 8000h ASIDs, and the features of the virtual CPU.
+    #[must_use]
+    pub fn cpuid_svm(&self) -> [u32; 4] {
+        const ASIDS: u32 = 0x8000;
+        let mut edx = 0;
+        for &feature in BY_ITSELF.iter().chain(&PASSED_ON) {
+            if self.offers.has(feature) {
+                edx |= 1 << feature.cpuid().bit;
+            }
+        }
+        if self.offers.has(Feature::Svm) { [1, ASIDS, 0, edx] } else { [0; 4] }
+    }
+
     /// GIF as L1 left it, where L0 let L1 execute STGI and CLGI on VMCB01's virtual GIF without an exit. Not while L2
     /// runs: it has no part in it.
     #[inline(always)]
@@ -429,16 +310,6 @@ fn mask_interrupts(page: &mut Page, needed: bool, own: u64) {
     page.set_bits(f::int_ctl, MASKING, if needed { MASKING } else { own });
 }
 
-/// TLB_CONTROL.
-#[inline(always)]
-pub(crate) const fn tlb_control(flush: Flush, by_asid: bool) -> u8 {
-    match (flush, by_asid) {
-        (Flush::Nothing, _) => 0,
-        (Flush::Asid, true) => 3,
-        (Flush::Asid, false) | (Flush::All, _) => 1,
-    }
-}
-
 /// Whether a guest of this host can have what the virtual CPU says of a feature.
 fn can_give(limits: &Limits, feature: Feature, host_has: &impl Fn(Feature) -> bool) -> bool {
     let has = limits.cpu().has(feature) == Some(true);
@@ -447,20 +318,4 @@ fn can_give(limits: &Limits, feature: Feature, host_has: &impl Fn(Feature) -> bo
         return has || !host_has(feature);
     }
     !has || BY_ITSELF.contains(&feature) || !NOT_GIVEN.contains(&feature) && host_has(feature)
-}
-
-/// What a virtual CPU's CPUID says of SVM, leaf 8000_000Ah: EAX, EBX, ECX, EDX.
-impl Nested {
-    /// Returns CPUID 8000_000A for L1: revision 1, 8000h ASIDs, and the features of the virtual CPU.
-    #[must_use]
-    pub fn cpuid_svm(&self) -> [u32; 4] {
-        const ASIDS: u32 = 0x8000;
-        let mut edx = 0;
-        for &feature in BY_ITSELF.iter().chain(&PASSED_ON) {
-            if self.offers.has(feature) {
-                edx |= 1 << feature.cpuid().bit;
-            }
-        }
-        if self.offers.has(Feature::Svm) { [1, ASIDS, 0, edx] } else { [0; 4] }
-    }
 }

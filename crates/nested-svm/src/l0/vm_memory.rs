@@ -1,6 +1,6 @@
 //! rust-vmm's guest memory as L1's.
 
-use crate::memory::{Memory, NoMemory};
+use super::memory::{Memory, NoMemory};
 use core::sync::atomic::{AtomicU64, Ordering};
 use vm_memory::{Bytes, GuestAddress, GuestMemory, VolatileMemory};
 

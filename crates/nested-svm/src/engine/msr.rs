@@ -1,7 +1,8 @@
 //! MSRs: those that belong to SVM, and those that VMCB01 and VMCB02 hold.
 
-use crate::nested::{Fault, Guest, Nested};
-use crate::page::Page;
+use crate::l0::page::Page;
+use crate::state::nested::Nested;
+use crate::types::{Fault, Guest};
 use crate::vmcb02::EFER;
 use vmcb::layout::{Field, vmcb_field as f};
 use vmcb::{Cr0, Cr4, Efer, Feature, VirtExt};

@@ -1,6 +1,6 @@
 //! L1's permission maps: whether an access of L2 to a port or an MSR is L1's.
 
-use crate::memory::Memory;
+use crate::l0::memory::Memory;
 
 /// The bits of a map that an access asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,7 +59,7 @@ pub(crate) fn intercepts<M: Memory>(memory: &M, base: u64, access: Access) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::NoMemory;
+    use crate::l0::memory::NoMemory;
 
     /// Ones at single bits, and a hole from some address on.
     struct Map {

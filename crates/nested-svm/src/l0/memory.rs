@@ -1,6 +1,6 @@
 //! L1's physical memory, as L0 lends it to the engine.
 
-use crate::page::Page;
+use super::page::Page;
 use core::ops::Range;
 
 /// There is no memory at this address that L1 may use.

@@ -1,6 +1,6 @@
 //! What the engine tells L0, so that L0 can tell the author of L1.
 
-use crate::page::Page;
+use super::page::Page;
 use vmcb::{ExitCode, Verdict};
 
 /// Why a VMRUN of L1 did not enter L2.
