@@ -2,9 +2,9 @@
 //! performs #VMEXIT.
 
 use super::paging::{HostMemory, Mmu, PagingFault};
-use super::tlb::Tlb;
-use super::{Access, Seen, Step};
-use crate::Page;
+use super::script::{Access, Seen, Step};
+use super::tlb::{Tagged, Tlb};
+use crate::l0::page::Page;
 use std::collections::VecDeque;
 use std::vec::Vec;
 use vmcb::layout::vmcb_field as f;
@@ -228,7 +228,7 @@ impl<M: HostMemory> Running<'_, M> {
         Mmu { tlb: &mut self.cpu.tlb, page: self.page, memory: self.memory }
     }
 
-    fn tagged(&mut self) -> &mut super::tlb::Tagged {
+    fn tagged(&mut self) -> &mut Tagged {
         let asid = self.page.get(f::guest_asid) as u32;
         self.cpu.tlb.tagged(asid)
     }

@@ -3,11 +3,9 @@
 //! # Source
 //! Manual volume 2, 5.3 (long mode paging), 5.5 (TLB), 15.25 (nested paging).
 
-use super::{
-    Access,
-    tlb::{Entry, LARGE, Rights, SMALL, Table, Tlb},
-};
-use crate::Page;
+use super::script::Access;
+use super::tlb::{Entry, LARGE, Rights, SMALL, Table, Tlb};
+use crate::l0::page::Page;
 use vmcb::layout::vmcb_field as f;
 use vmcb::{Cr0, Cr4};
 

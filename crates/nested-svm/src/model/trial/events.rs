@@ -1,12 +1,10 @@
-//! The steps of a trial that create events.
+//! The events that a trial creates.
 
 use super::ledger::{DOUBLE_FAULT_EVENT, Pair, key, pair};
-use super::run::Stop;
-use super::steps::{CPUID, IF};
-use super::{Action, Finding, Oracle, Trial};
-use crate::model::Step;
-use crate::{Exit, Guest};
-use std::format;
+use super::report::{Action, Finding};
+use super::script::{CPUID, Stop};
+use super::state::Trial;
+use crate::types::{Exit, Guest};
 use vmcb::layout::vmcb_field as f;
 use vmcb::{Event, EventType, Vector};
 
@@ -39,7 +37,7 @@ impl Trial {
         event.bits()
     }
 
-    pub(super) fn new_interrupt(&mut self) -> Event {
+    fn new_interrupt(&mut self) -> Event {
         let vector = 0x20 + self.choices.below(0xE0);
         Event::new(EventType::INTERRUPT, Vector::new(vector as u8))
     }
@@ -65,26 +63,7 @@ impl Trial {
         self.counters.events += u64::from(event.valid()) + u64::from(pending);
     }
 
-    /// L2 raises an exception.
-    pub(super) fn raise(&mut self, index: usize) -> Result<Stop, Finding> {
-        let event = self.new_exception();
-        self.note(index, Action::Raise { event: event.bits() });
-        self.prepare([Step::Raise(event, 0x123)], CPUID);
-        self.run_l2(index)
-    }
-
-    /// L0 gives a VM an event.
-    pub(super) fn event_of_l0(&mut self, index: usize) -> Result<(), Finding> {
-        let mut stop = self.inject_any(index)?;
-        // A further event may collide with the one in EVENTINJ.
-        while stop == Stop::L0(CPUID) && self.choices.one_in(2) {
-            stop = self.inject_any(index)?;
-        }
-        self.react(index, stop);
-        Ok(())
-    }
-
-    fn inject_any(&mut self, index: usize) -> Result<Stop, Finding> {
+    pub(super) fn inject_any(&mut self, index: usize) -> Result<Stop, Finding> {
         let event = match self.choices.below(8) {
             0..=3 => self.new_interrupt(),
             4 | 5 => Event::new(EventType::NMI, Vector::new(2)),
@@ -97,24 +76,6 @@ impl Trial {
         } else {
             self.inject_interrupt(index, event)
         }
-    }
-
-    /// In some cases performs another action of L0 after an exit of L2 was handled. Returns where L2 stopped
-    /// if the action stopped it.
-    pub(super) fn between_entries(&mut self, index: usize) -> Result<Option<Stop>, Finding> {
-        match self.choices.below(64) {
-            60 if self.migrates => self.save_and_load(index),
-            61 => {
-                self.note(index, Action::Refuse);
-                self.refuse = true;
-            }
-            62 | 63 => {
-                let stop = self.inject_any(index)?;
-                return Ok((stop != Stop::L0(CPUID)).then_some(stop));
-            }
-            _ => {}
-        }
-        Ok(None)
     }
 
     fn inject_interrupt(&mut self, index: usize, event: Event) -> Result<Stop, Finding> {
@@ -179,44 +140,6 @@ impl Trial {
         match exit {
             Exit::Shutdown => Ok(self.shut_down(index)),
             _ => self.after_injection(index, guest),
-        }
-    }
-
-    /// Runs L2 until all pending events are delivered. An event that is left is lost, unless L1 may mask it.
-    pub(super) fn drain(&mut self, index: usize) -> Result<Stop, Finding> {
-        // Each round delivers one event, and the vectors are pairwise different.
-        const ROUNDS: usize = 300;
-        self.note(index, Action::Drain);
-        for _ in 0..ROUNDS {
-            self.vms[index].vmcb02.set_bits(f::rflags, IF, IF);
-            self.prepare([Step::WriteCr3(self.vms[index].vmcb02.get(f::cr3))], CPUID);
-            let stop = self.run_l2(index)?;
-            if stop != Stop::L0(CPUID) {
-                return Ok(stop);
-            }
-            if self.ledgers[index].is_empty() {
-                self.counters.drains += 1;
-                return Ok(stop);
-            }
-        }
-        let vm = &self.vms[index];
-        // Interrupts stay pending if V_INTR_MASKING is set and L1's RFLAGS.IF is clear. While GIF is clear,
-        // all events stay pending.
-        if vm.nested.gif() && vm.vmcb01.get(f::rflags) & IF != 0 {
-            self.found(Oracle::Events, index, || {
-                let (waits, event) = (vm.nested.waits(), vm.vmcb02.vmcb().event_inj());
-                format!("never delivered: {:x?}; {waits}, {event:x?}", self.ledgers[index])
-            })?;
-        }
-        Ok(Stop::L0(CPUID))
-    }
-
-    /// The delivery of the next event accesses memory.
-    pub(super) fn prepare_delivery(&mut self, index: usize) {
-        self.hardware.delivery.clear();
-        for _ in 0..1 + self.choices.below(2) {
-            let access = self.guest_physical_access(index);
-            self.hardware.delivery.push_back(access);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The host of a trial: physical memory, its frames, and L0's map of each VM's memory.
 
 use super::choices::Choices;
+use crate::l0::memory::{Memory, NoMemory};
 use crate::model::paging::{A, ADDRESS, D, HostMemory, P, RW, US};
-use crate::{HostBlock, MIN_PAGES, Memory, NoMemory, Tables};
+use crate::shadow::tables::{HostBlock, MIN_PAGES, Tables};
 use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::vec;

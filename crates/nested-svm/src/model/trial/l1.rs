@@ -9,7 +9,7 @@ use super::layout::{
     DATA, GUEST_PAGES, GUEST_TABLES, LARGE_BLOCK, LINEAR, LINEAR_LARGE, LINEAR_PAGES, NESTED_PAGES,
     NESTED_TABLES, SET_PAGES, SETS, SHADOW_SPACE, SHADOW_TABLES, SPACES, guest_page,
 };
-use crate::Memory;
+use crate::l0::memory::Memory;
 use crate::model::paging::{A, ADDRESS, D, G, NX, P, PS, RW, US};
 use std::vec::Vec;
 

@@ -1,12 +1,11 @@
 //! The ledger of a VM's events. It tracks each event from its origin to its outcome.
 
+use crate::model::cpu::Source;
+use crate::types::Guest;
 use std::format;
 use std::string::String;
 use std::vec::Vec;
 use vmcb::{Event, EventType, ExitCode, Vector};
-
-use crate::Guest;
-use crate::model::Source;
 
 /// What happens if the second event occurs during the delivery of the first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

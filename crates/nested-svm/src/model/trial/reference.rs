@@ -3,7 +3,7 @@
 //! This is written independently of the shadow tables and of the CPU's page walker. It caches nothing.
 
 use super::host::{VmMemory, entry_target, frame_address, l1_entry};
-use crate::model::Access;
+use crate::model::script::Access;
 
 /// The expected result of an access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,8 +5,14 @@ use super::host::{Blocks, Host, VmMemory, VmTables};
 use super::l1::{self, L1};
 use super::layout::VMCBS;
 use super::reference::Translation;
-use crate::model::{AFTER_VMRUN, HOST};
-use crate::{Exit, Fault, Guest, Memory, Msr, Nested, Page, Shadow, World};
+use crate::engine::msr::Msr;
+use crate::l0::memory::Memory;
+use crate::l0::page::Page;
+use crate::model::machine::{AFTER_VMRUN, HOST};
+use crate::shadow::pool::Shadow;
+use crate::state::nested::Nested;
+use crate::state::world::World;
+use crate::types::{Exit, Fault, Guest};
 use std::boxed::Box;
 use vmcb::layout::{Field, vmcb_field as f};
 use vmcb::{Event, EventType, Feature, Limits};
@@ -70,12 +76,12 @@ impl Vm {
     ) -> Self {
         let scattered = choices.one_in(2);
         let (memory, tables, blocks) = host.create(slot, scattered, choices);
-        let own = crate::Host { asid: asids[1], takes_interrupts: true, ..HOST };
+        let own = crate::types::Host { asid: asids[1], takes_interrupts: true, ..HOST };
         let has = |feature| feature != Feature::LmsleUnsupported;
         let nested = Nested::new(limits.clone(), own, has).expect("the host has all features");
         let mut vm = Self {
             nested,
-            vmcb01: Box::new(crate::model::l1()),
+            vmcb01: Box::new(crate::model::machine::l1()),
             vmcb02: Box::new(Page::zeroed()),
             l1: L1::new(&memory),
             shadow: new_shadow(tables),
@@ -96,7 +102,7 @@ impl Vm {
         }
         vm.vmcb01.set_bits(f::intercept_misc1, INTR_AND_NMI, INTR_AND_NMI);
         vm.nested.write_msr(&mut vm.vmcb01, Msr::Efer, EFER).expect("the CPU has SVM");
-        let mut template = crate::model::l2();
+        let mut template = crate::model::machine::l2();
         template.set_bits(f::cr0, CR0_WP, CR0_WP);
         template.set_bits(f::cr4, CR4_PGE, CR4_PGE);
         for page in VMCBS {
@@ -209,7 +215,7 @@ impl Vm {
     /// Saves the nested state and loads it again, as a migration to another host does.
     pub(super) fn save_and_load(&mut self, buffer: &mut [u8; Nested::SAVED_MAX]) {
         let length = self.call(|nested, world| nested.save(world, buffer).len());
-        let own = crate::Host { asid: self.asids[1], takes_interrupts: true, ..HOST };
+        let own = crate::types::Host { asid: self.asids[1], takes_interrupts: true, ..HOST };
         *self.vmcb02 = Page::zeroed();
         self.nested = Nested::for_verdicts(self.nested.limits().clone(), own);
         self.call(|nested, world| nested.load(world, &buffer[..length]))
