@@ -6,7 +6,7 @@ pub mod tlb;
 use arbitrary::Arbitrary;
 use vmcb::{
     Answer, Bits, Cpu, Decision, Environment, Event, Feature, GuestMode, Host, KnownPage, Limits, Phase,
-    Policy, RuleSet, Verdict, View, Vmsa, Word, check, judge as judge_page,
+    Policy, RuleSet, Verdict, View, Vmsa, Word, check_out_of_line, judge as judge_page,
     layout::{Field, vmcb_field as field, vmsa_field},
 };
 
@@ -208,7 +208,7 @@ pub fn judge(case: &Case) {
     let verdict = judge_page(&vmcb, phase, &limits, &environment);
     consistent(&verdict);
     if let (Phase::Before, Some(page)) = (phase, vmcb.complete()) {
-        assert_eq!(check(page, &limits, &environment), verdict, "check and judge disagree");
+        assert_eq!(check_out_of_line(page, &limits, &environment), verdict, "check and judge disagree");
     }
     for low in [case.completion, case.completion >> 12] {
         let event = Event::from_bits(Event::V | low);

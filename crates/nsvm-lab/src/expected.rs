@@ -396,7 +396,7 @@ fn is_date(text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::case::Base;
-    use vmcb::{Cpu, Environment, Limits, Policy, check};
+    use vmcb::{Cpu, Environment, Limits, Policy, check_out_of_line};
 
     /// A legal guest, and cases that change one field of it.
     fn results(rows: &[(&str, u16, u64, &str)]) -> Vec<(CaseFacts, Outcome)> {
@@ -430,7 +430,7 @@ mod tests {
                 cannot_run: None,
                 meaningless: id.ends_with("junk").then(|| "it is junk".into()),
             };
-            let verdict = check(&set.page(&case), &limits, &environment);
+            let verdict = check_out_of_line(&set.page(&case), &limits, &environment);
             (CaseFacts::new(&set, &case, &verdict), outcome.parse().expect("an outcome"))
         };
         rows.iter().map(facts).collect()

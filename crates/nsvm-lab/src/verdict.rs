@@ -5,7 +5,7 @@ use crate::protocol::{case_flag, memory};
 use vmcb::layout::vmcb_field as field;
 use vmcb::{
     Answer, Cpu, CpuidEntry, Environment, Host, Input, KnownPage, Limits, Outcome, Phase, Policy, Verdict,
-    check, judge,
+    check_out_of_line, judge,
 };
 
 /// The limits of a CPU described by what its CPUID said in the payload.
@@ -21,7 +21,7 @@ pub fn expected(set: &Set, case: &Case, limits: &Limits) -> Verdict {
     let page = set.page(case);
     let environment = environment(set, case);
     if case.rax == memory::VMCB {
-        check(&page, limits, &environment)
+        check_out_of_line(&page, limits, &environment)
     } else {
         judge(&KnownPage::nothing(), Phase::Before, limits, &environment)
     }

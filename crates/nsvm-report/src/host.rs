@@ -241,7 +241,12 @@ mod tests {
             let facts = HostFacts::parse(Some(&of_witness(&witness))).unwrap();
             let (vmcb, vmsa) = (witness.vmcb(), witness.vmsa());
             let environment = facts.environment(None).with_vmsa(vmcb::Vmsa::Page(&vmsa));
-            assert_eq!(vmcb::check(&vmcb, &limits, &environment), witness.judge(&limits), "{}", rule.id());
+            assert_eq!(
+                vmcb::check_out_of_line(&vmcb, &limits, &environment),
+                witness.judge(&limits),
+                "{}",
+                rule.id()
+            );
         }
     }
 }

@@ -34,7 +34,7 @@ impl<'a> Facts<'a> {
     pub fn new(page: &'a [u8; PAGE_SIZE], limits: &'a Limits, environment: &'a Environment<'a>) -> Self {
         let view = View::complete(page, limits, environment);
         // The straight-line check is enough where nothing is broken.
-        let verdict = vmcb::check(page, limits, environment);
+        let verdict = vmcb::check_out_of_line(page, limits, environment);
         Self { view, verdict, limits, memory: None }
     }
 

@@ -30,7 +30,7 @@ pub use defs::register::{
 pub use defs::segment::{Segment, SegmentAttributes};
 pub use defs::view::{Vmcb, VmsaView};
 pub use defs::word::{Source, Word};
-pub use eval::check::check;
+pub use eval::check::{check, check_out_of_line};
 pub use eval::environment::{Answer, Environment, Input, Inputs, Nothing, TakesOver, Vmsa};
 pub use eval::injection::{accepted_exceptions, check_event};
 pub use eval::judge::{Missing, View, judge};

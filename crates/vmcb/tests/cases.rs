@@ -1,10 +1,11 @@
 //! One test a row of `cases/`: the verdict is exactly the one that the row names.
 
+#[path = "it/common/mod.rs"]
 mod common;
 
-use common::{Case, Expected};
+use common::{Case, Expected, check};
 use libtest_mimic::{Arguments, Failed, Trial};
-use vmcb::{Limits, Phase, check};
+use vmcb::{Limits, Phase};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();

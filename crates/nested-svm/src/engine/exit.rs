@@ -125,7 +125,7 @@ impl Nested {
         code: ExitCode,
     ) -> Exit {
         let environment = Environment::real_host();
-        let verdict = vmcb::check(world.vmcb02.bytes(), &self.limits, &environment);
+        let verdict = vmcb::check_out_of_line(world.vmcb02.bytes(), &self.limits, &environment);
         world.trace.trace(Traced::HostRefused { code, vmcb02: world.vmcb02, verdict });
         self.close_window(world.vmcb02);
         self.flush_l1_too();

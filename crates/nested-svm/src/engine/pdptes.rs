@@ -78,7 +78,7 @@ mod tests {
                 ] {
                     nested.vmcb12.set(field, value);
                 }
-                let verdict = vmcb::check(nested.vmcb12.bytes(), &nested.limits, &FIXED);
+                let verdict = vmcb::check_out_of_line(nested.vmcb12.bytes(), &nested.limits, &FIXED);
                 let undecided = verdict.undecided().contains(Rule::SavPdpteReserved);
                 assert_eq!(nested.needs_pdptes(), undecided, "{cpu} {bits:04b}");
                 asked += u32::from(undecided);

@@ -134,7 +134,7 @@ impl Nested {
             Ok(entries) if self.needs_pdptes() => environment.with_pdptes(entries),
             _ => environment,
         };
-        let verdict = vmcb::check(self.vmcb12.bytes(), &self.limits, &environment);
+        let verdict = vmcb::check_out_of_line(self.vmcb12.bytes(), &self.limits, &environment);
         match fault_of(&verdict) {
             Some(fault) => Err(fault),
             None => Ok(verdict),

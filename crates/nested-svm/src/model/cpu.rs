@@ -119,7 +119,7 @@ impl Hardware {
         let environment = [Input::HostMsrs, Input::VmcbAddress, Input::Pdptes, Input::UCet]
             .into_iter()
             .fold(Environment::real_host(), Environment::take_over);
-        vmcb::check(page.bytes(), &self.limits, &environment)
+        vmcb::check_out_of_line(page.bytes(), &self.limits, &environment)
     }
 
     /// Executes VMRUN until #VMEXIT. Executed steps are removed from the script. An access that exits with a

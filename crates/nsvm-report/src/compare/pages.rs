@@ -6,7 +6,7 @@ use super::named::letter;
 use crate::error::Error;
 use crate::host::{self, HostFacts};
 use std::fmt::Write as _;
-use vmcb::{Decision, Limits, Verdict, Vmsa, check};
+use vmcb::{Decision, Limits, Verdict, Vmsa, check_out_of_line};
 
 /// The files of one difference, in the order of [`Comparison::differences`].
 pub(super) struct Written {
@@ -62,7 +62,9 @@ impl WitnessPages {
         let both = [&one.limits, &other.limits];
         let (page, vmsa) = (difference.witness.vmcb(), difference.witness.vmsa());
         let with = |vmsa: Vmsa<'_>| {
-            both.map(|limits: &Limits| check(&page, limits, &host.environment(None).with_vmsa(vmsa)))
+            both.map(|limits: &Limits| {
+                check_out_of_line(&page, limits, &host.environment(None).with_vmsa(vmsa))
+            })
         };
         let expected = both.map(|limits| difference.witness.judge(limits));
         // A plain guest has no VMSA.

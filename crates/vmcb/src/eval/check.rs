@@ -138,10 +138,12 @@ pub fn check(vmcb: &[u8; PAGE_SIZE], limits: &Limits, environment: &Environment<
     check_beside::<Nothing>(vmcb, limits, environment)
 }
 
-/// [`check`] out of line, where time does not matter.
-#[cold]
+/// Does the same as [`check`], but is compiled once, in this crate.
+///
+/// `check` is inlined into each caller, with all rules, which takes the compiler a minute. Use this function where a call
+/// per VMCB does not matter.
 #[inline(never)]
-pub(super) fn check_all(vmcb: &[u8; PAGE_SIZE], limits: &Limits, environment: &Environment<'_>) -> Verdict {
+pub fn check_out_of_line(vmcb: &[u8; PAGE_SIZE], limits: &Limits, environment: &Environment<'_>) -> Verdict {
     check(vmcb, limits, environment)
 }
 

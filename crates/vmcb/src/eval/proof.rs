@@ -1,6 +1,6 @@
 //! The proof that a VMCB was checked.
 
-use super::check::{check_all, check_beside};
+use super::check::{check_beside, check_out_of_line};
 use super::environment::{Environment, Inputs, Nothing, TakesOver};
 use super::verdict::Verdict;
 use crate::defs::layout::PAGE_SIZE;
@@ -72,7 +72,7 @@ pub fn admit<'a, T: TakesOver>(
     let verdict = if exactly {
         check_beside::<T>(vmcb, limits, environment)
     } else {
-        check_all(vmcb, limits, environment)
+        check_out_of_line(vmcb, limits, environment)
     };
     if verdict.is_accepted() && (exactly || T::INPUTS.contains_all(environment.taken_over())) {
         Ok(Checked { vmcb, taken_over: PhantomData })

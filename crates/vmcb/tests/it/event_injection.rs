@@ -4,12 +4,11 @@
 //! The second formulation is written from the manual's sentences, in plain numbers. It uses no table of
 //! the library: where both agree, neither has a slip of the pen.
 
-mod common;
-
-use common::random::Random;
+use crate::common::check;
+use crate::common::random::Random;
 use vmcb::{
     Answer, Cpu, Environment, Event, Feature, GuestMode, Host, Limits, Policy, Rule, RuleSet, Verdict, Vmsa,
-    check, check_event,
+    check_event,
 };
 
 /// What decides about an event, as VMRUN finds it.

@@ -1,10 +1,9 @@
 //! Witnesses: what is derived from the rules' literals, judged by the rules themselves.
 
-mod common;
-
-use common::generate::{machine, vary};
-use common::random::Random;
-use vmcb::{Contrast, Cpu, Limits, Policy, Rule, RuleSet, Verdict, Witness, check};
+use crate::common::check;
+use crate::common::generate::{machine, vary};
+use crate::common::random::Random;
+use vmcb::{Contrast, Cpu, Limits, Policy, Rule, RuleSet, Verdict, Witness};
 
 fn limits(text: &str) -> Limits {
     Limits::compile(&Cpu::parse(text).unwrap_or_else(|error| panic!("{text}: {error}")), Policy::VirtualCpu)
@@ -184,10 +183,10 @@ fn no_difference_is_left_out() {
 
 /// The second machine's CPU, but for all but a few features that are the first one's.
 fn vmcb_of(
-    a: &common::reference::Machine,
-    b: &common::reference::Machine,
+    a: &crate::common::reference::Machine,
+    b: &crate::common::reference::Machine,
     random: &mut Random,
-) -> common::reference::Machine {
+) -> crate::common::reference::Machine {
     let mut near = a.clone();
     for _ in 0..=random.below(3) {
         let feature = 1 << random.below(vmcb::Feature::ALL.len());

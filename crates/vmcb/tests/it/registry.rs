@@ -1,9 +1,7 @@
 //! The registry: each rule, each of its conditions and each word is shown to matter by some row of
 //! `cases/`, and the tables agree with each other.
 
-mod common;
-
-use common::{Case, Expected, Reader, cases};
+use crate::common::{Case, Expected, Reader, cases};
 use std::collections::{BTreeMap, BTreeSet};
 use vmcb::layout::{VMCB, VMSA};
 use vmcb::{

@@ -10,7 +10,14 @@ pub mod reference;
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use vmcb::{Environment, Limits, Verdict};
 pub use vmcb_cases::{BadRow, Case, Expected, Reader, fact, number, read_all};
+
+/// The check under test. `vmcb::check` is inlined into each caller, which takes the compiler a minute each time.
+#[inline(never)]
+pub fn check(vmcb: &[u8; 4096], limits: &Limits, environment: &Environment<'_>) -> Verdict {
+    vmcb::check(vmcb, limits, environment)
+}
 
 /// The directory of the rows.
 pub fn directory() -> PathBuf {

@@ -1,13 +1,12 @@
 //! What a view tells beside the verdict: where a word stands, what is missing; and who may be `Checked`.
 
-mod common;
-
-use common::{Case, cases};
+use crate::common::check;
+use crate::common::{Case, cases};
 use std::collections::BTreeSet;
 use vmcb::layout::{vmcb_field, vmsa_field};
 use vmcb::{
     Checked, Environment, Feature, Host, Input, Inputs, KnownPage, Limits, Missing, Nothing, Phase, Policy,
-    Rule, TakesOver, View, Word, admit, check,
+    Rule, TakesOver, View, Word, admit,
 };
 
 fn case(id: &str) -> &'static Case {

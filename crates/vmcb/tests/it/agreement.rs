@@ -2,16 +2,15 @@
 //!
 //! On random machines near the edges of the rules; the seed is fixed, `VMCB_SEED` sets another one.
 
-mod common;
-
-use common::Expected;
-use common::generate::{bit_of_some_rule, machine, places_of, reads_of, vary};
-use common::random::Random;
-use common::reference::{Machine, NO_C_BIT, all_facts, feature_bit, read, write};
+use crate::common::Expected;
+use crate::common::check;
+use crate::common::generate::{bit_of_some_rule, machine, places_of, reads_of, vary};
+use crate::common::random::Random;
+use crate::common::reference::{Machine, NO_C_BIT, all_facts, feature_bit, read, write};
 use vmcb::layout::Page;
 use vmcb::{
     Answer, Cpu, Environment, Feature, Host, KnownPage, Limits, Phase, Policy, Rule, RuleSet, View, Vmsa,
-    check, judge,
+    judge,
 };
 
 fn seed() -> u64 {

@@ -1,15 +1,14 @@
 //! Limits as data: stored, refused, loaded, upgraded; and what was published keeps its verdicts.
 
-mod common;
-
-use common::random::Random;
-use common::{Case, cases, frozen};
+use crate::common::check;
+use crate::common::random::Random;
+use crate::common::{Case, cases, frozen};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use vmcb::{
     Cpu, Decision, Environment, Event, Feature, GuestMode, Limits, LimitsError, MODELS, Policy, Rule,
-    RuleSet, Verdict, Vmsa, check, check_event,
+    RuleSet, Verdict, Vmsa, check_event,
 };
 
 const POLICIES: [Policy; 2] = [Policy::VirtualCpu, Policy::FixedVectors];
