@@ -6,6 +6,13 @@ use crate::linux::Linux;
 use std::process::Command;
 use vmcb::Limits;
 
+/// The test hypervisors of this crate, a multiboot image. Nothing if this build has no bare-metal programs.
+#[cfg(has_l0)]
+pub const HYPERVISORS: Option<&[u8]> = Some(include_bytes!(concat!(env!("OUT_DIR"), "/l1.bin")));
+/// The test hypervisors of this crate, which this build does not have.
+#[cfg(not(has_l0))]
+pub const HYPERVISORS: Option<&[u8]> = None;
+
 #[cfg(has_l0)]
 mod image {
     pub(crate) const IMAGE: Option<&[u8]> = Some(include_bytes!(concat!(env!("OUT_DIR"), "/l0.bin")));
@@ -60,8 +67,8 @@ pub const MEMORY: (u32, u32, u32) = (128, 32, 2048);
 /// Why there is nothing to boot.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// L0 is compiled for x86-64 Linux with glibc only.
-    #[error("this build of nsvm has no L0: it was not built for x86_64-unknown-linux-gnu")]
+    /// L0 is compiled if the toolchain has the target of the bare-metal programs.
+    #[error("this build of nsvm has no L0: run `rustup target add x86_64-unknown-none` and build it again")]
     NoL0,
     /// L1's image.
     #[error("L1: {0}")]

@@ -1,11 +1,12 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
-pub mod bundle;
 mod kernel;
 mod l1;
 mod linux;
 
-pub use kernel::{Error, MEMORY, Setup, kernel, machine};
+#[doc(inline)]
+pub use bare_interface::l0 as bundle;
+pub use kernel::{Error, HYPERVISORS, MEMORY, Setup, kernel, machine};
 pub use l1::{L1, L1Error, Segment};
 pub use linux::Linux;

@@ -1,26 +1,15 @@
 //! L0 under QEMU with test hypervisors as L1. Without `qemu-system-x86_64` there is nothing to run on: these tests then
 //! say so and pass, unless NSVM_LAB_REQUIRE names qemu. NSVM_QEMU is another program.
 
-#[path = "../l1/compile.rs"]
-mod compile;
-
 use nsvm_l0::{Setup, kernel, machine};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 use std::time::Instant;
 use vmcb::{Cpu, Limits, Policy};
 
-/// The test hypervisors, compiled once: a multiboot image.
+/// The test hypervisors, a multiboot image.
 fn image() -> &'static [u8] {
-    static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
-    IMAGE.get_or_init(|| {
-        let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join("l1.bin");
-        if let Err(error) = compile::compile(&output) {
-            panic!("{error}");
-        }
-        std::fs::read(output).expect("rustc wrote it")
-    })
+    nsvm_l0::HYPERVISORS.expect("tests are ignored without it")
 }
 
 /// The emulator; nothing where there is none.
@@ -86,6 +75,7 @@ fn passes(test: &str, setup: &Setup) -> Option<Ran> {
 }
 
 #[test]
+#[cfg_attr(not(has_l0), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn l1_gets_its_memory_and_modules() {
     let modules = vec![(vec![7; 5000], "first one".to_owned()), (vec![9], String::new())];
     let setup = Setup { modules, memory: 64, ..Setup::default() };
@@ -104,6 +94,7 @@ fn l1_gets_its_memory_and_modules() {
 
 /// The line has the rule, the value and what VMRUN does; the dump is the VMCB that was refused.
 #[test]
+#[cfg_attr(not(has_l0), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn a_refused_vmrun_is_explained() {
     let Some(ran) = passes("refused", &Setup::default()) else { return };
     let mut lines = ran.log.lines().skip_while(|line| !line.contains("refused"));
@@ -125,6 +116,7 @@ fn a_refused_vmrun_is_explained() {
 
 /// The refused set follows the virtual CPU, also one that the machine below cannot run.
 #[test]
+#[cfg_attr(not(has_l0), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn verdicts_follow_the_virtual_cpu() {
     for (cpu, second) in [
         ("EPYC-Genoa,+shstk,phys-bits=52", "0xf0000000, then 0xf0000000"),
@@ -146,12 +138,14 @@ fn verdicts_follow_the_virtual_cpu() {
 
 /// `cargo test` runs a part; NSVM_L0_ROUNDS=100000 is the bar.
 #[test]
+#[cfg_attr(not(has_l0), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn xmm_registers_are_intact() {
     let rounds = std::env::var("NSVM_L0_ROUNDS").unwrap_or_else(|_| "10000".to_owned());
     passes(&format!("xmm {rounds}"), &Setup::default());
 }
 
 #[test]
+#[cfg_attr(not(has_l0), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn interrupts_are_l1s() {
     let Some(bare) = run("interrupts", None, &[]) else { return };
     assert_eq!(bare.code, 0, "the test itself holds on the bare emulator: {}", bare.output);
@@ -160,6 +154,7 @@ fn interrupts_are_l1s() {
 
 /// The bare emulator skips the prefixes as L0 must.
 #[test]
+#[cfg_attr(not(has_l0), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn instructions_of_l2_have_prefixes() {
     let Some(bare) = run("prefixes", None, &[]) else { return };
     assert_eq!(bare.code, 0, "the test itself holds on the bare emulator: {}", bare.output);
@@ -167,6 +162,7 @@ fn instructions_of_l2_have_prefixes() {
 }
 
 #[test]
+#[cfg_attr(not(has_l0), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn msrs_that_l1_leaves_alone_are_l2s() {
     let Some(bare) = run("msrs", None, &[]) else { return };
     assert_eq!(bare.code, 0, "the test itself holds on the bare emulator: {}", bare.output);
@@ -177,6 +173,7 @@ fn msrs_that_l1_leaves_alone_are_l2s() {
 /// emulator breaks it: those checks are listed. Wall time is told, not held: two machines of the same test run at once
 /// with others.
 #[test]
+#[cfg_attr(not(has_l0), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn what_passes_on_the_bare_emulator_passes_under_l0() {
     let verdict = |ran: &Ran, test: &str| -> Vec<(String, bool)> {
         let checks = ran.output.lines().filter_map(|line| {
@@ -208,6 +205,7 @@ fn what_passes_on_the_bare_emulator_passes_under_l0() {
 
 /// QEMU marks them as accessed, which the manual has reserved: L1 does not see it, and VMRUN is not refused for it.
 #[test]
+#[cfg_attr(not(has_l0), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn marked_pdptes_are_unmarked() {
     let Some(bare) = run("pdptes", None, &[]) else { return };
     assert_eq!(bare.code, 0, "the test itself holds on the bare emulator: {}", bare.output);
@@ -217,12 +215,14 @@ fn marked_pdptes_are_unmarked() {
 }
 
 #[test]
+#[cfg_attr(not(has_l0), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn devices_cannot_write_to_memory() {
     passes("devices", &Setup::default());
 }
 
 /// The other machine of QEMU has its configuration space in memory, too.
 #[test]
+#[cfg_attr(not(has_l0), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn q35_is_another_machine() {
     const Q35: [&str; 2] = ["-M", "q35"];
     for test in ["devices", "hello", "interrupts", "attack 1000 1"] {
@@ -237,6 +237,7 @@ fn q35_is_another_machine() {
 
 /// `cargo test` runs a part; NSVM_L0_ATTACKS=1000000 is the bar.
 #[test]
+#[cfg_attr(not(has_l0), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn an_attacker_gets_nowhere() {
     let rounds = std::env::var("NSVM_L0_ATTACKS").unwrap_or_else(|_| "10000".to_owned());
     for seed in [1, 2] {
@@ -247,6 +248,7 @@ fn an_attacker_gets_nowhere() {
 /// At every exit the nested state is saved, thrown away and loaded: nothing changes for the guests, interrupts and
 /// injected events included.
 #[test]
+#[cfg_attr(not(has_l0), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn saved_and_loaded_at_each_exit() {
     let reload = |every| Setup { quiet: true, reload: every, ..Setup::default() };
     for (test, every) in [
@@ -271,6 +273,7 @@ fn saved_and_loaded_at_each_exit() {
 
 /// Instructions of a nested round trip in the steady state, and the project's bars.
 #[test]
+#[cfg_attr(not(has_l0), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn round_trips_are_short() {
     let setup = Setup { quiet: true, ..Setup::default() };
     let Some(bare) = run("icount", None, &COUNTING) else { return };

@@ -477,6 +477,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(has_payload), ignore = "needs `rustup target add x86_64-unknown-none`")]
     fn a_run_goes_on_behind_what_breaks_the_machine() {
         // Each start counts the cases that are left from 0; the last line of the first comes twice.
         let run = play(
@@ -505,6 +506,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(has_payload), ignore = "needs `rustup target add x86_64-unknown-none`")]
     fn a_machine_that_never_begins_is_an_error_with_its_words() {
         let error = play("never", "echo 'no such machine' >&2; exit 1").expect_err("nothing began");
         assert!(error.to_string().contains("no such machine"), "{error}");

@@ -16,8 +16,10 @@ const BOOT_SECTOR: &[u8] = &[];
 /// Why there is no image.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ImageError {
-    /// The payload is compiled for x86-64 Linux with glibc only.
-    #[error("this build of nsvm has no payload: it was not built for x86_64-unknown-linux-gnu")]
+    /// The payload is compiled if the toolchain has the target of the bare-metal programs.
+    #[error(
+        "this build of nsvm has no payload: run `rustup target add x86_64-unknown-none` and build it again"
+    )]
     NoPayload,
     /// Payload and cases do not fit.
     #[error("the cases need {0} bytes, more than fit: run them in shards (--shard 1/2)")]

@@ -25,7 +25,12 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-include!(concat!(env!("OUT_DIR"), "/kvm_init.rs"));
+/// The runner for KVM, a static Linux program. Nothing if this build's target or machine could not make it.
+#[cfg(has_kvm_runner)]
+pub const INIT: Option<&[u8]> = Some(include_bytes!(concat!(env!("OUT_DIR"), "/kvm-runner")));
+/// The runner for KVM, which this build does not have.
+#[cfg(not(has_kvm_runner))]
+pub const INIT: Option<&[u8]> = None;
 
 /// QEMU ends with this status when the runner has come to its end, with whatever result.
 pub const EXIT_STATUS: i32 = 33;

@@ -12,7 +12,6 @@ pub mod kvm;
 pub mod machine;
 pub mod observe;
 pub mod outcome;
-pub mod protocol;
 pub mod report;
 pub mod results;
 pub mod run;
@@ -21,3 +20,6 @@ pub mod store;
 pub mod subject;
 pub mod verdict;
 pub mod xen;
+
+#[doc(inline)]
+pub use bare_interface::payload as protocol;

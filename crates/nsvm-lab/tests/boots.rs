@@ -61,6 +61,7 @@ static BARE: LazyLock<Run> = LazyLock::new(|| booted(Boot::Pvh));
 /// An accepted VMCB does under L0 what it does on the bare machine: what L2 runs into, the event that arrives, its error
 /// code, where it returns to. But where EFER.LMA in the VMCB is not what VMRUN makes of LME and PG: QEMU takes it from there.
 #[test]
+#[cfg_attr(not(has_payload), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn l0_delivers_what_the_bare_machine_does() {
     if !has_qemu() {
         return;
@@ -85,6 +86,7 @@ fn l0_delivers_what_the_bare_machine_does() {
 /// What is refused follows L1's virtual CPU and not the machine below, which can run none of these: shadow stacks, SEV-ES,
 /// virtual NMI, and three widths of physical addresses.
 #[test]
+#[cfg_attr(not(has_payload), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn verdicts_on_l0_follow_the_virtual_cpu() {
     if !has_qemu() {
         return;
@@ -134,6 +136,7 @@ fn verdicts_on_l0_follow_the_virtual_cpu() {
 /// The outcome of every case is the same where L0 goes on from saved bytes after each exit, but for those that only fill
 /// in the shadow of L1's nested tables again.
 #[test]
+#[cfg_attr(not(has_payload), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn l0_is_saved_and_loaded_at_each_exit() {
     if !has_qemu() {
         return;
@@ -147,6 +150,7 @@ fn l0_is_saved_and_loaded_at_each_exit() {
 }
 
 #[test]
+#[cfg_attr(not(has_payload), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn three_ways_to_boot_give_the_same_results() {
     if !has_qemu() {
         return;

@@ -8,7 +8,7 @@
 use nsvm_lab::driver::{self, Run};
 use nsvm_lab::expected::CaseFacts;
 use nsvm_lab::glob::Globs;
-use nsvm_lab::kvm::{Cpio, INIT};
+use nsvm_lab::kvm::Cpio;
 use nsvm_lab::machine::{Kvm, KvmOnL0};
 use nsvm_lab::run::Folder;
 use nsvm_lab::store::Store;
@@ -151,6 +151,7 @@ fn talk(command: &mut Command) -> Duration {
 }
 
 #[test]
+#[cfg_attr(not(has_payload), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn a_shell_answers_on_the_serial_port() {
     let Some((path, _)) = kernel() else { return };
     let Some(initrd) = shell() else { return };
@@ -183,11 +184,10 @@ fn a_shell_answers_on_the_serial_port() {
 ///
 /// `cargo test` runs a part of the family; `NSVM_L0_CASES=8192` is the bar.
 #[test]
+#[cfg_attr(not(has_payload), ignore = "needs `rustup target add x86_64-unknown-none`")]
+#[cfg_attr(not(has_kvm_runner), ignore = "this build has no KVM runner")]
 fn kvm_runs_the_payload_twice_the_same() {
     let Some((kernel, modules)) = kernel() else { return };
-    if INIT.is_none() {
-        return passed_over("this build has no runner for KVM").unwrap_or(());
-    }
     let count: usize = std::env::var("NSVM_L0_CASES").map_or(512, |text| text.parse().expect("a number"));
     let release = modules.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let machine = KvmOnL0(Kvm { start: Box::new(|| Command::new(QEMU)), kernel, modules });

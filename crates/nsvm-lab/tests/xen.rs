@@ -62,6 +62,7 @@ fn assert_passed(ran: &Ran) {
 }
 
 #[test]
+#[cfg_attr(not(has_payload), ignore = "needs `rustup target add x86_64-unknown-none`")]
 fn a_guest_of_xen_runs_as_on_the_bare_emulator() {
     let required =
         std::env::var("NSVM_LAB_REQUIRE").is_ok_and(|list| list.split(',').any(|name| name == "xen"));

@@ -1,0 +1,269 @@
+//! The payload: boots as L1, executes one VMRUN a case and tells what came of it.
+//!
+//! Freestanding: no standard library, no allocation, one CPU, interrupts off. It is compiled for the host's own
+//! Linux target, since that is the one every stable toolchain has, and linked to a flat image.
+//!
+//! UNSAFETY: VMRUN, port I/O and a machine without an operating system; nothing here is linked into anything else.
+#![no_std]
+#![no_main]
+
+mod boot;
+mod console;
+mod cpu;
+mod l2;
+
+use bare_common as _;
+use bare_interface::payload as protocol;
+use console::Line;
+use cpu::{Exit, Msr};
+use protocol::{case_flag, memory};
+
+/// Offsets in the VMCB of what is reported.
+mod field {
+    pub(crate) const EXITCODE: usize = 0x070;
+    pub(crate) const EXITINFO1: usize = 0x078;
+    pub(crate) const EXITINFO2: usize = 0x080;
+    pub(crate) const EXITINTINFO: usize = 0x088;
+    pub(crate) const EVENTINJ: usize = 0x0A8;
+    pub(crate) const SAVE_AREA: usize = 0x400;
+    pub(crate) const SS_BASE: usize = 0x428;
+    pub(crate) const RIP: usize = 0x578;
+    pub(crate) const RSP: usize = 0x5D8;
+}
+
+const VMMCALL: u64 = 0x81;
+const EFER_SVME: u64 = 1 << 12;
+
+/// Called once by the entry, in 64-bit mode with everything below 4 GiB mapped to itself.
+#[unsafe(no_mangle)]
+extern "C" fn main() -> ! {
+    Line::new("nsvm-lab").hex(protocol::VERSION.into()).send();
+    cpu::catch_faults();
+    match run() {
+        Ok(cases) => Line::new("end").hex(cases.into()).send(),
+        Err(why) => Line::new("e").text(why).send(),
+    }
+    console::end()
+}
+
+fn run() -> Result<u32, &'static str> {
+    let blob = Blob::find()?;
+    console::choose(blob.console);
+    if blob.console & !protocol::console::E9 != 0 {
+        Line::new("nsvm-lab").hex(protocol::VERSION.into()).send();
+    }
+    for (leaf, subleaf) in [
+        (0, 0),
+        (1, 0),
+        (7, 0),
+        (7, 1),
+        (0x8000_0000, 0),
+        (0x8000_0001, 0),
+        (0x8000_0002, 0),
+        (0x8000_0003, 0),
+        (0x8000_0004, 0),
+        (0x8000_0008, 0),
+        (0x8000_000A, 0),
+        (0x8000_001F, 0),
+        (0x8000_0021, 0),
+    ] {
+        // Beyond the highest leaf a CPU repeats what another one says.
+        if leaf > cpu::cpuid(leaf & 0x8000_0000, 0)[0] {
+            continue;
+        }
+        let [a, b, c, d] = cpu::cpuid(leaf, subleaf);
+        Line::new("c")
+            .hex(leaf.into())
+            .hex(subleaf.into())
+            .hex(a.into())
+            .hex(b.into())
+            .hex(c.into())
+            .hex(d.into())
+            .send();
+    }
+    if cpu::cpuid(0x8000_0000, 0)[0] < 0x8000_000A || cpu::cpuid(0x8000_0001, 0)[2] & 1 << 2 == 0 {
+        return Err("this CPU has no SVM: CPUID 8000_0001 ECX[2] is 0");
+    }
+    for msr in [Msr::VM_CR, Msr::HWCR, Msr::SYSCFG] {
+        if let Some(value) = cpu::read_msr(msr) {
+            Line::new("m").hex(msr.0.into()).hex(value).send();
+        }
+    }
+    if cpu::read_msr(Msr::VM_CR).is_some_and(|value| value & 1 << 4 != 0) {
+        return Err("SVM is switched off by the firmware: VM_CR.SVMDIS is 1");
+    }
+    let efer = cpu::read_msr(Msr::EFER).ok_or("EFER cannot be read")?;
+    if !cpu::write_msr(Msr::EFER, efer | EFER_SVME) {
+        return Err("EFER.SVME cannot be set");
+    }
+    if !cpu::write_msr(Msr::VM_HSAVE_PA, memory::HSAVE) {
+        return Err("VM_HSAVE_PA cannot be written");
+    }
+    cpu::mask_pics();
+    cpu::save_host_state();
+    l2::lay_out();
+
+    Line::new("b").hex(blob.cases.into()).hex(blob.first.into()).send();
+    let mut at = blob.records;
+    for number in 0..blob.cases {
+        let case = blob.read_case(&mut at)?;
+        if number >= blob.first {
+            run_case(number, &blob, &case, efer);
+        }
+    }
+    Ok(blob.cases)
+}
+
+fn run_case(number: u32, blob: &Blob, case: &Case, efer: u64) {
+    let vmcb = l2::Page::at(memory::VMCB);
+    vmcb.copy_from(blob.base(case.base));
+    blob.for_each_piece(case.differences, case.difference_count, |offset, bytes| vmcb.patch(offset, bytes));
+    for index in 0..case.word_count {
+        let at = case.words + 16 * index;
+        l2::write(blob.u64(at), blob.u64(at + 8));
+    }
+    let before = l2::Page::at(l2::COPY);
+    before.copy_from(vmcb.address());
+
+    if case.flags & case_flag::HSAVE_ZERO != 0 {
+        cpu::write_msr(Msr::VM_HSAVE_PA, 0);
+    }
+    if case.flags & case_flag::SVME_OFF != 0 {
+        cpu::write_msr(Msr::EFER, efer & !EFER_SVME);
+    }
+    let exit =
+        cpu::vmrun(case.rax, case.flags & case_flag::VMLOAD != 0, case.flags & case_flag::SVME_OFF == 0);
+    if case.flags & case_flag::SVME_OFF != 0 {
+        cpu::write_msr(Msr::EFER, efer | EFER_SVME);
+    }
+    if case.flags & case_flag::HSAVE_ZERO != 0 {
+        cpu::write_msr(Msr::VM_HSAVE_PA, memory::HSAVE);
+    }
+
+    match exit {
+        Exit::Fault { vector, error } => Line::new("f").hex(number.into()).hex(vector).hex(error).send(),
+        Exit::Done => {
+            let code = vmcb.read(field::EXITCODE);
+            let refused = code as u32 >= 0xFFFF_FFFC;
+            let save = refused && !vmcb.equals_from(field::SAVE_AREA, &before);
+            let rsp = vmcb.read(field::RSP);
+            let stack =
+                if refused { l2::Stack::NONE } else { l2::stack(rsp, vmcb.read(field::SS_BASE), case.flags) };
+            let rip = vmcb.read(field::RIP);
+            Line::new("x")
+                .hex(number.into())
+                .hex(code)
+                .hex(vmcb.read(field::EXITINFO1))
+                .hex(vmcb.read(field::EXITINFO2))
+                .hex(vmcb.read(field::EXITINTINFO))
+                .hex(vmcb.read(field::EVENTINJ))
+                .hex(rip)
+                .hex(rsp)
+                .hex(stack.slots)
+                .hex(stack.words[0])
+                .hex(stack.words[1])
+                .hex(save.into())
+                .send();
+            // A guest that did more than come back at once may have written anywhere.
+            if !refused && code != VMMCALL {
+                l2::lay_out();
+            }
+        }
+    }
+}
+
+/// The blob of cases, behind the image.
+struct Blob {
+    start: u64,
+    end: u64,
+    bases: u32,
+    cases: u32,
+    first: u32,
+    console: u32,
+    records: u64,
+}
+
+/// A case as it stands in the blob; places are addresses.
+struct Case {
+    base: u16,
+    flags: u16,
+    rax: u64,
+    differences: u64,
+    difference_count: u16,
+    words: u64,
+    word_count: u64,
+}
+
+const CUT: &str = "the blob of cases is cut off";
+
+impl Blob {
+    fn find() -> Result<Self, &'static str> {
+        let start = boot::image_end();
+        if l2::read(start) != protocol::BLOB_MAGIC {
+            return Err("no blob of cases stands behind the image");
+        }
+        let word = |offset: u64| l2::read(start + offset) as u32;
+        let (bases, cases, size) = (word(8), word(12), word(24));
+        let end = start + u64::from(size);
+        let records = start + protocol::BLOB_HEAD as u64 + 4096 * u64::from(bases);
+        if end > protocol::IMAGE_LIMIT || records > end {
+            return Err(CUT);
+        }
+        Ok(Self {
+            start,
+            end,
+            bases,
+            cases,
+            first: word(protocol::BLOB_FIRST as u64),
+            console: word(20),
+            records,
+        })
+    }
+
+    fn base(&self, number: u16) -> u64 {
+        let number = u64::from(number).min(u64::from(self.bases).saturating_sub(1));
+        self.start + protocol::BLOB_HEAD as u64 + 4096 * number
+    }
+
+    fn u64(&self, at: u64) -> u64 {
+        if at + 8 <= self.end { l2::read(at) } else { 0 }
+    }
+
+    fn u16(&self, at: u64) -> u16 {
+        self.u64(at) as u16
+    }
+
+    fn read_case(&self, at: &mut u64) -> Result<Case, &'static str> {
+        if *at + 16 > self.end {
+            return Err(CUT);
+        }
+        let case = Case {
+            base: self.u16(*at),
+            flags: self.u16(*at + 2),
+            difference_count: self.u16(*at + 4),
+            word_count: self.u16(*at + 6).into(),
+            rax: self.u64(*at + 8),
+            differences: *at + 16,
+            words: 0,
+        };
+        let words = self.for_each_piece(case.differences, case.difference_count, |_, _| ());
+        *at = words + 16 * case.word_count;
+        if *at > self.end { Err(CUT) } else { Ok(Case { words, ..case }) }
+    }
+
+    /// Returns the address behind the last piece.
+    fn for_each_piece(&self, mut at: u64, count: u16, mut with: impl FnMut(u16, l2::Bytes)) -> u64 {
+        for _ in 0..count {
+            let (offset, size) = (self.u16(at), self.u16(at + 2));
+            with(offset, l2::Bytes { at: at + 4, size });
+            at += 4 + u64::from(size);
+        }
+        at
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    Line::new("e").text("the payload panicked").send();
+    console::end()
+}

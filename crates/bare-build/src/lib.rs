@@ -1,0 +1,126 @@
+//! Builds the packages of `bare/` with the cargo that runs the calling build script.
+//!
+//! The inner cargo has its own workspace, lockfile and target directory, so it neither waits for the outer cargo nor
+//! needs a registry. It keeps the toolchain, the job limit and the compiler wrapper of the outer build, and drops what
+//! belongs to hosted code: `RUSTFLAGS` and the wrapper that clippy installs.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::{env, fs};
+
+/// The target of the bare-metal programs.
+const BARE: &str = "x86_64-unknown-none";
+/// The target of the KVM runner.
+const LINUX: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds these packages for the bare machine. Returns the folder that holds the programs, or nothing if the toolchain
+/// lacks the target; then cargo prints a warning.
+///
+/// # Panics
+/// If a package does not compile.
+#[must_use]
+pub fn bare(packages: &[&str]) -> Option<PathBuf> {
+    watch_sources();
+    if !has_target() {
+        println!("cargo::warning=the bare-metal programs are left out: run `rustup target add {BARE}`");
+        return None;
+    }
+    let mut cargo = cargo(BARE, "release");
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
+    let done = run(&mut cargo).unwrap_or_else(|error| panic!("{error}"));
+    let errors = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{packages:?} do not compile:\n{errors}\n{cargo:?}");
+    Some(target_dir().join(BARE).join("release"))
+}
+
+/// Builds the KVM runner, a static Linux program. Returns its path.
+///
+/// # Errors
+/// Why this build has no runner, in one line.
+pub fn kvm_runner() -> Result<PathBuf, String> {
+    watch_sources();
+    let target = variable("TARGET").to_string_lossy().into_owned();
+    if target != LINUX {
+        return Err(format!("it is made for {LINUX} only, not for {target}"));
+    }
+    let mut cargo = cargo(LINUX, "kvm-runner");
+    cargo.args(["--package", "kvm-runner"]);
+    if let Some(linker) = env::var_os("RUSTC_LINKER") {
+        cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", linker);
+    }
+    let done = run(&mut cargo)?;
+    if done.status.success() {
+        return Ok(target_dir().join(LINUX).join("kvm-runner").join("kvm-runner"));
+    }
+    // A warning of cargo has one line. The linker's own message names the cause.
+    let text = String::from_utf8_lossy(&done.stderr);
+    let mut lines = text.lines().map(str::trim);
+    let first = lines.find(|line| line.contains("cannot find") || line.starts_with("error"));
+    Err(format!("{} (libc6-dev has the static C library)", first.unwrap_or("cargo failed")))
+}
+
+/// The folder of the bare workspace.
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bare")
+}
+
+fn variable(name: &str) -> OsString {
+    env::var_os(name).unwrap_or_else(|| panic!("cargo sets {name}"))
+}
+
+fn target_dir() -> PathBuf {
+    Path::new(&variable("OUT_DIR")).join("bare")
+}
+
+fn cargo(target: &str, profile: &str) -> Command {
+    let mut cargo = Command::new(variable("CARGO"));
+    // Cargo reads `.cargo/config.toml` from the current directory.
+    cargo.current_dir(workspace()).args(["build", "--locked", "--target", target, "--profile", profile]);
+    cargo.arg("--target-dir").arg(target_dir());
+    for hosted in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER"] {
+        cargo.env_remove(hosted);
+    }
+    cargo
+}
+
+fn run(command: &mut Command) -> Result<Output, String> {
+    command.output().map_err(|error| format!("{command:?}: {error}"))
+}
+
+/// Whether the toolchain has the standard library of the bare target.
+fn has_target() -> bool {
+    let mut rustc = Command::new(variable("RUSTC"));
+    let asked = run(rustc.args(["--print", "target-libdir", "--target", BARE]));
+    let libraries = match &asked {
+        Ok(done) => PathBuf::from(String::from_utf8_lossy(&done.stdout).trim()),
+        Err(error) => panic!("{error}"),
+    };
+    let found = fs::read_dir(&libraries).is_ok_and(|mut entries| entries.next().is_some());
+    if !found {
+        // rustup lists the installed targets in this file, so adding one runs the build script again. Cargo also runs
+        // the script again if the watched file does not exist.
+        let components = libraries.ancestors().nth(2).map(|rustlib| rustlib.join("components"));
+        let watched = components.filter(|file| file.exists()).unwrap_or(libraries);
+        println!("cargo::rerun-if-changed={}", watched.display());
+    }
+    found
+}
+
+/// Makes cargo run the build script again if a source of a bare-metal program changes.
+fn watch_sources() {
+    let bare = workspace();
+    let entries = fs::read_dir(&bare).unwrap_or_else(|error| panic!("{}: {error}", bare.display()));
+    let own = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    // A build in the workspace itself changes its target directory.
+    let own = own.filter(|path| !path.ends_with("target"));
+    let root = bare.join("..");
+    let libraries = ["crates/vmcb", "crates/nested-svm"].map(|library| root.join(library));
+    let libraries = libraries.iter().flat_map(|library| [library.join("src"), library.join("Cargo.toml")]);
+    for path in own.chain(libraries).chain([root.join("Cargo.toml")]) {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+}
