@@ -48,6 +48,8 @@ pub const VERSION: u32 = 1;
 pub const BASE: u64 = 0x0040_0000;
 /// The image and the blob end below this address.
 pub const IMAGE_LIMIT: u64 = 0x0200_0000;
+/// Memory of the virtual machine that the KVM runner makes, in bytes.
+pub const KVM_MEMORY: u64 = 64 << 20;
 /// `"NSVMLAB\0"`, 8 bytes into the image.
 pub const HEADER_MAGIC: u64 = u64::from_le_bytes(*b"NSVMLAB\0");
 /// Offset in the image of [`HEADER_MAGIC`]; the physical address `end` (8 bytes) follows it.

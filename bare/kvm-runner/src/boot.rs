@@ -1,5 +1,6 @@
 //! Process 1: makes the machine, runs the cases, switches it off.
 
+use crate::run::{LIMIT, run, seconds};
 use crate::system::{self, Port};
 use std::fs::File;
 use std::io::ErrorKind;
@@ -28,7 +29,7 @@ pub(crate) fn main() -> ExitCode {
         }));
         let outcome = prepare().and_then(|()| {
             let image = std::fs::read("/payload.img").map_err(|error| format!("/payload.img: {error}"))?;
-            crate::run(image, limit(), &mut |line| {
+            run(image, limit(), &mut |line| {
                 say(line);
                 Ok(())
             })
@@ -72,7 +73,7 @@ fn prepare() -> Result<(), String> {
 fn limit() -> Duration {
     let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     line.split_whitespace()
-        .filter_map(|word| crate::seconds(word.strip_prefix("nsvm.limit=")?))
+        .filter_map(|word| seconds(word.strip_prefix("nsvm.limit=")?))
         .next_back()
-        .unwrap_or(Duration::from_secs(crate::LIMIT))
+        .unwrap_or(Duration::from_secs(LIMIT))
 }

@@ -1,13 +1,12 @@
 //! One virtual machine: one CPU, memory, and a console at port E9h.
 
 use crate::system::{self, Shared};
-use bare_interface::payload::BASE;
 use bare_interface::payload::console::BELL_PORT;
+use bare_interface::payload::{BASE, KVM_MEMORY};
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 
-const MEMORY: usize = 64 << 20;
 const CONSOLE: u16 = 0xE9;
 const EXIT: u16 = 0xF4;
 /// A line that is longer is cut: the payload writes none.
@@ -165,7 +164,7 @@ impl Kvm {
     pub(crate) fn machine(&self, image: &[u8]) -> Result<Machine, String> {
         let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
         let vm = system::ioctl_open(&self.file, request::CREATE_VM).map_err(failed("KVM_CREATE_VM"))?;
-        let mut memory = Shared::anonymous(MEMORY).map_err(failed("memory for the guest"))?;
+        let mut memory = Shared::anonymous(KVM_MEMORY as usize).map_err(failed("memory for the guest"))?;
         memory.write(BASE as usize, image);
         let mut region =
             Region { slot: 0, flags: 0, guest: 0, size: memory.size() as u64, user: memory.address() };
@@ -322,16 +321,21 @@ impl Machine {
                     return Ok(Stop::Died(format!("entry failed {:x}", self.number::<8>(run::DETAILS))));
                 }
                 exit::INTERNAL_ERROR => {
-                    return Ok(Stop::Died(match self.number::<4>(run::DETAILS) {
-                        1 => "internal error, emulation".to_owned(),
-                        2 => "internal error, exceptions at once".to_owned(),
-                        3 => "internal error, delivery of an event".to_owned(),
-                        4 => "internal error, unexpected exit".to_owned(),
-                        other => format!("internal error {other:x}"),
-                    }));
+                    return Ok(Stop::Died(internal_error(self.number::<4>(run::DETAILS))));
                 }
                 other => return Ok(Stop::Died(format!("exit {other:x}"))),
             }
         }
+    }
+}
+
+/// Names an internal error of KVM.
+fn internal_error(number: u64) -> String {
+    match number {
+        1 => "internal error, emulation".to_owned(),
+        2 => "internal error, exceptions at once".to_owned(),
+        3 => "internal error, delivery of an event".to_owned(),
+        4 => "internal error, unexpected exit".to_owned(),
+        other => format!("internal error {other:x}"),
     }
 }

@@ -4,14 +4,11 @@
 //! VMMCALL, and L0 answers; what is not about memory goes on to the BIOS.
 
 use crate::firmware::Map;
-use crate::memory::Ram;
+use crate::memory::{Ram, STUB};
 use crate::vcpu::Registers;
 use nested_svm::{Memory as _, NoMemory, Page};
 use vmcb::layout::vmcb_field as f;
 use vmcb::{Cr0, Rflags, Vmcb};
-
-/// The last KiB below the BIOS' own data, which L1 does not get.
-pub(crate) const STUB: u64 = 0x9_F800;
 
 const INT_15H: u64 = 4 * 0x15;
 /// KiB of memory below 1 MiB, in the data area of the BIOS.

@@ -1,6 +1,6 @@
 //! CPUID as L1 sees it: what the CPU below says, with the features of the virtual CPU.
 
-use crate::cpu;
+use bare_common::cpu;
 use nested_svm::Nested;
 use vmcb::{CpuidEntry, Cr4, Feature, Register, Vmcb};
 

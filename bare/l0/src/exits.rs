@@ -7,6 +7,7 @@ use crate::memory::{Pool, Ram};
 use crate::reload::Reload;
 use crate::vcpu::{self, Registers};
 use crate::{bios, cpu, cpuid, ports};
+use bare_common::msr;
 use bare_interface::l0::{ended, verdict};
 use nested_svm::{Exit, Fault, Guest, Memory as _, Msr, Nested, Page, Refusal, Shadow, World};
 use vmcb::layout::vmcb_field as f;
@@ -396,7 +397,7 @@ impl L0 {
                 Some(msr) => self.nested.write_msr(page, msr, value).into(),
                 None => match self.nested.write_saved_msr(page, number, value) {
                     Some(written) => written.into(),
-                    None if cpu::write_msr(number, value) => Done::Next,
+                    None if msr::write(number, value) => Done::Next,
                     None => Done::Fault(Fault::GeneralProtection),
                 },
             };
@@ -406,7 +407,7 @@ impl L0 {
             None => {
                 let offset = if number == TSC { page.get(f::tsc_offset) } else { 0 };
                 self.nested.read_saved_msr(page, number).unwrap_or_else(|| {
-                    let value = cpu::read_msr(number).map(|value| value.wrapping_add(offset));
+                    let value = msr::read(number).map(|value| value.wrapping_add(offset));
                     value.ok_or(Fault::GeneralProtection)
                 })
             }

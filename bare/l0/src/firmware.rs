@@ -1,6 +1,6 @@
 //! What the firmware's PVH entry hands over: the memory map, and where ACPI's tables begin.
 
-use crate::bios::STUB;
+use crate::memory::STUB;
 use bare_interface::l0::REGION;
 
 /// A range of the memory map; kind 1 is memory, all others are not.

@@ -1,33 +1,19 @@
 //! The log, on the second serial port: why each VMRUN of L1 was refused.
 
-use crate::cpu::{halt, input, output};
+use bare_common::cpu::halt;
+use bare_common::port::outb;
+use bare_common::serial::Serial;
 use bare_interface::l0::{ended, flag};
 use core::fmt::{self, Write as _};
 use nested_svm::{Page, Refusal, Trace, Traced};
 use vmcb::layout::PAGE_SIZE;
 use vmcb::{Outcome, RuleSet, Source, Verdict, Word};
 
-const COM2: u16 = 0x2F8;
-const LINE_STATUS: u16 = COM2 + 5;
 const DEBUG_EXIT: u16 = 0xF4;
 
-/// No interrupts; 115,200 baud, 8 bits, no parity, one stop bit; FIFOs on.
+/// Opens the log.
 pub(crate) fn open() {
-    for (offset, value) in [(1, 0), (3, 0x80), (0, 1), (1, 0), (3, 3), (2, 7), (4, 3)] {
-        output(COM2 + offset, 1, value);
-    }
-}
-
-struct Serial;
-
-impl fmt::Write for Serial {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            while input(LINE_STATUS, 1) & 0x20 == 0 {}
-            output(COM2, 1, byte.into());
-        }
-        Ok(())
-    }
+    Serial::com2().open();
 }
 
 /// A line of the log.
@@ -38,7 +24,7 @@ pub(crate) fn line(text: fmt::Arguments<'_>) {
 /// A line for another program to read.
 pub(crate) fn plain(text: fmt::Arguments<'_>) {
     // Writing to the port does not fail.
-    let _ = writeln!(Serial, "{text}");
+    let _ = writeln!(Serial::com2(), "{text}");
 }
 
 /// L0 cannot go on.
@@ -49,10 +35,15 @@ pub(crate) fn fail(text: fmt::Arguments<'_>) -> ! {
 
 /// Ends the machine.
 pub(crate) fn end(code: u8) -> ! {
-    // The last byte is out when the transmitter is empty.
-    while input(LINE_STATUS, 1) & 0x40 == 0 {}
-    output(DEBUG_EXIT, 1, code.into());
+    Serial::com2().drain();
+    outb(DEBUG_EXIT, code);
     halt()
+}
+
+/// A fault of L0 itself.
+#[unsafe(no_mangle)]
+extern "C" fn unexpected_fault(vector: u64, error: u64, rip: u64) -> ! {
+    fail(format_args!("a fault of L0 itself: vector {vector}, error code {error:#x}, RIP {rip:#x}"))
 }
 
 #[panic_handler]
@@ -84,33 +75,36 @@ impl Log {
         if self.quiet {
             return;
         }
-        let _ = write!(Serial, "l0: VMRUN of {address:#x} refused: ");
+        let _ = write!(Serial::com2(), "l0: VMRUN of {address:#x} refused: ");
         let mut seen = true;
         match reason {
             Refusal::Rules(verdict) => {
                 seen = !raises_fault(&verdict);
                 rules(verdict.broken(), address, vmcb12);
                 if verdict.broken().is_empty() {
-                    let _ = write!(Serial, "undecided ");
+                    let _ = write!(Serial::com2(), "undecided ");
                     rules(verdict.undecided(), address, vmcb12);
                 }
             }
             Refusal::NoVmcb => {
                 seen = false;
-                let _ = write!(Serial, "there is no memory at this address; VMEXIT_INVALID, written nowhere");
+                let _ = write!(
+                    Serial::com2(),
+                    "there is no memory at this address; VMEXIT_INVALID, written nowhere"
+                );
             }
             Refusal::NoNestedPaging => {
                 seen = false;
-                let _ = write!(Serial, "L0 runs L1 without nested paging; VMEXIT_INVALID");
+                let _ = write!(Serial::com2(), "L0 runs L1 without nested paging; VMEXIT_INVALID");
             }
             Refusal::NoPdptes(at) => {
                 let _ = write!(
-                    Serial,
+                    Serial::com2(),
                     "there is no memory for L2's page directory pointers at {at:#x}; VMEXIT_INVALID"
                 );
             }
         }
-        let _ = writeln!(Serial);
+        let _ = writeln!(Serial::com2());
         // VMRUN that faults has not read it.
         if seen {
             self.dump("VMCB12", address, vmcb12);
@@ -148,9 +142,9 @@ impl Log {
 
     #[cold]
     fn host_refused(&mut self, code: vmcb::ExitCode, vmcb02: &Page, verdict: &Verdict) {
-        let _ = write!(Serial, "l0: host-refused-vmcb02: the CPU below says {:#x}; ", code.bits());
+        let _ = write!(Serial::com2(), "l0: host-refused-vmcb02: the CPU below says {:#x}; ", code.bits());
         rules(verdict.broken(), 0, vmcb02);
-        let _ = writeln!(Serial);
+        let _ = writeln!(Serial::com2());
         self.dump("VMCB02", 0, vmcb02);
     }
 }
@@ -164,7 +158,7 @@ fn raises_fault(verdict: &Verdict) -> bool {
 fn rules(set: RuleSet, address: u64, page: &Page) {
     let mut first = true;
     for rule in set.iter() {
-        let _ = write!(Serial, "{}{}", if first { "" } else { ", " }, rule.id());
+        let _ = write!(Serial::com2(), "{}{}", if first { "" } else { ", " }, rule.id());
         first = false;
         let mut open = false;
         let mut last = None;
@@ -176,12 +170,13 @@ fn rules(set: RuleSet, address: u64, page: &Page) {
                     _ => return,
                 };
                 if last.replace(word) != Some(word) {
-                    let _ = write!(Serial, "{}{}={value:#x}", if open { " " } else { " (" }, word.name());
+                    let _ =
+                        write!(Serial::com2(), "{}{}={value:#x}", if open { " " } else { " (" }, word.name());
                     open = true;
                 }
             });
         }
-        let _ = write!(Serial, "{} {}", if open { ")" } else { "" }, rule.row().outcome.name());
+        let _ = write!(Serial::com2(), "{} {}", if open { ")" } else { "" }, rule.row().outcome.name());
     }
 }
 
@@ -194,19 +189,19 @@ fn dump(page: &[u8; PAGE_SIZE]) {
         zeros = if row.iter().all(|&byte| byte == 0) { zeros + 1 } else { 0 };
         if zeros > 1 && offset + 16 < PAGE_SIZE {
             if zeros == 2 {
-                let _ = writeln!(Serial, "*");
+                let _ = writeln!(Serial::com2(), "*");
             }
             continue;
         }
-        let _ = write!(Serial, "{offset:08x}:");
+        let _ = write!(Serial::com2(), "{offset:08x}:");
         for (index, byte) in row.iter().enumerate() {
-            let _ = write!(Serial, "{}{byte:02x}", if index % 2 == 0 { " " } else { "" });
+            let _ = write!(Serial::com2(), "{}{byte:02x}", if index % 2 == 0 { " " } else { "" });
         }
-        let _ = write!(Serial, "  ");
+        let _ = write!(Serial::com2(), "  ");
         for &byte in row {
             let shown = if matches!(byte, b' '..=b'~') { byte } else { b'.' };
-            let _ = Serial.write_char(shown.into());
+            let _ = Serial::com2().write_char(shown.into());
         }
-        let _ = writeln!(Serial);
+        let _ = writeln!(Serial::com2());
     }
 }

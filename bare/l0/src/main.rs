@@ -14,7 +14,6 @@ mod cpu;
 mod cpuid;
 mod decode;
 mod exits;
-mod faults;
 mod firmware;
 mod linux;
 mod log;
@@ -24,7 +23,7 @@ mod ports;
 mod reload;
 mod vcpu;
 
-use bare_common as _;
+use bare_common::exceptions;
 use bare_interface::l0::{self as bundle, flag, head};
 use bundle_reader::Bundle;
 use core::cell::UnsafeCell;
@@ -81,9 +80,9 @@ fn address<T: ?Sized>(part: &T) -> u64 {
 
 /// Called once by the entry, in 64-bit mode with everything below 4 GiB mapped to itself. `home`: where L0 begins.
 #[unsafe(no_mangle)]
-extern "C" fn main(start_info: u64, home: u64) -> ! {
+extern "C" fn l0_main(start_info: u64, home: u64) -> ! {
     log::open();
-    faults::catch();
+    exceptions::load();
     // SAFETY: the entry calls this function once.
     let pages = unsafe { &mut *PAGES.0.get() };
     if let Err(bridge) = ports::hold_bus_masters() {
@@ -122,25 +121,7 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         virtual_spec_ctrl: false,
         gib_pages: cpuid::gib_pages(),
     };
-    let nested = if verdict_only {
-        Nested::for_verdicts(limits, host)
-    } else {
-        let able = |feature| own.has(feature) == Some(true);
-        if let (Some(wanted), Some(width)) = (limits.cpu().phys_bits(), own.phys_bits())
-            && wanted > width
-        {
-            fail(format_args!(
-                "L1's physical addresses have {wanted} bits, this machine's {width}: append ,phys-bits={width} to --cpu, or only judge (--verdict-only)"
-            ));
-        }
-        if Nested::unsupported(&limits, able).next().is_some() {
-            cannot_give(&limits, able);
-        }
-        match Nested::new(limits, host, able) {
-            Ok(nested) => nested,
-            Err(missing) => fail(format_args!("{missing}")),
-        }
-    };
+    let nested = if verdict_only { Nested::for_verdicts(limits, host) } else { engine(limits, host, &own) };
 
     ones.fill(0xFF);
     ports::intercept(iopm);
@@ -150,22 +131,14 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
     let load = if is_linux { linux::load } else { multiboot::load };
     let registers = load(&mut ram, &bundle, at, &map).unwrap_or_else(|why| fail(format_args!("{why}")));
     bios::hook(&mut ram).unwrap_or_else(|NoMemory| fail(format_args!("there is no memory below 1 MiB")));
-    exits::intercept(vmcb01);
-    for (field, value) in [
-        (f::iopm_base_pa, address(iopm)),
-        (f::msrpm_base_pa, address(msrpm)),
-        (f::guest_asid, 1),
-        (f::nested_ctl, NestedCtl::NP_ENABLE.bits()),
-        (f::n_cr3, identity.root()),
-        (f::efer, Efer::SVME.bits()),
-    ] {
-        vmcb01.set(field, value);
-    }
+    set_up(vmcb01, iopm, msrpm, identity);
     multiboot::start(vmcb01, bundle.entry());
     if is_linux {
         linux::set_gdt(vmcb01, registers.rsi);
     }
-    cpu::prepare_vmrun(address(host_save));
+    if let Err(number) = cpu::prepare_vmrun(address(host_save)) {
+        fail(format_args!("this machine has no SVM: MSR {number:#x} cannot be set"));
+    }
     let mut l0 = L0 {
         registers,
         nested,
@@ -186,6 +159,40 @@ extern "C" fn main(start_info: u64, home: u64) -> ! {
         cpuid::tell(&l0.nested, l0.vmcb01.vmcb());
     }
     l0.run()
+}
+
+/// The engine that enters L2, if this machine can give L1's virtual CPU.
+fn engine(limits: Limits, host: Host, own: &vmcb::Cpu) -> Nested {
+    let able = |feature| own.has(feature) == Some(true);
+    if let (Some(wanted), Some(width)) = (limits.cpu().phys_bits(), own.phys_bits())
+        && wanted > width
+    {
+        fail(format_args!(
+            "L1's physical addresses have {wanted} bits, this machine's {width}: append ,phys-bits={width} to --cpu, or only judge (--verdict-only)"
+        ));
+    }
+    if Nested::unsupported(&limits, able).next().is_some() {
+        cannot_give(&limits, able);
+    }
+    match Nested::new(limits, host, able) {
+        Ok(nested) => nested,
+        Err(missing) => fail(format_args!("{missing}")),
+    }
+}
+
+/// Fills in VMCB01 except for the registers of L1.
+fn set_up(vmcb01: &mut Page, iopm: &[u8; IOPM], msrpm: &[u8; MSRPM], identity: &Identity) {
+    exits::intercept(vmcb01);
+    for (field, value) in [
+        (f::iopm_base_pa, address(iopm)),
+        (f::msrpm_base_pa, address(msrpm)),
+        (f::guest_asid, 1),
+        (f::nested_ctl, NestedCtl::NP_ENABLE.bits()),
+        (f::n_cr3, identity.root()),
+        (f::efer, Efer::SVME.bits()),
+    ] {
+        vmcb01.set(field, value);
+    }
 }
 
 /// Moves the bundle out of L1's way, to the end of its memory.

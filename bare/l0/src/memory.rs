@@ -12,6 +12,9 @@ const TOP: u64 = 1 << 32;
 /// Between them are the text screen, option ROMs and firmware.
 const HOLE: (u64, u64) = (0xA_0000, 0x10_0000);
 
+/// The last KiB below the BIOS's own data, which holds L0's handler of INT 15h and which L1 does not get.
+pub(crate) const STUB: u64 = 0x9_F800;
+
 /// L1's memory: from 0 to L0's home, without the hole below 1 MiB.
 #[derive(Debug)]
 pub(crate) struct Ram {

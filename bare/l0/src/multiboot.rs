@@ -1,9 +1,8 @@
 //! L1 as a multiboot (version 1) kernel: its segments, the boot information, the state of its CPU.
 
-use crate::bios::STUB;
 use crate::bundle_reader::{Bundle, Part};
 use crate::firmware::Map;
-use crate::memory::Ram;
+use crate::memory::{Ram, STUB};
 use crate::vcpu::Registers;
 use nested_svm::{Memory as _, NoMemory, Page};
 use vmcb::layout::vmcb_field as f;

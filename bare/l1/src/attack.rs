@@ -1,8 +1,10 @@
 //! L1 as an attacker: VMCBs written at random, tables that loop, pointers to where nothing is L1's, devices that
 //! would write to memory.
 
-use crate::cpu::{self, Code, inl, outb, outl};
-use crate::{INTR, Page, VMCB, field, lay_out, say};
+use crate::cpu::{self, Code};
+use crate::l2::{INTR, Page, VMCB, field, lay_out};
+use crate::say;
+use bare_common::port::{inl, outb, outl};
 
 /// Pages that L2's tables are made of; nothing else of this program is given to an L2 of the attack.
 static ARENA: [Page; 32] = [const { Page::new() }; 32];
@@ -72,13 +74,13 @@ fn mutate(random: &mut Random) {
         }
     }
     VMCB.write(field::NESTED_CTL, random.below(4) & 1);
-    for pointing in [field::N_CR3, field::IOPM, field::MSRPM, 0x550] {
+    for pointing in [field::N_CR3, field::IOPM, field::MSRPM, field::CR3] {
         if random.one_in(2) {
             VMCB.write(pointing, pointer(random));
         }
     }
-    // RIP, RSP, bases of segments and descriptor tables
-    for pointing in [field::RIP, 0x5D8, 0x468, 0x488, 0x418, 0x498] {
+    let bases = [field::GDTR, field::IDTR, field::CS, field::TR].map(|segment| segment + field::BASE);
+    for pointing in [field::RIP, field::RSP].into_iter().chain(bases) {
         if random.one_in(3) {
             VMCB.write(pointing, pointer(random));
         }
@@ -114,7 +116,7 @@ fn mutate(random: &mut Random) {
     VMCB.write(field::INT_CTL, VMCB.read(field::INT_CTL) | 1 << 24);
     // No writes of L2 to this program: tables of L1's own are not for it.
     if VMCB.read(field::NESTED_CTL) & 1 == 0 {
-        VMCB.write(0x550, ARENA[random.below(32) as usize].address());
+        VMCB.write(field::CR3, ARENA[random.below(32) as usize].address());
     }
 }
 

@@ -1,10 +1,11 @@
 //! Checks of rules and of nested paging by the manual, one line each: what bare emulators get wrong is told as `wrong`.
 
 use crate::cpu::{self, Code};
-use crate::{Page, VMCB, field, lay_out, say};
+use crate::l2::{Page, VMCB, VMMCALL, field, lay_out};
+use crate::say;
+use bare_common::boot::page_table;
 
 const INVALID: u64 = u64::MAX;
-const VMMCALL: u64 = 0x81;
 const NPF: u64 = 0x400;
 /// Bits of EXITINFO1 of a nested page fault.
 const PRESENT: u64 = 1;
@@ -39,7 +40,8 @@ struct Checks {
 
 impl Checks {
     fn tell(&mut self, name: &str, right: bool, wanted: u64) {
-        let (code, info, at) = (VMCB.read(field::EXITCODE), VMCB.read(0x78), VMCB.read(0x80));
+        let (code, info, at) =
+            (VMCB.read(field::EXITCODE), VMCB.read(field::EXITINFO1), VMCB.read(field::EXITINFO2));
         if right {
             say!("check {name}: right");
         } else {
@@ -73,7 +75,9 @@ impl Checks {
         if wanted & WALK != 0 {
             // The target is the first of L2's own tables.
             // SAFETY: this program's table is a page like any other.
-            unsafe { core::ptr::copy_nonoverlapping(cpu::top(), TARGET.address() as *mut u8, 4096) }
+            unsafe {
+                core::ptr::copy_nonoverlapping(page_table() as *const u8, TARGET.address() as *mut u8, 4096)
+            }
             VMCB.write(field::CR3, TARGET.address());
         } else {
             // What a jump to it finds: VMMCALL.
@@ -84,8 +88,8 @@ impl Checks {
         let right = if wanted == 0 {
             VMCB.read(field::EXITCODE) == VMMCALL
         } else {
-            let place = VMCB.read(0x80) & !0xFFF == TARGET.address();
-            fault && place && VMCB.read(0x78) == wanted
+            let place = VMCB.read(field::EXITINFO2) & !0xFFF == TARGET.address();
+            fault && place && VMCB.read(field::EXITINFO1) == wanted
         };
         self.tell(name, ran && right, wanted);
         TABLE.read(slot)

@@ -1,88 +1,44 @@
 //! The instructions of the tests, and their faults and interrupts.
 
+use bare_common::cpu::halt;
+use bare_common::exceptions::{self, guarded};
+use bare_common::port::outb;
+use bare_common::serial::Serial;
 use core::arch::{asm, global_asm};
-use core::fmt;
-
-pub(crate) fn outb(port: u16, value: u8) {
-    // SAFETY: no device here writes to memory.
-    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags)) }
-}
-
-pub(crate) fn inb(port: u16) -> u8 {
-    let value;
-    // SAFETY: as above.
-    unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags)) }
-    value
-}
-
-pub(crate) fn outl(port: u16, value: u32) {
-    // SAFETY: as above.
-    unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nomem, nostack, preserves_flags)) }
-}
-
-pub(crate) fn inl(port: u16) -> u32 {
-    let value;
-    // SAFETY: as above.
-    unsafe { asm!("in eax, dx", in("dx") port, out("eax") value, options(nomem, nostack, preserves_flags)) }
-    value
-}
-
-pub(crate) struct Serial;
-
-impl fmt::Write for Serial {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            while inb(0x3FD) & 0x20 == 0 {}
-            outb(0x3F8, byte);
-        }
-        Ok(())
-    }
-}
 
 /// A line on the first serial port.
 #[macro_export]
 macro_rules! say {
     ($($text:tt)*) => {{
-        let _ = core::fmt::Write::write_fmt(&mut $crate::cpu::Serial, format_args!("{}\n", format_args!($($text)*)));
+        use core::fmt::Write as _;
+        let _ = writeln!(bare_common::serial::Serial::com1(), $($text)*);
     }};
 }
 
 /// Ends the machine.
 pub(crate) fn end(code: u8) -> ! {
-    while inb(0x3FD) & 0x40 == 0 {}
+    Serial::com1().drain();
     outb(0xF4, code);
-    loop {
-        // SAFETY: nothing comes after it.
-        unsafe { asm!("cli", "hlt", options(nomem, nostack)) }
-    }
+    halt()
 }
 
-pub(crate) fn write_msr(msr: u32, value: u64) {
-    // SAFETY: the MSRs that are written here are those of SVM.
-    unsafe {
-        asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32,
-            options(nostack, preserves_flags));
-    }
+pub(crate) fn write_msr(number: u32, value: u64) {
+    assert!(bare_common::msr::write(number, value), "WRMSR of {number:#x} faults");
 }
 
-pub(crate) fn read_msr(msr: u32) -> u64 {
-    let (low, high): (u32, u32);
-    // SAFETY: it changes nothing.
-    unsafe {
-        asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
-    }
-    u64::from(low) | u64::from(high) << 32
+pub(crate) fn read_msr(number: u32) -> u64 {
+    bare_common::msr::read(number).expect("RDMSR faults")
 }
 
 unsafe extern "C" {
-    /// 1 where VMRUN faulted.
-    fn guarded_vmrun(rax: u64) -> u64;
+    /// VMRUN. It preserves no register.
+    fn run_guest(rax: u64, unused: u64);
     /// rdi: VMCB. Cycles: until L2's first instruction, and from #VMEXIT until the next one here.
     fn timed_round(vmcb: u64, entry: *mut u64, exit: *mut u64);
     fn xmm_round(vmcb: u64, own: *const u8, other: *const u8, seen_by_l2: *mut u8, seen_by_l1: *mut u8);
     /// L2 writes the MSR and reads it again.
     fn msr_round(vmcb: u64, msr: u32, value: u64, seen: *mut u64);
-    static STUBS: [u8; 16 * 256];
+    static tick: u8;
     static mut TICKS: u64;
     static l2_vmmcall: [u8; 4];
     static l2_timed: [u8; 1];
@@ -93,13 +49,6 @@ unsafe extern "C" {
     static l2_write: [u8; 1];
     static l2_jump: [u8; 1];
     static l2_prefixed: [u8; 1];
-    #[link_name = "top"]
-    static TABLES: u8;
-}
-
-/// This program's own page tables, which map everything below 4 GiB to itself.
-pub(crate) fn top() -> *const u8 {
-    &raw const TABLES
 }
 
 /// Where L2 begins.
@@ -144,7 +93,7 @@ impl Code {
 /// VMRUN; false where it faulted.
 pub(crate) fn vmrun(rax: u64) -> bool {
     // SAFETY: L2 reaches what the test gives it; all registers are saved.
-    unsafe { guarded_vmrun(rax) == 0 }
+    unsafe { guarded(run_guest, rax, 0) }.is_ok()
 }
 
 pub(crate) fn timed(vmcb: u64) -> (u64, u64) {
@@ -218,20 +167,11 @@ bare! {
 
 /// Handlers for all vectors: 20h counts, the others end the test.
 pub(crate) fn load_idt() {
-    static mut IDT: [[u64; 2]; 256] = [[0; 2]; 256];
-    // SAFETY: written once, before it is loaded.
-    unsafe {
-        for number in 0..256 {
-            let handler = (&raw const STUBS) as u64 + 16 * number as u64;
-            let low = handler & 0xFFFF | 8 << 16 | 0x8E00 << 32 | (handler >> 16 & 0xFFFF) << 48;
-            (&raw mut IDT).cast::<[u64; 2]>().add(number).write([low, handler >> 32]);
-        }
-        let mut pointer = [0u8; 10];
-        pointer[..2].copy_from_slice(&0xFFF_u16.to_le_bytes());
-        pointer[2..].copy_from_slice(&((&raw const IDT) as u64).to_le_bytes());
-        asm!("lidt [{}]", in(reg) pointer.as_ptr(), options(readonly, nostack, preserves_flags));
-    }
+    exceptions::load();
+    exceptions::set_gate(TIMER, (&raw const tick) as u64);
 }
+
+const TIMER: u8 = 0x20;
 
 /// The timer on vector 20h, at 1,193,182 Hz divided by this; everything else masked.
 pub(crate) fn start_timer(divisor: u16) {
@@ -248,79 +188,32 @@ pub(crate) fn start_timer(divisor: u16) {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn unexpected(vector: u64, error: u64, rip: u64) -> ! {
+extern "C" fn unexpected_fault(vector: u64, error: u64, rip: u64) -> ! {
     say!("FAILED: vector {vector:#x}, error code {error:#x}, RIP {rip:#x}");
     end(2)
 }
 
 global_asm!(
     r#"
-.section .data
+.section .bss, "aw", @nobits
 .balign 8
 .globl TICKS
-TICKS: .quad 0
-RECOVERY: .quad 0
-.section .text
-.balign 16
-.globl STUBS
-STUBS:
-.set number, 0
-.rept 256
-    .balign 16
-    .if (number < 32) && ((1 << (number & 31)) & 0x60227D00)
-    .else
-    push 0
-    .endif
-    push number
-    jmp arrived
-    .set number, number + 1
-.endr
+TICKS: .skip 8
 
-arrived:
-    cmp qword ptr [rsp], 0x20
-    jne 1f
-    inc qword ptr [TICKS]
+.section .text
+.globl tick
+tick:
+    inc qword ptr [rip + TICKS]
     push rax
     mov al, 0x20
     out 0x20, al
     pop rax
-    add rsp, 16
     iretq
-1:
-    cmp qword ptr [RECOVERY], 0
-    je 2f
-    mov rsp, [RECOVERY]
-    mov eax, 1
-    jmp recovered
-2:
-    pop rdi
-    pop rsi
-    pop rdx
-    and rsp, -16
-    call unexpected
 
-.globl guarded_vmrun
-guarded_vmrun:
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
-    mov [RECOVERY], rsp
+.globl run_guest
+run_guest:
     mov rax, rdi
     vmrun rax
-    xor eax, eax
-recovered:
-    cld
-    mov rsp, [RECOVERY]
-    mov qword ptr [RECOVERY], 0
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
     ret
 
 .globl timed_round

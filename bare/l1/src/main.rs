@@ -8,126 +8,20 @@ mod attack;
 mod boot;
 mod checks;
 mod cpu;
+mod l2;
 
-use bare_common as _;
-use core::cell::UnsafeCell;
+use bare_common::port;
 use cpu::{Code, read_msr};
+use l2::{INTR, Page, VMCB, VMMCALL, field, lay_out};
 
-/// A page that VMRUN and its kin are given.
-#[repr(C, align(4096))]
-pub(crate) struct Page(UnsafeCell<[u8; 4096]>);
-
-// SAFETY: there is one CPU, and no reference to the bytes is kept.
-unsafe impl Sync for Page {}
-
-impl Page {
-    pub(crate) const fn new() -> Self {
-        Self(UnsafeCell::new([0; 4096]))
-    }
-
-    pub(crate) fn address(&self) -> u64 {
-        self.0.get() as u64
-    }
-
-    pub(crate) fn clear(&self) {
-        self.set_all(0);
-    }
-
-    pub(crate) fn set_all(&self, byte: u8) {
-        // SAFETY: the page is its own.
-        unsafe { self.0.get().write_bytes(byte, 1) }
-    }
-
-    pub(crate) fn copy_from(&self, other: &Self) {
-        // SAFETY: two pages of their own.
-        unsafe { core::ptr::copy_nonoverlapping(other.0.get(), self.0.get(), 1) }
-    }
-
-    pub(crate) fn read(&self, offset: usize) -> u64 {
-        assert!(offset <= 4088);
-        // SAFETY: within the page.
-        unsafe { self.0.get().cast::<u8>().add(offset).cast::<u64>().read_unaligned() }
-    }
-
-    pub(crate) fn write(&self, offset: usize, value: u64) {
-        assert!(offset <= 4088);
-        // SAFETY: within the page.
-        unsafe { self.0.get().cast::<u8>().add(offset).cast::<u64>().write_unaligned(value) }
-    }
-
-    pub(crate) fn write32(&self, offset: usize, value: u32) {
-        let rest = self.read(offset) & !0xFFFF_FFFF;
-        self.write(offset, rest | u64::from(value));
-    }
-}
-
-/// Offsets in the VMCB.
-pub(crate) mod field {
-    pub(crate) const EXCEPTIONS: usize = 0x008;
-    pub(crate) const MISC1: usize = 0x00C;
-    pub(crate) const MISC2: usize = 0x010;
-    pub(crate) const IOPM: usize = 0x040;
-    pub(crate) const MSRPM: usize = 0x048;
-    pub(crate) const ASID: usize = 0x058;
-    pub(crate) const INT_CTL: usize = 0x060;
-    pub(crate) const EXITCODE: usize = 0x070;
-    pub(crate) const NESTED_CTL: usize = 0x090;
-    pub(crate) const EVENTINJ: usize = 0x0A8;
-    pub(crate) const N_CR3: usize = 0x0B0;
-    pub(crate) const CS: usize = 0x410;
-    pub(crate) const EFER: usize = 0x4D0;
-    pub(crate) const CR4: usize = 0x548;
-    pub(crate) const CR3: usize = 0x550;
-    pub(crate) const CR0: usize = 0x558;
-    pub(crate) const DR7: usize = 0x560;
-    pub(crate) const DR6: usize = 0x568;
-    pub(crate) const RIP: usize = 0x578;
-    pub(crate) const RAX: usize = 0x5F8;
-    pub(crate) const G_PAT: usize = 0x668;
-}
-
-pub(crate) static VMCB: Page = Page::new();
 static HOST_SAVE: Page = Page::new();
 static HOST_STATE: Page = Page::new();
-static STACK: Page = Page::new();
 
-pub(crate) const VMMCALL: u64 = 0x81;
-pub(crate) const INTR: u64 = 0x60;
-
-/// A 64-bit L2 on this program's own page tables.
-pub(crate) fn lay_out(page: &Page, code: Code) {
-    page.clear();
-    page.write32(field::MISC1, 1 << 31);
-    // VMRUN, VMMCALL
-    page.write32(field::MISC2, 3);
-    page.write(field::ASID, 1);
-    for (offset, segment) in
-        [(0x400, 0x0C93_0010), (0x410, 0x029B_0008), (0x420, 0x0C93_0010), (0x430, 0x0C93_0010)]
-    {
-        page.write(offset, 0xFFFF_FFFF << 32 | segment);
-    }
-    for (offset, value) in [
-        (0x4D0, 0x1500),
-        (0x548, 0x620),
-        (0x550, cpu::top() as u64),
-        (0x558, 0x8001_0033),
-        (0x560, 0x400),
-        (0x568, 0xFFFF_0FF0),
-        (0x570, 2),
-        (field::RIP, code.address()),
-        (0x5D8, STACK.address() + 4096),
-        (0x668, 0x0007_0406_0007_0406),
-    ] {
-        page.write(offset, value);
-    }
-}
-
-/// `magic` and `info` are multiboot's EAX and EBX.
+/// `info` and `magic` are multiboot's EBX and EAX.
 #[unsafe(no_mangle)]
-extern "C" fn main(magic: u32, info: u32) -> ! {
+extern "C" fn main(info: u32, magic: u32) -> ! {
     cpu::load_idt();
-    cpu::outb(0x21, 0xFF);
-    cpu::outb(0xA1, 0xFF);
+    port::mask_pics();
     if magic != 0x2BAD_B002 {
         say!("FAILED: multiboot's magic is {magic:#x}");
         cpu::end(1);
@@ -308,9 +202,12 @@ fn pdptes() -> bool {
     for _ in 0..2 {
         lay_out(&VMCB, Code::Vmmcall);
         // SVME; PAE; 32-bit code.
-        for (offset, value) in
-            [(0x4D0, 0x1000), (0x548, 0x20), (0x550, POINTERS.address()), (0x410, 0xFFFF_FFFF_0C9B_0008)]
-        {
+        for (offset, value) in [
+            (field::EFER, 0x1000),
+            (field::CR4, 0x20),
+            (field::CR3, POINTERS.address()),
+            (field::CS, 0xFFFF_FFFF_0C9B_0008),
+        ] {
             VMCB.write(offset, value);
         }
         passed &= cpu::vmrun(VMCB.address()) && VMCB.read(field::EXITCODE) == VMMCALL;
@@ -342,8 +239,8 @@ fn interrupts() -> bool {
     let mut wraps = 0;
     let mut last = u16::MAX;
     while wraps < 5 {
-        cpu::outb(0x43, 0);
-        let count = u16::from(cpu::inb(0x40)) | u16::from(cpu::inb(0x40)) << 8;
+        port::outb(0x43, 0);
+        let count = u16::from(port::inb(0x40)) | u16::from(port::inb(0x40)) << 8;
         wraps += u32::from(count > last);
         last = count;
     }

@@ -1,6 +1,10 @@
 //! Where lines go: port E9h, the first serial port, the text screen.
 
-use crate::cpu::{inb, outb, outs, ring};
+use crate::cpu::{outs, ring};
+use crate::l2;
+use bare_common::cpu::halt;
+use bare_common::port::outb;
+use bare_common::serial::Serial;
 use bare_interface::payload::console::{self as flag, BELL_PORT};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
@@ -8,8 +12,6 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 static CHOSEN: AtomicU32 = AtomicU32::new(flag::E9);
 static ROW: AtomicUsize = AtomicUsize::new(0);
 
-const COM1: u16 = 0x3F8;
-const LINE_STATUS: u16 = COM1 + 5;
 const SCREEN: u64 = 0xB_8000;
 const COLUMNS: usize = 80;
 const ROWS: usize = 25;
@@ -18,10 +20,7 @@ const ROWS: usize = 25;
 pub(crate) fn choose(flags: u32) {
     CHOSEN.store(flags, Relaxed);
     if flags & flag::SERIAL != 0 {
-        // No interrupts; 115,200 baud, 8 bits, no parity, one stop bit; FIFOs on.
-        for (offset, value) in [(1, 0), (3, 0x80), (0, 1), (1, 0), (3, 3), (2, 7), (4, 3)] {
-            outb(COM1 + offset, value);
-        }
+        Serial::com1().open();
     }
 }
 
@@ -78,10 +77,7 @@ impl Line {
             outs(0xE9, line);
         }
         if chosen & flag::SERIAL != 0 {
-            for &byte in line {
-                while inb(LINE_STATUS) & 0x20 == 0 {}
-                outb(COM1, byte);
-            }
+            line.iter().for_each(|&byte| Serial::com1().send(byte));
         }
         if chosen & flag::SCREEN != 0 {
             show(line);
@@ -94,7 +90,7 @@ fn show(line: &[u8]) {
     let row = ROW.fetch_add(1, Relaxed) % ROWS;
     for column in 0..COLUMNS {
         let byte = line.get(column).copied().filter(|&byte| byte != b'\n').unwrap_or(b' ');
-        crate::l2::write16(SCREEN + 2 * (row * COLUMNS + column) as u64, 0x0700 | u16::from(byte));
+        l2::write16(SCREEN + 2 * (row * COLUMNS + column) as u64, 0x0700 | u16::from(byte));
     }
 }
 
@@ -102,13 +98,12 @@ fn show(line: &[u8]) {
 pub(crate) fn end() -> ! {
     let chosen = CHOSEN.load(Relaxed);
     if chosen & flag::SERIAL != 0 {
-        // The last byte is out when the transmitter is empty.
-        while inb(LINE_STATUS) & 0x40 == 0 {}
+        Serial::com1().drain();
     }
     if chosen & flag::E9 != 0 {
         // QEMU's isa-debug-exit, and what ends Bochs.
         outb(0xF4, 0);
         b"Shutdown".iter().for_each(|&letter| outb(0x8900, letter));
     }
-    crate::cpu::halt()
+    halt()
 }

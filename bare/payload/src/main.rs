@@ -1,7 +1,7 @@
 //! The payload: boots as L1, executes one VMRUN a case and tells what came of it.
 //!
-//! Freestanding: no standard library, no allocation, one CPU, interrupts off. It is compiled for the host's own
-//! Linux target, since that is the one every stable toolchain has, and linked to a flat image.
+//! Freestanding: no standard library, no allocation, one CPU, interrupts off. It is linked to a
+//! flat image.
 //!
 //! UNSAFETY: VMRUN, port I/O and a machine without an operating system; nothing here is linked into anything else.
 #![no_std]
@@ -12,11 +12,12 @@ mod console;
 mod cpu;
 mod l2;
 
-use bare_common as _;
-use bare_interface::payload as protocol;
+use bare_common::cpu::cpuid;
+use bare_common::exceptions::{self, Fault};
+use bare_common::{msr as registers, port};
+use bare_interface::payload::{self as protocol, case_flag, memory};
 use console::Line;
-use cpu::{Exit, Msr};
-use protocol::{case_flag, memory};
+use cpu::msr;
 
 /// Offsets in the VMCB of what is reported.
 mod field {
@@ -38,7 +39,7 @@ const EFER_SVME: u64 = 1 << 12;
 #[unsafe(no_mangle)]
 extern "C" fn main() -> ! {
     Line::new("nsvm-lab").hex(protocol::VERSION.into()).send();
-    cpu::catch_faults();
+    exceptions::load();
     match run() {
         Ok(cases) => Line::new("end").hex(cases.into()).send(),
         Err(why) => Line::new("e").text(why).send(),
@@ -68,10 +69,10 @@ fn run() -> Result<u32, &'static str> {
         (0x8000_0021, 0),
     ] {
         // Beyond the highest leaf a CPU repeats what another one says.
-        if leaf > cpu::cpuid(leaf & 0x8000_0000, 0)[0] {
+        if leaf > cpuid(leaf & 0x8000_0000, 0)[0] {
             continue;
         }
-        let [a, b, c, d] = cpu::cpuid(leaf, subleaf);
+        let [a, b, c, d] = cpuid(leaf, subleaf);
         Line::new("c")
             .hex(leaf.into())
             .hex(subleaf.into())
@@ -81,25 +82,25 @@ fn run() -> Result<u32, &'static str> {
             .hex(d.into())
             .send();
     }
-    if cpu::cpuid(0x8000_0000, 0)[0] < 0x8000_000A || cpu::cpuid(0x8000_0001, 0)[2] & 1 << 2 == 0 {
+    if cpuid(0x8000_0000, 0)[0] < 0x8000_000A || cpuid(0x8000_0001, 0)[2] & 1 << 2 == 0 {
         return Err("this CPU has no SVM: CPUID 8000_0001 ECX[2] is 0");
     }
-    for msr in [Msr::VM_CR, Msr::HWCR, Msr::SYSCFG] {
-        if let Some(value) = cpu::read_msr(msr) {
-            Line::new("m").hex(msr.0.into()).hex(value).send();
+    for number in [msr::VM_CR, msr::HWCR, msr::SYSCFG] {
+        if let Some(value) = registers::read(number) {
+            Line::new("m").hex(number.into()).hex(value).send();
         }
     }
-    if cpu::read_msr(Msr::VM_CR).is_some_and(|value| value & 1 << 4 != 0) {
+    if registers::read(msr::VM_CR).is_some_and(|value| value & 1 << 4 != 0) {
         return Err("SVM is switched off by the firmware: VM_CR.SVMDIS is 1");
     }
-    let efer = cpu::read_msr(Msr::EFER).ok_or("EFER cannot be read")?;
-    if !cpu::write_msr(Msr::EFER, efer | EFER_SVME) {
+    let efer = registers::read(msr::EFER).ok_or("EFER cannot be read")?;
+    if !registers::write(msr::EFER, efer | EFER_SVME) {
         return Err("EFER.SVME cannot be set");
     }
-    if !cpu::write_msr(Msr::VM_HSAVE_PA, memory::HSAVE) {
+    if !registers::write(msr::VM_HSAVE_PA, memory::HSAVE) {
         return Err("VM_HSAVE_PA cannot be written");
     }
-    cpu::mask_pics();
+    port::mask_pics();
     cpu::save_host_state();
     l2::lay_out();
 
@@ -126,23 +127,23 @@ fn run_case(number: u32, blob: &Blob, case: &Case, efer: u64) {
     before.copy_from(vmcb.address());
 
     if case.flags & case_flag::HSAVE_ZERO != 0 {
-        cpu::write_msr(Msr::VM_HSAVE_PA, 0);
+        registers::write(msr::VM_HSAVE_PA, 0);
     }
     if case.flags & case_flag::SVME_OFF != 0 {
-        cpu::write_msr(Msr::EFER, efer & !EFER_SVME);
+        registers::write(msr::EFER, efer & !EFER_SVME);
     }
     let exit =
         cpu::vmrun(case.rax, case.flags & case_flag::VMLOAD != 0, case.flags & case_flag::SVME_OFF == 0);
     if case.flags & case_flag::SVME_OFF != 0 {
-        cpu::write_msr(Msr::EFER, efer | EFER_SVME);
+        registers::write(msr::EFER, efer | EFER_SVME);
     }
     if case.flags & case_flag::HSAVE_ZERO != 0 {
-        cpu::write_msr(Msr::VM_HSAVE_PA, memory::HSAVE);
+        registers::write(msr::VM_HSAVE_PA, memory::HSAVE);
     }
 
     match exit {
-        Exit::Fault { vector, error } => Line::new("f").hex(number.into()).hex(vector).hex(error).send(),
-        Exit::Done => {
+        Err(Fault { vector, error }) => Line::new("f").hex(number.into()).hex(vector).hex(error).send(),
+        Ok(()) => {
             let code = vmcb.read(field::EXITCODE);
             let refused = code as u32 >= 0xFFFF_FFFC;
             let save = refused && !vmcb.equals_from(field::SAVE_AREA, &before);
@@ -260,6 +261,13 @@ impl Blob {
         }
         at
     }
+}
+
+/// A fault of the payload itself, which cannot go on.
+#[unsafe(no_mangle)]
+extern "C" fn unexpected_fault(vector: u64, error: u64, rip: u64) -> ! {
+    Line::new("e").text("fault in the payload:").hex(vector).hex(error).hex(rip).send();
+    console::end()
 }
 
 #[panic_handler]

@@ -3,7 +3,7 @@
 use crate::case::{Case, Set};
 use crate::expected::{self, CaseFacts};
 use crate::outcome::{Answer, Outcome, Seen};
-use crate::protocol::memory;
+use crate::protocol::{KVM_MEMORY, memory};
 use crate::report::{Agreement, CaseReport, Expected, Row};
 use crate::results::{Head, Results, Section, answer_name, compress};
 use crate::sets::{self, killer, unstable};
@@ -237,9 +237,6 @@ fn version(text: &str) -> Option<Version> {
     package.or_else(|| text.split(' ').next()?.parse().ok())
 }
 
-/// RAM of the virtual machine in which KVM runs the payload, in bytes: `MEMORY` of `init/machine.rs`.
-const KVM_MEMORY: u64 = 64 << 20;
-
 /// The layers from the top, where all are implementations that predictions exist for.
 ///
 /// What CPU a layer below offers is not in the results: it is taken to offer what the payload saw.
@@ -312,12 +309,6 @@ mod tests {
         assert_eq!(release("7.2.22").as_deref(), Some("7.2.22"));
         assert_eq!(release("6.1.0-56-amd64 (built here)").as_deref(), Some("6.1"));
         assert_eq!(release("unknown"), None);
-    }
-
-    #[test]
-    fn the_memory_of_the_virtual_machine_is_what_init_gives_it() {
-        assert_eq!(KVM_MEMORY, 64 << 20);
-        assert!(include_str!("../init/machine.rs").contains("const MEMORY: usize = 64 << 20;"));
     }
 
     #[test]
