@@ -1,8 +1,7 @@
 //! L0 and its bundle as a kernel that QEMU boots.
 
 use crate::bundle::{HEAD, HEAD_MAGIC, LOAD, MAGIC, REGION, ROW, flag, head};
-use crate::l1::{L1, L1Error};
-use crate::linux::Linux;
+use crate::image::{L1, L1Error, Linux};
 use std::process::Command;
 use vmcb::Limits;
 

@@ -3,7 +3,7 @@
 //! # Source
 //! Linux's Documentation/arch/x86/boot.rst: the header, and the 32-bit boot protocol, which every such kernel has.
 
-use crate::l1::{Bytes, L1, L1Error, Segment};
+use crate::image::{Bytes, L1, L1Error, Linux, Segment};
 
 /// What is in the header of a kernel, by its place in the file, which is its place in the zero page.
 mod at {
@@ -27,17 +27,6 @@ const LEAST_VERSION: u16 = 0x020C;
 const LOADED_HIGH: u64 = 1;
 const SECTOR: u64 = 512;
 const HIGH: u64 = 0x10_0000;
-
-/// What is to be known of a Linux kernel beside what goes where.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Linux {
-    /// Its setup header: the bytes of the image from 1F1h on.
-    pub header: std::ops::Range<usize>,
-    /// The longest command line.
-    pub command_line: u32,
-    /// The highest address that its initrd may have a byte at.
-    pub initrd_max: u32,
-}
 
 /// Whether it is meant to be a Linux kernel.
 pub(crate) fn is_linux(bytes: &Bytes<'_>) -> bool {

@@ -19,6 +19,9 @@
 //! A refusal without a `t` line, where no `n` line was, is not KVM's own: the machine below refused what KVM made of
 //! the VMCB.
 
+use object::LittleEndian;
+use object::elf::FileHeader64;
+use object::read::elf::{FileHeader as _, SectionHeader as _};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
@@ -322,28 +325,10 @@ fn contents(path: &Path) -> Result<Vec<u8>, Error> {
 
 /// What `depends=` in the section `.modinfo` of a 64-bit little-endian ELF file names. Nothing without that section.
 fn depends(elf: &[u8]) -> Option<Vec<String>> {
-    let number = |at: usize, size: usize| {
-        let bytes = elf.get(at..at.checked_add(size)?)?;
-        let value = bytes.iter().rev().fold(0u64, |value, &byte| value << 8 | u64::from(byte));
-        usize::try_from(value).ok()
-    };
-    // EI_CLASS and EI_DATA.
-    if elf.get(4..6)? != [2, 1] {
-        return None;
-    }
-    let (table, size, count, names) =
-        (number(0x28, 8)?, number(0x3A, 2)?, number(0x3C, 2)?, number(0x3E, 2)?);
-    let section = |index: usize| {
-        let head = table.checked_add(index.checked_mul(size)?)?;
-        let start = number(head.checked_add(0x18)?, 8)?;
-        let bytes = elf.get(start..start.checked_add(number(head.checked_add(0x20)?, 8)?)?)?;
-        Some((number(head, 4)?, bytes))
-    };
-    let (_, names) = section(names)?;
-    let information = (0..count).find_map(|index| {
-        let (name, bytes) = section(index)?;
-        names.get(name..)?.starts_with(b".modinfo\0").then_some(bytes)
-    })?;
+    let header = FileHeader64::<LittleEndian>::parse(elf).ok()?;
+    let sections = header.sections(LittleEndian, elf).ok()?;
+    let (_, section) = sections.section_by_name(LittleEndian, b".modinfo")?;
+    let information = section.data(LittleEndian, elf).ok()?;
     let needs = information.split(|&byte| byte == 0).filter_map(|entry| entry.strip_prefix(b"depends="));
     let needs = needs.flat_map(|names| names.split(|&byte| byte == b','));
     Some(needs.filter(|name| !name.is_empty()).map(|name| normal(&String::from_utf8_lossy(name))).collect())
