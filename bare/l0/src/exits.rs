@@ -178,19 +178,20 @@ impl L0 {
         const ENABLE: u64 = IntCtl::VGIF_ENABLE.bits();
         const MASKING: u64 = IntCtl::V_INTR_MASKING.bits();
         let gif = if self.nested.gif() { VGIF } else { 0 };
-        self.vmcb01.set(f::intercept_misc1, VIRTUAL_GIF_MISC1);
-        self.vmcb01.set(f::intercept_misc2, VIRTUAL_GIF_MISC2);
-        self.vmcb01.set_bits(f::int_ctl, VGIF | ENABLE | MASKING, gif | ENABLE);
-        vcpu::enter(self.vmcb01, &mut self.registers, true);
-        let gif = self.vmcb01.get(f::int_ctl) & VGIF != 0;
-        intercept(self.vmcb01);
-        self.vmcb01.set_bits(f::int_ctl, VGIF | ENABLE, 0);
-        self.nested.set_gif_of_l1(self.vmcb01, gif);
-        self.interrupted = self.vmcb01.get(f::exitcode) == code::INTR;
+        let page = &mut *self.vmcb01;
+        page.set(f::intercept_misc1, VIRTUAL_GIF_MISC1);
+        page.set(f::intercept_misc2, VIRTUAL_GIF_MISC2);
+        page.set_bits(f::int_ctl, VGIF | ENABLE | MASKING, gif | ENABLE);
+        vcpu::enter(page, &mut self.registers, true);
+        let gif = page.get(f::int_ctl) & VGIF != 0;
+        intercept(page);
+        page.set_bits(f::int_ctl, VGIF | ENABLE, 0);
+        self.nested.set_gif_of_l1(page, gif);
+        self.interrupted = page.get(f::exitcode) == code::INTR;
         if self.interrupted {
             // What was injected was delivered before it.
-            self.vmcb01.set(f::eventinj, 0);
-            self.vmcb01.set(f::tlb_control, 0);
+            page.set(f::eventinj, 0);
+            page.set(f::tlb_control, 0);
         }
     }
 

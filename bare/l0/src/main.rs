@@ -136,6 +136,7 @@ extern "C" fn l0_main(start_info: u64, home: u64) -> ! {
     if is_linux {
         linux::set_gdt(vmcb01, registers.rsi);
     }
+    vcpu::reset_fpu();
     if let Err(number) = cpu::prepare_vmrun(address(host_save)) {
         fail(format_args!("this machine has no SVM: MSR {number:#x} cannot be set"));
     }
