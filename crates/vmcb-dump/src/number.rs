@@ -1,7 +1,17 @@
 //! Numbers as dumps print them.
 
 use crate::found::RemarkKind;
-use crate::kvm_labels::Form;
+
+/// How a value is printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Form {
+    /// Hexadecimal with leading zeros, so always two digits a byte of the field.
+    Hex,
+    /// Hexadecimal, 8 digits on kernels that keep 32 bits and 16 on those that keep all 64.
+    HexHalfOrWhole,
+    /// Decimal, with a minus sign where the top bit is set.
+    Decimal,
+}
 
 /// Reads `token` as the value of a field of `size` bytes: the value and the bits known of it.
 ///

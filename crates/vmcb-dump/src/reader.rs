@@ -1,38 +1,16 @@
 //! Tells text from pages and hands lines to the formats.
 
 use crate::error::Error;
-use crate::foreign::Foreign;
+use crate::format::{Format, Out, Taken};
+use crate::formats::kvm_nested_state::{self, Header};
+use crate::formats::{self, Foreign};
 use crate::found::{Found, Place};
-use crate::hex_dump::{HexDump, PlainHex};
 use crate::kind::Kind;
-use crate::kvm_dump::KvmDump;
-use crate::kvm_nested_state::{self, Header};
-use crate::kvm_trace::KvmTrace;
-use crate::lines::{Lines, has_cut, is_cut};
 use crate::page;
-use crate::prefix::Prefix;
-use crate::qemu_log::QemuLog;
-use crate::qemu_registers::QemuRegisters;
-use crate::xen_checks::XenChecks;
-use crate::xen_dump::XenDump;
-use crate::{Format, Out, Taken};
+use crate::text::{Lines, Prefix, has_cut, is_cut};
 use std::io::{self, BufRead, Chain, Cursor, Read};
 use vmcb::layout::PAGE_SIZE;
 use vmcb::{KnownPage, Phase};
-
-/// The text formats. The more a format's lines look like other text, the later it stands.
-fn formats() -> Vec<Box<dyn Format>> {
-    vec![
-        Box::new(KvmTrace::new()),
-        Box::new(XenChecks::new()),
-        Box::new(XenDump::new()),
-        Box::new(KvmDump::new()),
-        Box::new(QemuRegisters::new()),
-        Box::new(QemuLog::new()),
-        Box::new(HexDump::new()),
-        Box::new(PlainHex::new()),
-    ]
-}
 
 /// Bytes that are looked at to tell text from pages: two pages, of which the first may be all text, and what
 /// KVM's nested state of an Intel vCPU has besides.
@@ -141,7 +119,7 @@ fn start<R: BufRead>(mut input: R) -> State<R> {
         input,
         lines: Lines::new(),
         prefix: Prefix::new(),
-        formats: formats(),
+        formats: formats::all(),
         foreign: Foreign::default(),
         found: false,
     }))

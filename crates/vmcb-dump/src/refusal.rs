@@ -54,6 +54,15 @@ pub fn rules(condition: &str) -> &'static [&'static str] {
     ROWS.iter().find(|row| condition.contains(row.0)).map_or(&[], |row| row.1)
 }
 
+/// Conditions that only VMX's part of KVM checks.
+const VMX_CONDITIONS: [&str; 5] = ["vmcs12", "nested_cpu_has", "VMENTRY_", "VMLAUNCH_", "VMRESUME_"];
+
+/// Whether only VMX's part of KVM has this condition.
+#[must_use]
+pub fn is_vmx(condition: &str) -> bool {
+    VMX_CONDITIONS.iter().any(|word| condition.contains(word))
+}
+
 /// Whether KVM checks this after it has printed `kvm_nested_vmenter`: these conditions have CR3 in a
 /// variable of its own, the earlier ones read it from the save area.
 pub(crate) fn after_enter(condition: &str) -> bool {

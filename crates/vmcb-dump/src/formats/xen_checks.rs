@@ -1,11 +1,11 @@
 //! Lines of Xen's own check of a VMCB for a nested VMRUN, `svm_vmcb_isvalid`: it prints one for each reason.
 
+use crate::format::{Format, Out, Taken};
 use crate::found::{Found, Notes, Place, Refusal, Refuser, RemarkKind, Seen};
 use crate::kind::Kind;
-use crate::lines::Text;
 use crate::number;
 use crate::refusal::{self, XenCheck};
-use crate::{Format, Out, Taken};
+use crate::text::Text;
 use memchr::{memchr, memmem};
 use vmcb::Phase;
 use vmcb::layout::{Field, Page, vmcb_field as f};

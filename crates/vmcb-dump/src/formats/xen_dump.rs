@@ -4,15 +4,17 @@
 //! is the line: each has its labels, and a number is taken where its label's successor follows it or where the line
 //! may end. All other numbers that may be cut are unknown.
 
-use crate::found::{Found, Notes, Place, RemarkKind, Seen};
-use crate::kind::Kind;
-use crate::lines::{Text, begins_with_cut, has_cut, skip_spaces, without_remark};
-use crate::number;
-use crate::xen_labels::{
+mod labels;
+
+use self::labels::{
     Form, Index, LAST, Label, Mark, NP_LINE, NP_WORDS, NP_WORDS_ALWAYS, PARTS, SHADOW, SYNCS, Shows, Slot,
     TAILS, VMSAVE,
 };
-use crate::{Format, Out, Taken};
+use crate::format::{Format, Out, Taken};
+use crate::found::{Found, Notes, Place, RemarkKind, Seen};
+use crate::kind::Kind;
+use crate::number;
+use crate::text::{Text, begins_with_cut, has_cut, skip_spaces, without_remark};
 use vmcb::layout::{PAGE_SIZE, Page, SAVE_AREA, vmcb_field as f};
 use vmcb::{ExitCode, Phase};
 
@@ -820,7 +822,7 @@ fn read(word: &[u8], slot: Slot, maybe_cut: bool) -> Result<Number, RemarkKind> 
         }
         _ if maybe_cut => return Err(RemarkKind::MaybeCut { name }),
         Form::Decimal => {
-            let (value, _) = number::read(word, name, slot.size, crate::kvm_labels::Form::Decimal, false)?;
+            let (value, _) = number::read(word, name, slot.size, number::Form::Decimal, false)?;
             return Ok(Number { value, padded: false, short_of: None });
         }
         Form::Free(width) => (width, false),

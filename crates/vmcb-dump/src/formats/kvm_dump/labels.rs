@@ -1,17 +1,7 @@
 //! The labels of KVM's `dump_vmcb` as data: which field each one shows, and how it is printed.
 
+use crate::number::Form;
 use vmcb::layout::{Field, Page, vmcb_field as c, vmsa_field as v};
-
-/// How a value is printed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Form {
-    /// Hexadecimal with leading zeros, so always two digits a byte of the field.
-    Hex,
-    /// Hexadecimal, 8 digits on kernels that keep 32 bits and 16 on those that keep all 64.
-    HexHalfOrWhole,
-    /// Decimal, with a minus sign where the top bit is set.
-    Decimal,
-}
 
 /// What a label shows.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,7 @@
 //! Where in a line of a log the message begins.
 
-use crate::lines::{begins_with_cut, skip_spaces};
+use super::cut::begins_with_cut;
+use super::words::skip_spaces;
 use memchr::{memchr, memmem};
 
 /// Finds where a message begins in a line of a log.

@@ -4,13 +4,14 @@
 //! cuts them. So lines are recognised by their labels and never by their position, and a field whose
 //! value cannot be trusted is left unknown.
 
+mod labels;
+
+use self::labels::{INTERCEPTS, Index, LABELS, Shows, Slot};
+use crate::format::{Format, Out, Taken};
 use crate::found::{Found, Notes, Place, RemarkKind, Seen, VmType};
 use crate::kind::Kind;
-use crate::kvm_labels::{Form, INTERCEPTS, Index, LABELS, Shows, Slot};
-use crate::lines::{Text, begins_with_cut, has_cut, skip_spaces};
-use crate::number;
-use crate::prefix::{caller, is_row};
-use crate::{Format, Out, Taken};
+use crate::number::{self, Form};
+use crate::text::{Text, begins_with_cut, caller, has_cut, is_row, skip_spaces};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use vmcb::Phase;

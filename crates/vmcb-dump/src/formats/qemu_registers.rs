@@ -2,12 +2,13 @@
 //!
 //! They show what the guest sees. What of it must stand in the VMCB too is decided in `guest_view`.
 
+mod guest_view;
+
+use crate::format::{Format, Out, Taken};
 use crate::found::{Found, Notes, Place, RemarkKind, Seen};
-use crate::guest_view;
 use crate::kind::Kind;
-use crate::lines::Text;
 use crate::number;
-use crate::{Format, Out, Taken};
+use crate::text::Text;
 use memchr::{memchr, memmem};
 use vmcb::layout::{Field, Page, vmcb_field as f};
 use vmcb::{CsAttributes, ExitCode, Phase, SegmentAttributes};

@@ -1,7 +1,7 @@
 //! What shows no VMCB, or one of another maker: recognised to be named.
 
 use crate::error::Error;
-use crate::lines::Text;
+use crate::text::Text;
 
 /// First lines of what was recognised.
 #[derive(Default)]

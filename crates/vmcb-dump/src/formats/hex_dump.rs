@@ -6,13 +6,12 @@
 
 mod plain;
 
+use super::kvm_nested_state::{self, HEADER, Header};
+use crate::format::{Format, Out, Taken};
 use crate::found::{Found, Notes, Place, RemarkKind};
 use crate::kind::Kind;
-use crate::kvm_nested_state::{self, HEADER, Header};
-use crate::lines::{Text, begins_with_cut, has_cut, skip_spaces, without_remark};
 use crate::page;
-use crate::prefix::is_hex_row;
-use crate::{Format, Out, Taken};
+use crate::text::{Text, begins_with_cut, has_cut, is_hex_row, skip_spaces, without_remark};
 use memchr::memmem;
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -3,11 +3,11 @@
 //! A `vmexit` shows what #VMEXIT writes into the VMCB; the address is that of the `vmrun` before it. QEMU does
 //! not say which CPU it is, so where two `vmrun` follow each other no address is trusted any more.
 
+use crate::format::{Format, Out, Taken};
 use crate::found::{Found, Notes, Place, RemarkKind, Seen};
 use crate::kind::Kind;
-use crate::lines::{Text, skip_spaces};
 use crate::number;
-use crate::{Format, Out, Taken};
+use crate::text::{Text, skip_spaces};
 use vmcb::Phase;
 use vmcb::layout::{Field, Page, vmcb_field as f};
 

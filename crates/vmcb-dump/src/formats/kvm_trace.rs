@@ -5,14 +5,13 @@
 //! that they show is that VMRUN accepted. A refusal is often told in several lines, `kvm_exit`,
 //! `kvm_nested_vmexit` and `kvm_nested_vmexit_inject`: only the first of them is handed out.
 
+use crate::format::{Format, Out, Taken};
 use crate::found::{Found, Notes, Place, Refusal, Refuser, RemarkKind, Seen};
 use crate::kind::Kind;
-use crate::kvm_labels::Form as Printed;
-use crate::lines::{Text, begins_with_cut, find_cut, skip_spaces};
-use crate::number;
+use crate::number::{self, Form as Printed};
 use crate::refusal;
-use crate::trace_line::{Arg, Event, Form, Line, Reason, Scanner, Slot, UNKNOWN, reason, switch, word_end};
-use crate::{Format, Out, Taken};
+use crate::text::{Text, begins_with_cut, find_cut, skip_spaces};
+use crate::trace::{Arg, Event, Form, Line, Reason, Scanner, Slot, UNKNOWN, reason, switch, word_end};
 use memchr::memmem;
 use vmcb::layout::{Page, vmcb_field as f};
 use vmcb::{ExitCode, Phase};
@@ -71,15 +70,6 @@ const fn field(slot: Slot) -> Option<(u16, u16)> {
         _ => return None,
     };
     Some((field.offset, size))
-}
-
-/// Conditions that only VMX's part of KVM checks.
-const VMX_CONDITIONS: [&str; 5] = ["vmcs12", "nested_cpu_has", "VMENTRY_", "VMLAUNCH_", "VMRESUME_"];
-
-/// Whether only VMX's part of KVM has this condition.
-#[must_use]
-pub fn is_vmx_condition(condition: &str) -> bool {
-    VMX_CONDITIONS.iter().any(|word| condition.contains(word))
 }
 
 /// The low 32 bits: what a trace line shows of EXITCODE.
@@ -232,7 +222,7 @@ impl KvmTrace {
         if condition.is_empty() {
             return;
         }
-        if is_vmx_condition(condition) {
+        if refusal::is_vmx(condition) {
             self.vmx.get_or_insert((line.number, "a trace line"));
             return;
         }

@@ -4,8 +4,8 @@
 //! only where it stands alone and is whole: rows of one width, one after the other, that make whole pages.
 
 use super::{Block, Item, Row, Style, Used};
-use crate::lines::Text;
-use crate::{Format, Out, Taken};
+use crate::format::{Format, Out, Taken};
+use crate::text::Text;
 use vmcb::layout::PAGE_SIZE;
 
 /// Pages of one dump: they are held until its end is known.
