@@ -3,7 +3,8 @@
 //! Nothing in a row says where it belongs, so a row that is lost moves all that follow. Such a dump counts
 //! only where it stands alone and is whole: rows of one width, one after the other, that make whole pages.
 
-use super::{Block, Item, Row, Style, Used};
+use super::block::{Block, Item, Used};
+use super::row::{MAX_ROW, Row, Style};
 use crate::format::{Format, Out, Taken};
 use crate::text::Text;
 use vmcb::layout::PAGE_SIZE;
@@ -120,7 +121,7 @@ impl Row {
         let mut at = line.start;
         for word in message.split(|byte| matches!(byte, b' ' | b'\t')) {
             if !word.is_empty() {
-                if columns.len() >= super::MAX_ROW || !word.iter().all(u8::is_ascii_hexdigit) {
+                if columns.len() >= MAX_ROW || !word.iter().all(u8::is_ascii_hexdigit) {
                     return None;
                 }
                 if columns.is_empty() {
