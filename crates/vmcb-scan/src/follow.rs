@@ -4,7 +4,7 @@
 //! EXITINTINFO.V = 0 shows that the event was delivered, and one with V = 1 that it was not. Where the tracer lost
 //! lines, or does not record the lines that would tell, the answer is that it is not known.
 
-use crate::report::{KeyHasher, VcpuKey};
+use crate::vcpu::{KeyHasher, VcpuKey};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasherDefault;
 use vmcb::{Event, EventType, ExitCode};
@@ -233,93 +233,14 @@ impl Follower {
             }
         }
         let state = self.states.entry(key).or_default();
-        let mut end = |fate, event: Pending| self.out.end(fate, event, line, key, self.limit);
+        let mut ending = Ending { out: &mut self.out, line, vcpu: key, limit: self.limit };
         match record.what {
-            What::Enter { word, vmcb } => {
-                if let Some(event) = state.open.take() {
-                    end(
-                        if state.shows_runs && state.shows_told && !state.unseen && !state.undelivered {
-                            Fate::Overwritten
-                        } else {
-                            Fate::Unknown
-                        },
-                        event,
-                    );
-                }
-                state.undelivered = false;
-                state.unseen = false;
-                state.delivered = None;
-                let index = state.left.iter().position(|(left, _)| left.vmcb.is_some() && left.vmcb == vmcb);
-                if let Some((left, stale)) = index.map(|index| state.left.remove(index)) {
-                    let kind = Event::from_bits(left.word.into()).event_type();
-                    let by_itself = kind != EventType::INTERRUPT && kind != EventType::NMI;
-                    match word {
-                        None => end(Fate::Unknown, left),
-                        Some(word) if same(word, left.word) && stale => end(Fate::DeliveredTwice, left),
-                        Some(word) if same(word, left.word) => end(Fate::InjectedAgain, left),
-                        // It was delivered: L1 does well not to inject it again.
-                        Some(_) if stale => end(Fate::Delivered, left),
-                        Some(word) if valid(word) => end(Fate::AnotherFirst, left),
-                        Some(_) if by_itself => end(Fate::MayComeAgain, left),
-                        Some(_) => end(Fate::NotInjectedAgain, left),
-                    }
-                }
-                if let Some(word) = word.filter(|&word| valid(word)) {
-                    state.open = Some(Pending { word, vmcb, line });
-                }
-            }
-            What::Ran { code, info } => {
-                state.shows_runs = true;
-                if let Some(event) = state.open {
-                    if code.is_some_and(|code| ExitCode::from_low_half(code).is_failure()) {
-                        state.open = None;
-                        end(Fate::Refused, event);
-                    } else {
-                        match info {
-                            Some(info) if valid(info) => state.undelivered = true,
-                            Some(_) => {
-                                state.open = None;
-                                state.delivered = Some(event);
-                            }
-                            None => state.unseen = true,
-                        }
-                    }
-                } else if let Some(event) = state.delivered
-                    && info.is_some_and(|info| same(info, event.word))
-                {
-                    // Another event of the same vector, which L0 injects for itself: no longer told apart.
-                    state.delivered = None;
-                    end(Fate::Delivered, event);
-                }
-            }
-            What::Told { code, info } => {
-                state.shows_told = true;
-                let delivered = state.delivered.take();
-                if let Some(event) = state.open.take() {
-                    let code = code.map(ExitCode::from_low_half);
-                    let moot = code.is_none_or(|code| matches!(code.name(), Some("SHUTDOWN" | "INIT")));
-                    match info {
-                        _ if code.is_some_and(ExitCode::is_failure) => end(Fate::Refused, event),
-                        Some(info) if same(info, event.word) => {
-                            leave(state, event, false, &mut end);
-                        }
-                        Some(info) if valid(info) => end(Fate::Unknown, event),
-                        Some(_) if state.unseen || moot => end(Fate::Unknown, event),
-                        Some(_) if state.shows_runs => end(Fate::Lost, event),
-                        _ => end(Fate::Unknown, event),
-                    }
-                } else if let Some(event) = delivered {
-                    match info {
-                        Some(info) if same(info, event.word) => leave(state, event, true, &mut end),
-                        _ => end(Fate::Delivered, event),
-                    }
-                }
-                state.undelivered = false;
-                state.unseen = false;
-            }
+            What::Enter { word, vmcb } => state.enter(word, vmcb, &mut ending),
+            What::Ran { code, info } => state.ran(code, info, &mut ending),
+            What::Told { code, info } => state.told(code, info, &mut ending),
             What::Failed => {
                 if let Some(event) = state.open.take() {
-                    end(Fate::Refused, event);
+                    ending.end(Fate::Refused, event);
                 }
             }
             What::Left | What::Named | What::Lost => {}
@@ -335,26 +256,121 @@ impl Follower {
     }
 }
 
-fn leave(state: &mut State, event: Pending, stale: bool, end: &mut impl FnMut(Fate, Pending)) {
-    if state.left.len() >= MOST_LEFT {
-        let (oldest, _) = state.left.remove(0);
-        end(Fate::Unknown, oldest);
-    }
-    state.left.push((event, stale));
-}
-
-impl Followed {
-    fn end(&mut self, fate: Fate, event: Pending, line: u64, vcpu: VcpuKey, limit: usize) {
-        *self.fates.entry((fate, short(event.word))).or_default() += 1;
-        if fate.is_problem() {
-            self.wrong += 1;
-            if self.problems.len() < limit {
-                let Pending { word, vmcb, line: vmrun } = event;
-                self.problems.push(Problem { vmrun, line, fate, word, vmcb, vcpu });
-            }
+impl State {
+    /// L1 executes VMRUN.
+    fn enter(&mut self, word: Option<u32>, vmcb: Option<u64>, ending: &mut Ending<'_>) {
+        if let Some(event) = self.open.take() {
+            let sure = self.shows_runs && self.shows_told && !self.unseen && !self.undelivered;
+            ending.end(if sure { Fate::Overwritten } else { Fate::Unknown }, event);
+        }
+        self.undelivered = false;
+        self.unseen = false;
+        self.delivered = None;
+        let index = self.left.iter().position(|(left, _)| left.vmcb.is_some() && left.vmcb == vmcb);
+        if let Some((left, stale)) = index.map(|index| self.left.remove(index)) {
+            let kind = Event::from_bits(left.word.into()).event_type();
+            let by_itself = kind != EventType::INTERRUPT && kind != EventType::NMI;
+            let fate = match word {
+                None => Fate::Unknown,
+                Some(word) if same(word, left.word) && stale => Fate::DeliveredTwice,
+                Some(word) if same(word, left.word) => Fate::InjectedAgain,
+                // It was delivered: L1 does well not to inject it again.
+                Some(_) if stale => Fate::Delivered,
+                Some(word) if valid(word) => Fate::AnotherFirst,
+                Some(_) if by_itself => Fate::MayComeAgain,
+                Some(_) => Fate::NotInjectedAgain,
+            };
+            ending.end(fate, left);
+        }
+        if let Some(word) = word.filter(|&word| valid(word)) {
+            self.open = Some(Pending { word, vmcb, line: ending.line });
         }
     }
 
+    /// The CPU leaves a guest.
+    fn ran(&mut self, code: Option<u32>, info: Option<u32>, ending: &mut Ending<'_>) {
+        self.shows_runs = true;
+        if let Some(event) = self.open {
+            if code.is_some_and(|code| ExitCode::from_low_half(code).is_failure()) {
+                self.open = None;
+                ending.end(Fate::Refused, event);
+            } else {
+                match info {
+                    Some(info) if valid(info) => self.undelivered = true,
+                    Some(_) => {
+                        self.open = None;
+                        self.delivered = Some(event);
+                    }
+                    None => self.unseen = true,
+                }
+            }
+        } else if let Some(event) = self.delivered
+            && info.is_some_and(|info| same(info, event.word))
+        {
+            // Another event of the same vector, which L0 injects for itself: no longer told apart.
+            self.delivered = None;
+            ending.end(Fate::Delivered, event);
+        }
+    }
+
+    /// L0 emulates #VMEXIT for L1.
+    fn told(&mut self, code: Option<u32>, info: Option<u32>, ending: &mut Ending<'_>) {
+        self.shows_told = true;
+        let delivered = self.delivered.take();
+        if let Some(event) = self.open.take() {
+            let code = code.map(ExitCode::from_low_half);
+            let moot = code.is_none_or(|code| matches!(code.name(), Some("SHUTDOWN" | "INIT")));
+            match info {
+                _ if code.is_some_and(ExitCode::is_failure) => ending.end(Fate::Refused, event),
+                Some(info) if same(info, event.word) => self.leave(event, false, ending),
+                Some(info) if valid(info) => ending.end(Fate::Unknown, event),
+                Some(_) if self.unseen || moot => ending.end(Fate::Unknown, event),
+                Some(_) if self.shows_runs => ending.end(Fate::Lost, event),
+                _ => ending.end(Fate::Unknown, event),
+            }
+        } else if let Some(event) = delivered {
+            match info {
+                Some(info) if same(info, event.word) => self.leave(event, true, ending),
+                _ => ending.end(Fate::Delivered, event),
+            }
+        }
+        self.undelivered = false;
+        self.unseen = false;
+    }
+
+    /// Keeps an event that EXITINTINFO of a VMCB12 holds.
+    fn leave(&mut self, event: Pending, stale: bool, ending: &mut Ending<'_>) {
+        if self.left.len() >= MOST_LEFT {
+            let (oldest, _) = self.left.remove(0);
+            ending.end(Fate::Unknown, oldest);
+        }
+        self.left.push((event, stale));
+    }
+}
+
+/// Records the ends of events that one line shows.
+struct Ending<'a> {
+    out: &'a mut Followed,
+    line: u64,
+    vcpu: VcpuKey,
+    limit: usize,
+}
+
+impl Ending<'_> {
+    fn end(&mut self, fate: Fate, event: Pending) {
+        let Self { ref mut out, line, vcpu, limit } = *self;
+        *out.fates.entry((fate, short(event.word))).or_default() += 1;
+        if fate.is_problem() {
+            out.wrong += 1;
+            if out.problems.len() < limit {
+                let Pending { word, vmcb, line: vmrun } = event;
+                out.problems.push(Problem { vmrun, line, fate, word, vmcb, vcpu });
+            }
+        }
+    }
+}
+
+impl Followed {
     fn give_up(&mut self, state: &mut State, fate: Fate) {
         let left = state.left.drain(..).map(|(event, _)| event);
         for event in state.open.take().into_iter().chain(left) {

@@ -1,7 +1,7 @@
 //! Verdicts, each made once: few different words occur in a trace.
 
-use crate::Options;
-use crate::report::KeyHasher;
+use crate::options::Options;
+use crate::vcpu::KeyHasher;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::LazyLock;

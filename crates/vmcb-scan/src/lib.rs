@@ -5,14 +5,17 @@ mod blocks;
 mod dumps;
 mod follow;
 mod judge;
+mod options;
 mod report;
+mod vcpu;
 mod work;
 
 pub use follow::{Fate, Followed, Problem};
+pub use options::Options;
 pub use report::{
-    Condition, Finding, Injected, MOST_CONDITIONS, MOST_VCPUS, Report, RuleCount, Source, Standing, Vcpu,
-    VcpuKey,
+    Condition, Finding, Injected, MOST_CONDITIONS, MOST_VCPUS, Report, RuleCount, Source, Standing,
 };
+pub use vcpu::{Vcpu, VcpuKey};
 
 use blocks::{Block, Blocks, Slices};
 use dumps::Dumps;
@@ -21,32 +24,7 @@ use judge::Judge;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::{Mutex, mpsc};
-use vmcb::{Cpu, Policy};
 use work::Worker;
-
-/// What is asked of an input.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The virtual CPU.
-    pub cpu: Cpu,
-    /// Which exception vectors may be injected.
-    pub policy: Policy,
-    /// Follow each injected event from its VMRUN to its exit.
-    pub events: bool,
-    /// Findings, and problems of events, that are kept; more are counted.
-    pub lines: usize,
-    /// Threads that read lines; with 1 everything is done by the calling one.
-    pub jobs: usize,
-    /// Bytes that a thread is given at a time. No answer depends on it.
-    pub block: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { cpu: Cpu::ANY, policy: Policy::VirtualCpu, events: false, lines: 20, jobs, block: 1 << 19 }
-    }
-}
 
 /// Scans an input to its end. `progress` is told the bytes done, now and then.
 ///

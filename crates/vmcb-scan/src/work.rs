@@ -1,10 +1,11 @@
 //! The lines of one block.
 
-use crate::Options;
 use crate::blocks::{AHEAD, Block, MAX_LINE};
 use crate::follow::{Record, What};
 use crate::judge::{Entry, Judge, SHOWN};
-use crate::report::{Report, Source, Standing, VcpuKey, shorten};
+use crate::options::Options;
+use crate::report::{Report, Source, Standing, shorten};
+use crate::vcpu::VcpuKey;
 use aho_corasick::{Span, packed::Searcher};
 use memchr::{memchr, memmem, memrchr};
 use std::ops::Range;
@@ -61,6 +62,16 @@ struct Place<'a> {
     start: usize,
     /// Its number, counted from 1.
     number: u64,
+}
+
+/// The values of a line, and the virtual CPU that it belongs to.
+#[derive(Clone, Copy)]
+struct Shown<'a> {
+    arguments: &'a Arguments,
+    key: VcpuKey,
+    /// The line's number, counted from 1.
+    number: u64,
+    text: &'a [u8],
 }
 
 /// A condition that KVM named when it refused, and what it means. There are few different ones.
@@ -265,72 +276,92 @@ impl Worker {
         if event != Event::Intercepts {
             self.settle(key, bytes, part);
         }
-        let code = arguments.get(Slot::ExitCode).map(|code| code as u32);
-        let info = arguments.get(Slot::ExitIntInfo).map(|info| info as u32);
+        let shown = Shown { arguments, key, number, text };
         match event {
-            Event::Enter => {
-                let word = arguments.get(Slot::EventInj).map(|word| word as u32);
-                let mut entry = Entry::default();
-                entry.learn(arguments);
-                let injects = word.is_some_and(is_valid);
-                if let Some(vcpu) = part.report.vcpu(key) {
-                    vcpu.vmruns += 1;
-                    vcpu.events += u64::from(injects);
-                }
-                if let Some(word) = word.filter(|_| injects) {
-                    let judged = self.judge.event(word);
-                    part.report.inject(Source::Vmcb12, word, judged, number, text);
-                }
-                if self.open.len() >= MOST_OPEN {
-                    self.settle_first(bytes, part);
-                }
-                self.open.push(Open { key, entry, line: number, place: start..start + text.len() });
-                let vmcb = arguments.get(Slot::Vmcb);
-                self.record(part, number, key, What::Enter { word, vmcb });
-            }
+            Event::Enter => self.enter(shown, bytes, start, part),
             Event::Intercepts => self.intercepts(key, arguments, start + text.len(), bytes, part),
             Event::EnterFailed => {
                 self.failed(Line::parse_at(whole, line.name().start), key, number, whole, part)
             }
-            Event::Exit | Event::NestedExit | Event::NestedExitInject => {
-                if code.is_some_and(|code| ExitCode::from_low_half(code).is_failure()) {
-                    *part.report.failed_exits.entry(event).or_default() += 1;
-                    part.report.finding(Standing::Exit, None, number, text);
-                    if let Some(vcpu) = part.report.vcpu(key) {
-                        vcpu.refused += 1;
-                    }
-                }
-                let what = match event {
-                    Event::NestedExitInject => What::Told { code, info },
-                    _ => What::Ran { code, info },
-                };
-                self.record(part, number, key, what);
-            }
+            Event::Exit | Event::NestedExit | Event::NestedExitInject => self.exit(event, shown, part),
             Event::NestedIntrExit => self.record(part, number, key, What::Left),
-            Event::Entry => {
-                if let Some(word) =
-                    arguments.get(Slot::EventInj).map(|word| word as u32).filter(|&word| is_valid(word))
-                {
-                    let judged = self.judge.event(word);
-                    part.report.inject(Source::Entry, word, judged, number, text);
-                }
-                if matches!(key, VcpuKey::Number(_)) {
-                    self.record(part, number, key, What::Named);
-                }
-            }
-            Event::InjectException | Event::InjectInterrupt => {
-                if let Some(vector) = arguments.get(Slot::Vector) {
-                    let kind = match event {
-                        Event::InjectException => EventType::EXCEPTION,
-                        _ if arguments.is_soft() => EventType::SOFTWARE,
-                        _ => EventType::INTERRUPT,
-                    };
-                    let word = vmcb::Event::new(kind, vmcb::Vector::new(vector as u8)).bits() as u32;
-                    let judged = self.judge.event(word);
-                    part.report.inject(Source::Kvm, word, judged, number, text);
-                }
-            }
+            Event::Entry => self.entry(shown, part),
+            Event::InjectException | Event::InjectInterrupt => self.injected(event, shown, part),
             _ => {}
+        }
+    }
+
+    /// L1's VMRUN.
+    #[inline]
+    fn enter(&mut self, shown: Shown<'_>, bytes: &[u8], start: usize, part: &mut Part) {
+        let Shown { arguments, key, number, text } = shown;
+        let word = arguments.get(Slot::EventInj).map(|word| word as u32);
+        let mut entry = Entry::default();
+        entry.learn(arguments);
+        let injects = word.is_some_and(is_valid);
+        if let Some(vcpu) = part.report.vcpu(key) {
+            vcpu.vmruns += 1;
+            vcpu.events += u64::from(injects);
+        }
+        if let Some(word) = word.filter(|_| injects) {
+            let judged = self.judge.event(word);
+            part.report.inject(Source::Vmcb12, word, judged, number, text);
+        }
+        if self.open.len() >= MOST_OPEN {
+            self.settle_first(bytes, part);
+        }
+        self.open.push(Open { key, entry, line: number, place: start..start + text.len() });
+        let vmcb = arguments.get(Slot::Vmcb);
+        self.record(part, number, key, What::Enter { word, vmcb });
+    }
+
+    /// A #VMEXIT, or what L1 finds of it in VMCB12.
+    #[inline]
+    fn exit(&self, event: Event, shown: Shown<'_>, part: &mut Part) {
+        let Shown { arguments, key, number, text } = shown;
+        let code = arguments.get(Slot::ExitCode).map(|code| code as u32);
+        let info = arguments.get(Slot::ExitIntInfo).map(|info| info as u32);
+        if code.is_some_and(|code| ExitCode::from_low_half(code).is_failure()) {
+            *part.report.failed_exits.entry(event).or_default() += 1;
+            part.report.finding(Standing::Exit, None, number, text);
+            if let Some(vcpu) = part.report.vcpu(key) {
+                vcpu.refused += 1;
+            }
+        }
+        let what = match event {
+            Event::NestedExitInject => What::Told { code, info },
+            _ => What::Ran { code, info },
+        };
+        self.record(part, number, key, what);
+    }
+
+    /// VMRUN of any guest.
+    #[inline]
+    fn entry(&mut self, shown: Shown<'_>, part: &mut Part) {
+        let Shown { arguments, key, number, text } = shown;
+        let word = arguments.get(Slot::EventInj).map(|word| word as u32);
+        if let Some(word) = word.filter(|&word| is_valid(word)) {
+            let judged = self.judge.event(word);
+            part.report.inject(Source::Entry, word, judged, number, text);
+        }
+        if matches!(key, VcpuKey::Number(_)) {
+            self.record(part, number, key, What::Named);
+        }
+    }
+
+    /// An event that KVM writes to EVENTINJ.
+    #[inline]
+    fn injected(&mut self, event: Event, shown: Shown<'_>, part: &mut Part) {
+        let Shown { arguments, number, text, .. } = shown;
+        if let Some(vector) = arguments.get(Slot::Vector) {
+            let kind = match event {
+                Event::InjectException => EventType::EXCEPTION,
+                _ if arguments.is_soft() => EventType::SOFTWARE,
+                _ => EventType::INTERRUPT,
+            };
+            let word = vmcb::Event::new(kind, vmcb::Vector::new(vector as u8)).bits() as u32;
+            let judged = self.judge.event(word);
+            part.report.inject(Source::Kvm, word, judged, number, text);
         }
     }
 
