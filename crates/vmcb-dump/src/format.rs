@@ -4,37 +4,38 @@ use crate::found::Found;
 use crate::text::Text;
 use std::collections::VecDeque;
 
-/// VMCBs that are complete.
+/// The VMCBs that formats have completed.
 pub(crate) type Out = VecDeque<Found>;
 
-/// What a format made of a line.
+/// What a format did with a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// Nothing.
+    /// The format does not use the line.
     No,
-    /// It goes on with what is open, or is of no use to anyone else.
+    /// The line continues an open dump, or no other format can use it.
     Yes,
-    /// A VMCB begins with it, so those of other formats have ended.
+    /// A dump begins with the line, so open dumps of other formats have ended.
     Began,
 }
 
-/// A text format. To read another one, add a module with it and add it to `formats::all`.
+/// A text format. To read another one, add a module for it in `formats` and its reader to `formats::all`.
 pub(crate) trait Format {
-    /// Offers a line; VMCBs that it completes go to `out`.
+    /// Offers a line to the format. VMCBs that it completes are added to `out`.
     fn offer(&mut self, line: &Text<'_>, out: &mut Out) -> Taken;
 
-    /// Takes a line that is the rest of what is open, whatever else it looks like; `false` if it is not.
+    /// Takes a line that is the rest of an open dump, even if it resembles another format. Returns `false` if the line is
+    /// not such a rest.
     fn claims(&mut self, _line: &Text<'_>) -> bool {
         false
     }
 
-    /// No further line belongs to what is open.
+    /// Ends the open dump: no further line belongs to it.
     fn finish(&mut self, out: &mut Out);
 
-    /// Someone cut lines out here: no label that waits for its value gets one any more.
+    /// Notes that lines were cut out here: a label that waits for its value does not get one.
     fn cut(&mut self) {}
 
-    /// The first line that shows VMX in this format, and what it is.
+    /// Returns the first line that shows VMX in this format, and what that line is.
     fn vmx(&self) -> Option<(u64, &'static str)> {
         None
     }

@@ -1,6 +1,6 @@
 //! Marks that people leave where they cut something out of a text.
 
-/// What people put where they cut something out.
+/// Marks that people put where they cut something out.
 pub(super) const CUTS: [&[u8]; 11] = [
     b"...",
     b"[...",
@@ -16,7 +16,7 @@ pub(super) const CUTS: [&[u8]; 11] = [
     b"[=E2=80=A6",
 ];
 
-/// Whether a text begins with a mark of a cut.
+/// Checks whether a text begins with a cut mark.
 pub(crate) fn begins_with_cut(text: &[u8]) -> bool {
     let ends = |mark: &[u8]| {
         let rest = text.strip_prefix(mark)?;
@@ -26,17 +26,17 @@ pub(crate) fn begins_with_cut(text: &[u8]) -> bool {
     CUTS.iter().any(|mark| ends(mark) == Some(true))
 }
 
-/// Whether a mark of a cut stands in a text.
+/// Checks whether a text contains a cut mark.
 pub(crate) fn has_cut(text: &[u8]) -> bool {
     find_cut(text).is_some()
 }
 
-/// Where the first mark of a cut stands in a text.
+/// Returns the position of the first cut mark in a text.
 pub(crate) fn find_cut(text: &[u8]) -> Option<usize> {
     let mut before = 0;
     text.iter().enumerate().position(|(at, &byte)| {
         let before = std::mem::replace(&mut before, byte);
-        // Dots behind a word are how sentences end.
+        // A sentence ends with dots after a word.
         let ends = text.get(at..).is_some_and(|rest| rest.iter().all(|&byte| byte == b'.'))
             && before.is_ascii_alphabetic()
             && !before.is_ascii_hexdigit();
@@ -46,12 +46,12 @@ pub(crate) fn find_cut(text: &[u8]) -> Option<usize> {
     })
 }
 
-/// Words of which one is in a line that says that lines were cut out.
+/// A line that reports a cut contains one of these words.
 const CUT_WORDS: [&str; 7] = ["snip", "snipped", "cut", "truncated", "omitted", "skipped", "trimmed"];
-/// Words that may stand beside one of those.
+/// Other words that such a line may contain.
 const OTHER_WORDS: [&str; 7] = ["lines", "line", "here", "more", "rest", "the", "messages"];
 
-/// A message without what someone wrote behind it.
+/// Returns a message without the remark that a person added after it.
 pub(crate) fn without_remark(message: &[u8]) -> &[u8] {
     let end = message.windows(2).enumerate().position(|(at, pair)| {
         matches!(pair, [b' ', b'#' | b'<' | b'('])
@@ -60,7 +60,7 @@ pub(crate) fn without_remark(message: &[u8]) -> &[u8] {
     message.get(..end.unwrap_or(message.len())).unwrap_or_default()
 }
 
-/// Whether a whole line says that lines were cut out.
+/// Checks whether a whole line reports that lines were cut out.
 pub(crate) fn is_cut(text: &str) -> bool {
     let text = text.get(..without_remark(text.as_bytes()).len()).unwrap_or_default();
     if text.len() > 64 {

@@ -1,8 +1,8 @@
-//! Lines of an input of any size, in bounded memory, as they were before mails and consoles changed them.
+//! Reads the lines of an input of any size in bounded memory, as they were before mails and consoles changed them.
 //!
 //! A physical line becomes one logical line, or several where carriage returns or `<br>` divide it; soft line
-//! breaks of quoted-printable join several. Each logical line is handed on decoded, under the number of the
-//! physical line with which it begins. Text that nothing happened to is handed on as it is.
+//! breaks of quoted-printable join several. Each logical line is returned decoded, with the number of the physical
+//! line where it begins. Unchanged text is returned as it is.
 
 use super::cut::{CUTS, begins_with_cut};
 use super::decode::{self, Transfer};
@@ -57,19 +57,18 @@ impl<'a> Text<'a> {
         self.text.as_bytes().get(self.start..).unwrap_or_default()
     }
 
-    /// Whether Xen's name stands before the message.
+    /// Checks whether Xen's name is in front of the message.
     pub(crate) fn has_xen_prefix(&self) -> bool {
         self.text.get(..self.start).is_some_and(|prefix| prefix.contains(prefix::XEN))
     }
 
-    /// Whether it can be the rest of a line that a mail program broke: nothing but quote marks before it.
+    /// Checks whether the line can be the rest of a line that a mail program broke: only quote marks are in front of it.
     pub(crate) fn is_rest(&self) -> bool {
         let before = self.text.as_bytes().get(..self.start).unwrap_or_default();
         before.iter().all(|byte| matches!(byte, b'>' | b'|' | b' ' | b'\t'))
     }
 
-    /// Whether more digits may have stood behind the word that ends at `end`: the input ends there, or someone
-    /// cut something out.
+    /// Checks whether the word that ends at `end` may have lost digits: the input ends there, or something was cut out.
     pub(crate) fn maybe_cut(&self, end: usize) -> bool {
         let rest = self.text.as_bytes().get(end..).unwrap_or_default().trim_ascii();
         // The end may have cut a mark.
@@ -185,7 +184,7 @@ impl Lines {
         self.line = 0..memchr(b'\n', text.as_bytes()).unwrap_or(text.len());
     }
 
-    /// Goes on to the next logical line of those read.
+    /// Moves to the next logical line of the lines that were read.
     fn next_decoded(&mut self) -> bool {
         let Some(rest) = self.decoded.as_deref().and_then(|text| text.get(self.line.end + 1..)) else {
             return false;
@@ -198,7 +197,7 @@ impl Lines {
         true
     }
 
-    /// The line last read.
+    /// Returns the line that was read last.
     pub(crate) fn line(&self, prefix: &Prefix) -> Text<'_> {
         let whole = match &self.decoded {
             Some(text) => text,

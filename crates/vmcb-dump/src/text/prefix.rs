@@ -1,4 +1,4 @@
-//! Where in a line of a log the message begins.
+//! Finds where the message begins in a line of a log.
 
 use super::cut::begins_with_cut;
 use super::words::skip_spaces;
@@ -6,8 +6,8 @@ use memchr::{memchr, memmem};
 
 /// Finds where a message begins in a line of a log.
 ///
-/// A log reaches us through dmesg, journalctl, a serial console, a mail: each puts something before the
-/// message, so everything that may stand there is skipped rather than one grammar expected.
+/// Logs pass through dmesg, journalctl, serial consoles and mails. Each adds its own prefix to a message, so all known
+/// prefixes are skipped in any order.
 pub(crate) struct Prefix {
     kernel: memmem::Finder<'static>,
     svm: memmem::Finder<'static>,
@@ -15,7 +15,7 @@ pub(crate) struct Prefix {
     xen: memmem::Finder<'static>,
 }
 
-/// What Xen puts before each line of its log.
+/// The prefix of each line of Xen's log.
 pub(crate) const XEN: &str = "(XEN)";
 
 /// Prefixes of the module that prints the dump, old and new.

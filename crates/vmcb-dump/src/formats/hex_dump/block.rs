@@ -8,7 +8,7 @@ use crate::found::RemarkKind;
 use std::collections::VecDeque;
 use vmcb::layout::PAGE_SIZE;
 
-/// Rows held while it is open how offsets are written.
+/// Rows held until the base of the offsets is known.
 const MAX_HELD: usize = 64;
 /// Pages of nothing but a repeated row that are handed out of one input.
 const MAX_REPEATED_PAGES: u64 = 256;
@@ -114,7 +114,7 @@ impl Block {
         }
     }
 
-    /// Takes a row, whose rest may come.
+    /// Takes a row. The next line may continue it.
     pub(super) fn row(&mut self, mut row: Row) {
         if let Some(width) = self.width.filter(|_| self.style.colon) {
             row.trim(width);
@@ -123,7 +123,7 @@ impl Block {
         self.pending = Some(row);
     }
 
-    /// No rest comes any more: `next` is the row that follows, if it is one.
+    /// Ends the pending row. `next` is the row that follows, if the next line is a row.
     pub(super) fn flush(&mut self, next: Option<&Row>, out: &mut Out) {
         let Some(mut row) = self.pending.take() else {
             return;
@@ -145,7 +145,7 @@ impl Block {
         self.item(Item::Row(row), out);
     }
 
-    /// Lines are missing here, of which a `*` says nothing.
+    /// Notes that lines are missing here that no `*` stands for.
     pub(super) fn cut(&mut self) {
         if let Some(row) = &mut self.pending {
             row.rest_line = None;
@@ -160,7 +160,7 @@ impl Block {
         }
     }
 
-    /// Whether the row goes on with this dump.
+    /// Checks whether the row continues this dump.
     pub(super) fn accepts(&mut self, row: &Row) -> bool {
         // Offsets only become wider.
         if row.style != self.style || row.offset_digits < self.offset_digits {
@@ -206,7 +206,7 @@ impl Block {
         false
     }
 
-    /// The bases in which `offsets` follows what is held.
+    /// Returns the bases in which `offsets` follows the held rows.
     fn narrowed(&self, offsets: &[Option<u64>; 3], end: bool) -> [bool; 3] {
         let mut candidates = self.candidates;
         let star = matches!(self.held.back(), Some(Item::Star(..)));
@@ -248,7 +248,7 @@ impl Block {
         }
     }
 
-    /// Settles how offsets are written and places what was held.
+    /// Decides the base of the offsets and places the held rows.
     pub(super) fn decide(&mut self, out: &mut Out) {
         if self.base.is_some() {
             return;
@@ -323,7 +323,7 @@ impl Block {
         }
     }
 
-    /// Fills with the last row what a `*` leaves out.
+    /// Repeats the last row for the rows that a `*` stands for.
     fn repeat_until(&mut self, end: u64, out: &mut Out) {
         if self.repeats
             && end > self.next
@@ -384,7 +384,7 @@ impl Block {
         }
     }
 
-    /// Hands the page out.
+    /// Emits the page.
     pub(super) fn emit(&mut self, out: &mut Out) {
         let Some(mut page) = self.page.take() else {
             return;

@@ -61,7 +61,7 @@ impl PageBytes {
         }
     }
 
-    /// Hands out that a part of KVM's nested state is shown of which nothing is certain.
+    /// Emits a part of KVM's nested state without fields, because none of its bytes is certain.
     pub(super) fn without_fields(self, out: &mut Out) {
         let mut found = Found::new(Kind::KvmNestedState, Phase::Unknown, self.notes.first_line());
         self.notes.hand_over(&mut found);
@@ -138,7 +138,7 @@ impl PageBytes {
         found
     }
 
-    /// Remarks that pages beside this one were left out.
+    /// Adds a remark that other pages were left out.
     pub(super) fn leave_out(&mut self, pages: &mut u64, line: u64) {
         if *pages > 0 {
             let place = Place::Text { line, columns: 0..0 };
@@ -146,7 +146,7 @@ impl PageBytes {
         }
     }
 
-    /// Takes `length` bytes from byte `skipped` of the row on, which repeats.
+    /// Copies `length` bytes of the repeated row, from its byte `skipped` on.
     pub(super) fn put(&mut self, row: &Row, start: usize, length: usize, skipped: usize) {
         let range = start..start + length;
         for (page, from) in [(&mut self.printed, &row.printed), (&mut self.turned, &row.turned)] {
@@ -161,7 +161,7 @@ impl PageBytes {
         }
     }
 
-    /// Where the first bytes of a field stand: those that are in the row of its first known byte.
+    /// Returns the place of the first bytes of a field: those in the row of its first known byte.
     fn place(&self, offset: u16, size: u16, style: Style, turned: bool) -> Option<Place> {
         let end = offset.saturating_add(size);
         let after = self.rows.partition_point(|row| row.offset + row.length <= offset);
@@ -195,7 +195,7 @@ fn spread(to: &mut [u8], from: &[u8], skipped: usize) {
 }
 
 impl RowPlace {
-    /// The columns of the byte at `offset` of the page.
+    /// Returns the columns of the byte at `offset` of the page.
     fn byte(&self, offset: u16, style: Style, turned: bool) -> Option<(u64, Range<usize>)> {
         let index = (usize::from(offset.checked_sub(self.offset)?) + self.skipped) % self.period.max(1);
         let &(line, column) = self.columns.get(index / style.bytes)?;
@@ -207,7 +207,7 @@ impl RowPlace {
         Some((line, start..start + 2))
     }
 
-    /// All its groups.
+    /// Returns the place of all groups.
     fn whole(&self, style: Style) -> Place {
         let (line, first) = self.columns.last().copied().unwrap_or((1, 0));
         let of_line = |&&(of, _): &&(u64, usize)| of == line;

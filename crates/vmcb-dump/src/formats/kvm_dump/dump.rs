@@ -131,7 +131,7 @@ impl Dump {
         self.open_end = false;
     }
 
-    /// Whether a label shows that another dump begins here.
+    /// Checks whether a label shows that another dump begins here.
     pub(super) fn ends_before(&self, row: usize) -> bool {
         let text = LABELS.get(row).map_or("", |label| label.text);
         self.values.len() >= MAX_VALUES
@@ -139,7 +139,7 @@ impl Dump {
             || self.first == Some(row) && self.labels > 3 && !matches!(text, "rax" | "rsp" | "rbp")
     }
 
-    /// Something was cut out here: what follows is of another label.
+    /// Notes that something was cut out here: what follows belongs to another label.
     pub(super) fn cut(&mut self) {
         self.settle();
         self.segment = None;
@@ -147,7 +147,7 @@ impl Dump {
         self.open_end = false;
     }
 
-    /// A number on the next line shows that the last one was broken in two.
+    /// Drops the last value: a number on the next line shows that it was broken in two.
     pub(super) fn forget_last(&mut self) {
         if let Some(Value { slot, place, .. }) = self.values.pop() {
             self.notes.remark(RemarkKind::MaybeCut { name: slot.name }, place);
@@ -155,7 +155,7 @@ impl Dump {
         self.open_end = false;
     }
 
-    /// Whether a line without a label goes on where the last one ended.
+    /// Checks whether a line without a label continues the last one.
     pub(super) fn continues_with(&self, message: &[u8]) -> bool {
         match &self.pending {
             Pending::Nothing => self.segment.is_some() && part_of(message).is_some(),
@@ -163,7 +163,7 @@ impl Dump {
         }
     }
 
-    /// No value comes any more for the label that waits for one.
+    /// Ends the label that waits for its value.
     pub(super) fn settle(&mut self) {
         match std::mem::take(&mut self.pending) {
             Pending::One { slot, label, .. } => {

@@ -107,7 +107,7 @@ impl Dump {
         self.values.len() >= MAX_VALUES
     }
 
-    /// Whether a line goes on where the last one ended.
+    /// Checks whether a line continues the last one.
     pub(super) fn goes_on(&self, message: &[u8], label: Option<&'static Label>) -> bool {
         if let Some(label) = label {
             return self.last.is_some_and(|last| {
@@ -131,7 +131,7 @@ impl Dump {
         }
     }
 
-    /// Nothing goes on where the last line ended.
+    /// Ends the last line: the next one does not continue it.
     pub(super) fn settle(&mut self) {
         self.settle_before(false);
     }
@@ -172,14 +172,14 @@ impl Dump {
         }
     }
 
-    /// The words behind `np_ctrl` have ended: those that are missing stand for clear bits.
+    /// Ends the words after `np_ctrl`. Missing words stand for clear bits.
     pub(super) fn words(&mut self, seen: &[u32]) {
         for &(_, bit) in NP_WORDS.iter().take(NP_WORDS_ALWAYS).filter(|(_, bit)| !seen.contains(bit)) {
             self.check(f::nested_ctl.offset, bit, 1, 0);
         }
     }
 
-    /// The last number may have lost digits.
+    /// Marks the last number as one that may have lost digits.
     pub(super) fn void_last(&mut self) {
         if let Some(value) = self.values.last_mut().filter(|value| value.free && value.good) {
             value.good = false;
@@ -188,7 +188,7 @@ impl Dump {
         }
     }
 
-    /// A line of this length was cut.
+    /// Notes that a line of this length was cut.
     pub(super) fn clip(&mut self, length: usize) {
         if self.clipped.len() < MAX_CHECKS {
             self.clipped.push(length);
