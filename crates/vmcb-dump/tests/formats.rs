@@ -4,11 +4,9 @@
 //! if some dump of that form gave it. A rule can be decided if it is, for the minimal legal guest seen through those
 //! bits, a CPU of which everything is known, and a host of which everything is known.
 
-mod common;
-mod generate;
-
-use common::sample;
-use generate::{Random, WRITERS};
+use crate::common;
+use crate::common::sample;
+use crate::generate::{Random, WRITERS};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use vmcb::layout::{Page, VMCB, vmcb_field as f};
@@ -97,7 +95,7 @@ fn page() -> String {
     let shown = shown();
     let everything = open(&[u64::MAX; 512], Phase::Before);
     let mut text = String::from(
-        "<!-- Made by `UPDATE=1 cargo test -p vmcb-dump --test formats`. -->\n\
+        "<!-- Made by `UPDATE=1 cargo test -p vmcb-dump --test all formats`. -->\n\
          # Formats: what each shows, and what it can decide\n\n\
          `nsvm check` reads all of these, several in one input. A rule is *open* for a format where it stays undecided \
          even for a legal guest (64-bit, nested paging) on a CPU and a host of which everything is known, because the \
@@ -155,5 +153,8 @@ fn the_page_of_formats_is_what_the_readers_show() {
         std::fs::write(&path, &text).expect("the page");
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == text, "docs/formats.md is stale: run `UPDATE=1 cargo test -p vmcb-dump --test formats`");
+    assert!(
+        found == text,
+        "docs/formats.md is stale: run `UPDATE=1 cargo test -p vmcb-dump --test all formats`"
+    );
 }

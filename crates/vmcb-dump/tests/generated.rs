@@ -1,10 +1,8 @@
 //! Every format: a dump is written at random and read back.
 
-mod common;
-mod generate;
-
-use generate::check;
-use generate::{Random, WRITERS};
+use crate::common;
+use crate::generate::check;
+use crate::generate::{Random, WRITERS};
 use vmcb_dump::read_all;
 
 /// An undamaged dump gives every field that it shows, with its value.

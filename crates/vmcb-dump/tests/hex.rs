@@ -1,8 +1,6 @@
 //! Hex dumps: the output of the real tools, and what people do to it.
 
-mod common;
-
-use common::{all, error, fixture, marked, one, remarks, seen, value};
+use crate::common::{all, error, fixture, marked, one, remarks, seen, value};
 use std::fmt::Write;
 use vmcb::layout::vmcb_field as f;
 use vmcb_dump::{Error, Found, Kind, RemarkKind};

@@ -1,8 +1,7 @@
 //! Inputs that are broken or made to break the readers.
 
-mod common;
-
-use common::{READ, all, check, error, fixture, one, sample};
+use crate::common;
+use crate::common::{READ, all, check, error, fixture, one, sample};
 use std::io::{BufReader, Read};
 use vmcb_dump::{Error, Kind, Reader, RemarkKind, read_all};
 

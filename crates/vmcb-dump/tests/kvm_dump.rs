@@ -1,8 +1,6 @@
 //! KVM's `dump_vmcb`: layouts of all kernels, what logs and people do to them, bad values.
 
-mod common;
-
-use common::{all, error, has, marked, one, remarks, sample, seen, value};
+use crate::common::{all, error, has, marked, one, remarks, sample, seen, value};
 use vmcb::layout::{vmcb_field as f, vmsa_field as v};
 use vmcb_dump::{Error, Kind, RemarkKind, VmType, read_all};
 

@@ -1,8 +1,6 @@
 //! KVM's trace lines of nested VMRUN: layouts of all kernels and tools.
 
-mod common;
-
-use common::{all, error, marked, one, remarks, seen, value};
+use crate::common::{all, error, marked, one, remarks, seen, value};
 use vmcb::Phase;
 use vmcb::layout::vmcb_field as f;
 use vmcb_dump::{Error, Kind, RemarkKind, read_all};

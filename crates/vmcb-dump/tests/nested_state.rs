@@ -1,8 +1,6 @@
 //! The bytes of KVM_GET_NESTED_STATE.
 
-mod common;
-
-use common::{all, error, one, remarks, value};
+use crate::common::{all, error, one, remarks, value};
 use vmcb::Phase;
 use vmcb::layout::vmcb_field as f;
 use vmcb_dump::{Error, Kind, RemarkKind, read_all};

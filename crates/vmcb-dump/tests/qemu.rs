@@ -1,9 +1,8 @@
 //! QEMU's register dumps and its log of emulated SVM instructions.
 
-mod common;
-mod generate;
-
-use common::{all, error, marked, one, remarks, sample, seen, value};
+use crate::common;
+use crate::common::{all, error, marked, one, remarks, sample, seen, value};
+use crate::generate;
 use vmcb::Phase;
 use vmcb::layout::vmcb_field as f;
 use vmcb_dump::{Error, Found, Kind, RemarkKind};

@@ -1,8 +1,7 @@
 //! The real dumps and traces of `samples`.
 
-mod common;
-
-use common::{all, marked, one, remarks, sample, seen, value};
+use crate::common;
+use crate::common::{all, marked, one, remarks, sample, seen, value};
 use vmcb::Phase;
 use vmcb::layout::{vmcb_field as f, vmsa_field as v};
 use vmcb_dump::{Kind, RemarkKind, VmType};

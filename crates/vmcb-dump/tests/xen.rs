@@ -1,8 +1,6 @@
 //! Xen's dumps and checks: spellings of all versions, several vCPUs, what mail and people do to them.
 
-mod common;
-
-use common::{all, has, marked, one, remarks, sample, seen, value};
+use crate::common::{all, has, marked, one, remarks, sample, seen, value};
 use vmcb::Phase;
 use vmcb::layout::vmcb_field as f;
 use vmcb_dump::{Error, Found, Kind, Refuser, RemarkKind, read_all};

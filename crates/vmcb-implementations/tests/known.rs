@@ -1,47 +1,15 @@
 //! Predictions of pages that are known in part.
 
+use crate::guest::{LONG64, environment, layer, page};
 use vmcb::layout::{Field, vmcb_field as field};
-use vmcb::{Cpu, Environment, Host, KnownPage, Limits, Phase, Policy};
+use vmcb::{Cpu, KnownPage, Limits, Phase, Policy};
 use vmcb_implementations::{Answer, Evidence, Implementation, Layer, Says, TABLE, predict, predict_known};
+
+/// PDPTEs of a guest with PAE paging, of which the first is present.
+const PDPTES: [u64; 4] = [0x4067, 0, 0, 0];
 
 fn limits(cpu: &str) -> Limits {
     Limits::compile(&Cpu::parse(cpu).expect("a CPU"), Policy::VirtualCpu)
-}
-
-fn layer<'a>(of: Implementation, version: &str, limits: &'a Limits) -> Layer<'a> {
-    Layer::new(of, version.parse().expect("a version"), limits)
-}
-
-fn environment() -> Environment<'static> {
-    Environment::real_host()
-        .with(Host::HSAVE_PA_ZERO.union(Host::MEM_ENCRYPTION).union(Host::SNP_ENABLED), vmcb::Answer::No)
-        .with_vmcb_address(0x7000)
-        .with_pdptes([0x4067, 0, 0, 0])
-        .with_u_cet(0)
-}
-
-/// A legal guest in 64-bit mode.
-const LONG64: [(Field, u64); 11] = [
-    (field::intercept_misc2, 1),
-    (field::guest_asid, 1),
-    (field::iopm_base_pa, 0x1_0000),
-    (field::msrpm_base_pa, 0x2_0000),
-    (field::efer, 0x1500),
-    (field::cr0, 0x8000_0011),
-    (field::cr4, 0x20),
-    (field::cr3, 0x3000),
-    (field::cs, 0x029b_0000),
-    (field::dr6, 0xffff_0ff0),
-    (field::g_pat, 0x0007_0406_0007_0406),
-];
-
-fn page(changes: &[(Field, u64)]) -> [u8; 4096] {
-    let mut page = [0; 4096];
-    for &(field, value) in LONG64.iter().chain(changes) {
-        let (start, size) = (usize::from(field.offset), usize::from(field.size).min(8));
-        page[start..start + size].copy_from_slice(&value.to_le_bytes()[..size]);
-    }
-    page
 }
 
 /// A generator of numbers; the same ones in every run.
@@ -115,7 +83,7 @@ fn stacks(limits: &Limits) -> Vec<Vec<Layer<'_>>> {
 
 #[test]
 fn a_page_that_is_known_as_a_whole_is_predicted_alike() {
-    let (random, environment) = (&mut Random(7), environment());
+    let (random, environment) = (&mut Random(7), environment(PDPTES));
     for cpu in ["EPYC-Milan,phys-bits=40,+lmsle-unsupported", "any"] {
         let limits = limits(cpu);
         for _ in 0..200 {
@@ -132,7 +100,7 @@ fn a_page_that_is_known_as_a_whole_is_predicted_alike() {
 /// A page of which the bits of some fields are forgotten, and completions of it.
 #[test]
 fn an_answer_holds_for_every_completion() {
-    let (random, environment) = (&mut Random(11), environment());
+    let (random, environment) = (&mut Random(11), environment(PDPTES));
     let limits = limits("EPYC-Milan,phys-bits=40,+lmsle-unsupported");
     let (mut decided, mut open) = (0, 0);
     for _ in 0..300 {
@@ -190,7 +158,7 @@ fn one_field_is_enough_to_refuse() {
     let kvm =
         [layer(Implementation::Kvm, "7.2.13", &limits), layer(Implementation::QemuTcg, "7.2.22", &limits)];
     let mut known = KnownPage::nothing();
-    let answer = |known: &KnownPage| predict_known(&kvm, known, Phase::Before, &environment()).answer;
+    let answer = |known: &KnownPage| predict_known(&kvm, known, Phase::Before, &environment(PDPTES)).answer;
     assert!(matches!(answer(&known), Answer::Unknown { .. }));
     known.learn(field::guest_asid.offset, 4, 0, u64::MAX);
     assert_eq!(answer(&known), Answer::Refuses { by: vec!["ctl-asid-zero"], layer: Some(0) });
@@ -210,7 +178,7 @@ fn after_vmexit_the_event_is_where_the_rulebook_reads_it() {
     let limits = limits("EPYC-Milan,phys-bits=40");
     let qemu = [layer(Implementation::QemuTcg, "7.2.22", &limits)];
     let ask = |changes: &[(Field, u64)], phase| {
-        predict_known(&qemu, &KnownPage::all(&page(changes)), phase, &environment()).answer
+        predict_known(&qemu, &KnownPage::all(&page(changes)), phase, &environment(PDPTES)).answer
     };
     let cleared = [(field::eventinj, 0x302)];
     assert_eq!(ask(&cleared, Phase::Before), Answer::Accepts);
@@ -225,9 +193,9 @@ fn after_vmexit_the_event_is_where_the_rulebook_reads_it() {
 fn hardware_is_asked_of_the_manual() {
     let limits = limits("EPYC-Milan,phys-bits=40,+lmsle-unsupported");
     let old = [layer(Implementation::Kvm, "6.1.170", &limits), Layer::hardware(&limits)];
-    assert_eq!(predict(&old, &page(&[]), &environment()).answer, Answer::Accepts);
+    assert_eq!(predict(&old, &page(&[]), &environment(PDPTES)).answer, Answer::Accepts);
     let vector_2 = page(&[(field::eventinj, 0x8000_0302)]);
-    let Answer::Unknown { why } = predict(&old, &vector_2, &environment()).answer else {
+    let Answer::Unknown { why } = predict(&old, &vector_2, &environment(PDPTES)).answer else {
         panic!("this KVM hands EVENTINJ on");
     };
     assert_eq!(
@@ -235,11 +203,11 @@ fn hardware_is_asked_of_the_manual() {
         ["evt-exc-vector-2: the manual says that VMRUN refuses it, and no hardware was measured"]
     );
     let new = [layer(Implementation::Kvm, "7.2.13", &limits), Layer::hardware(&limits)];
-    let refused = predict(&new, &vector_2, &environment()).answer;
+    let refused = predict(&new, &vector_2, &environment(PDPTES)).answer;
     assert_eq!(refused, Answer::Refuses { by: vec!["evt-exc-vector-2"], layer: Some(0) });
     // The ASID of VMCB02 is KVM's, and alone the manual has it.
     let asid = page(&[(field::guest_asid, 0)]);
-    let alone = predict(&[Layer::hardware(&limits)], &asid, &environment()).answer;
+    let alone = predict(&[Layer::hardware(&limits)], &asid, &environment(PDPTES)).answer;
     assert!(matches!(alone, Answer::Unknown { why } if why[0].starts_with("ctl-asid-zero: the manual says")));
 }
 
@@ -250,7 +218,7 @@ fn grounds_are_rows_of_the_table() {
     let kvm =
         [layer(Implementation::Kvm, "6.1.170", &limits), layer(Implementation::QemuTcg, "7.2.22", &limits)];
     let vector_9 = page(&[(field::eventinj, 0x8000_0309)]);
-    let prediction = predict(&kvm, &vector_9, &environment());
+    let prediction = predict(&kvm, &vector_9, &environment(PDPTES));
     assert_eq!(prediction.answer, Answer::Accepts);
     let seen: Vec<_> =
         prediction.grounds.iter().map(|ground| (ground.layer, ground.id, ground.says)).collect();
@@ -258,10 +226,10 @@ fn grounds_are_rows_of_the_table() {
     for ground in &prediction.grounds {
         assert!(matches!(ground.row.expect("a row").evidence, Evidence::Measured { date: "2026-11-24", .. }));
     }
-    assert!(predict(&kvm, &page(&[]), &environment()).grounds.is_empty());
+    assert!(predict(&kvm, &page(&[]), &environment(PDPTES)).grounds.is_empty());
     // A version that nobody looked at has no row.
     let bochs = [layer(Implementation::Bochs, "2.8", &limits)];
-    let prediction = predict(&bochs, &vector_9, &environment());
+    let prediction = predict(&bochs, &vector_9, &environment(PDPTES));
     assert!(prediction.grounds.iter().all(|ground| ground.says == Says::Unknown && ground.row.is_none()));
     assert!(!prediction.grounds.is_empty());
 }

@@ -69,17 +69,7 @@ pub(crate) fn write(random: &mut Random) -> Written {
     let age = random.below(5);
     let key = random.one_in(2);
     let address = random.value(8) & 0x000F_FFFF_FFFF_F000;
-    let mut lines = Vec::new();
-    if key {
-        lines.extend([
-            "*********** VMCB Areas **************".to_owned(),
-            String::new(),
-            format!(">>> Domain {} <<<", random.below(9)),
-            format!("\tVCPU {}", random.below(9)),
-        ]);
-    } else {
-        lines.push("svm.c:2530:d1v0 invalid VMCB state:".to_owned());
-    }
+    let mut lines = header(random, key);
     let mut w = Writer { random, shows: Vec::new(), padded: age == 0 };
     let from = if key { "key_handler" } else { "svm_vmexit_handler" };
     lines.push(format!("Dumping guest's current state at {from}..."));
@@ -89,6 +79,41 @@ pub(crate) fn write(random: &mut Random) -> Written {
         _ => format!("{address:016x}"),
     };
     lines.push(format!("Size of VMCB = 4096, paddr = {paddr}, vaddr = ffff83{address:010x}"));
+    intercepts(&mut w, &mut lines);
+    interrupts(&mut w, age, &mut lines);
+    let space = if age < 2 { " " } else { "" };
+    exit(&mut w, age, space, &mut lines);
+    let cpl = w.show(f::cpl.offset, 1);
+    lines.push(format!(
+        "cpl = {cpl} efer = {} star = {} lstar = {}",
+        w.number(f::efer),
+        w.number(f::star),
+        w.number(f::lstar)
+    ));
+    registers(&mut w, age, space, &mut lines);
+    segments(&mut w, age, &mut lines);
+    if key {
+        lines.push("**************************************".to_owned());
+    }
+    let text = lines.iter().map(|line| format!("{prefix}{line}\n")).collect();
+    Written { text, shows: w.shows }
+}
+
+/// The lines that come before a dump.
+fn header(random: &mut Random, key: bool) -> Vec<String> {
+    if key {
+        vec![
+            "*********** VMCB Areas **************".to_owned(),
+            String::new(),
+            format!(">>> Domain {} <<<", random.below(9)),
+            format!("\tVCPU {}", random.below(9)),
+        ]
+    } else {
+        vec!["svm.c:2530:d1v0 invalid VMCB state:".to_owned()]
+    }
+}
+
+fn intercepts(w: &mut Writer<'_>, lines: &mut Vec<String>) {
     lines.push(format!(
         "cr_intercepts = {} dr_intercepts = {} exception_intercepts = {}",
         w.number(f::intercept_cr),
@@ -106,6 +131,10 @@ pub(crate) fn write(random: &mut Random) -> Written {
         w.number(f::msrpm_base_pa),
         w.number(f::tsc_offset)
     ));
+}
+
+/// TLB control, virtual interrupts and the event to inject.
+fn interrupts(w: &mut Writer<'_>, age: u64, lines: &mut Vec<String>) {
     let (tlb, vintr) = (w.free(f::tlb_control.offset, 1, 8), w.free(f::int_ctl.offset, 8, 16));
     let state = match age {
         0 | 1 => format!("interrupt_shadow = {}", w.number(f::interrupt_state)),
@@ -139,28 +168,26 @@ pub(crate) fn write(random: &mut Random) -> Written {
             event >> 8 & 7
         ));
     }
+}
+
+/// The exit, nested paging and the extensions of virtualization.
+fn exit(w: &mut Writer<'_>, age: u64, space: &str, lines: &mut Vec<String>) {
     let info = if age < 2 { "exitintinfo" } else { "exit_int_info" };
     lines.push(format!("exitcode = {} {info} = {}", w.number(f::exitcode), w.number(f::exitintinfo)));
-    let space = if age < 2 { " " } else { "" };
     lines.push(format!(
         "exitinfo1 = {} exitinfo2 = {}{space}",
         w.number(f::exitinfo1),
         w.number(f::exitinfo2)
     ));
-    lines.push(nested(&mut w, age));
+    lines.push(nested(w, age));
     if age >= 2 {
         let virt_ext = w.number(f::virt_ext);
         let bit = w.shows.last().map_or(0, |shown| shown.value >> 1 & 1);
         lines.push(format!("virtual vmload/vmsave = {bit}, virt_ext = {virt_ext}"));
     }
-    let cpl = w.show(f::cpl.offset, 1);
-    lines.push(format!(
-        "cpl = {cpl} efer = {} star = {} lstar = {}",
-        w.number(f::efer),
-        w.number(f::star),
-        w.number(f::lstar)
-    ));
-    registers(&mut w, age, space, &mut lines);
+}
+
+fn segments(w: &mut Writer<'_>, age: u64, lines: &mut Vec<String>) {
     for (name, field) in SEGMENTS {
         let [selector, attrib, limit, base] =
             [(0, 2), (2, 2), (4, 4), (8, 8)].map(|(from, size)| w.show(field.offset + from, size));
@@ -172,11 +199,6 @@ pub(crate) fn write(random: &mut Random) -> Written {
             format!("{name:>4}: {selector:04x} {attrib:04x} {limit:08x} {base:016x}")
         });
     }
-    if key {
-        lines.push("**************************************".to_owned());
-    }
-    let text = lines.iter().map(|line| format!("{prefix}{line}\n")).collect();
-    Written { text, shows: w.shows }
 }
 
 /// ASID and nested paging.
