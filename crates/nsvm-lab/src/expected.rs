@@ -3,108 +3,20 @@
 //! The list is a file of rows; its grammar stands at its head. A run is held against it in both directions:
 //! [`Expected::unlisted`] differences and [`Expected::stale`] rows.
 
-use crate::case::{Case, Set};
-use crate::glob::Globs;
-use crate::outcome::{Answer, Outcome, Seen};
-use std::collections::BTreeSet;
-use std::fmt;
-use vmcb::layout::{Field, VMCB};
-use vmcb::{Rule, RuleSet, Verdict};
-use vmcb_implementations::{Version, Versions};
+mod facts;
+mod row;
+
+pub use facts::{CaseFacts, Change};
+pub use row::Row;
+
+use self::row::parse_row;
+use crate::outcome::{Answer, Outcome};
+use vmcb_implementations::Version;
 
 /// The list that belongs to this lab.
 pub const FILE: &str = "crates/nsvm-lab/expected.txt";
 /// Its text.
 pub const TEXT: &str = include_str!("../expected.txt");
-
-/// What a row may ask of a case, and what the rulebook says of it.
-#[derive(Clone, Debug)]
-pub struct CaseFacts {
-    /// Its id.
-    pub id: String,
-    /// Where its VMCB differs from its base's.
-    pub changed: Vec<Change>,
-    /// The rules that refuse it.
-    pub broken: RuleSet,
-    /// The rules whose conditions are met, where the manual does not say what VMRUN does.
-    pub unstated: RuleSet,
-    /// The rules that are not decided because something is not known.
-    pub unknown: RuleSet,
-    /// Whether its outcome is compared with the rulebook.
-    pub compared: bool,
-}
-
-/// A field of the VMCB in which a case differs from its base.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Change {
-    /// The field.
-    pub field: Field,
-    /// The bits that differ; all of them, where the difference lies beyond the first 8 bytes.
-    pub bits: u64,
-}
-
-impl CaseFacts {
-    /// Those of a case of a set, with the rulebook's verdict for the CPU on which it is run.
-    #[must_use]
-    pub fn new(set: &Set, case: &Case, verdict: &Verdict) -> Self {
-        let (base, page) = (&set.bases[case.base].page, set.page(case));
-        let changed = VMCB.iter().filter_map(|&field| {
-            let at = usize::from(field.offset);
-            let differs = |range: std::ops::Range<usize>| base[range.clone()] != page[range];
-            let low = usize::from(field.size).min(8);
-            if differs(at + low..at + usize::from(field.size)) {
-                return Some(Change { field, bits: u64::MAX });
-            }
-            let pairs = base[at..at + low].iter().zip(&page[at..at + low]).rev();
-            let bits = pairs.fold(0, |bits, (a, b)| bits << 8 | u64::from(a ^ b));
-            (bits != 0).then_some(Change { field, bits })
-        });
-        Self {
-            id: case.id.clone(),
-            changed: changed.collect(),
-            broken: verdict.broken(),
-            unstated: verdict.unstated(),
-            unknown: verdict.unknown(),
-            compared: case.meaningless.is_none(),
-        }
-    }
-
-    /// Whether this outcome is one that the rulebook excludes.
-    #[must_use]
-    pub fn differs(&self, outcome: &Outcome) -> bool {
-        if !self.compared {
-            return false;
-        }
-        let undecided = self.unstated.union(self.unknown);
-        match outcome.answer() {
-            Answer::Skipped => false,
-            // No rule kills a machine, nor makes VMRUN fault in any other way than #UD and #GP(0).
-            Answer::Broken | Answer::Fault => true,
-            Answer::Accepted => !self.broken.is_empty(),
-            Answer::Refused(how) if self.broken.is_empty() => {
-                undecided.is_empty() || {
-                    // An unknown rule refuses in its own way only; of an unstated one no way is excluded.
-                    self.unstated.is_empty() && !refuses_so(self.unknown, how)
-                }
-            }
-            // A rule that faults keeps VMRUN from reading the VMCB.
-            Answer::Refused(how) => {
-                let faults: RuleSet =
-                    self.broken.iter().filter(|rule| is_fault(rule.row().outcome)).collect();
-                let told = if faults.is_empty() { self.broken } else { faults };
-                self.unstated.is_empty() && !refuses_so(told.union(self.unknown), how)
-            }
-        }
-    }
-}
-
-fn refuses_so(rules: RuleSet, how: vmcb::Outcome) -> bool {
-    rules.iter().any(|rule| rule.row().outcome == how)
-}
-
-fn is_fault(outcome: vmcb::Outcome) -> bool {
-    matches!(outcome, vmcb::Outcome::InvalidOpcode | vmcb::Outcome::GeneralProtection)
-}
 
 /// A line that is no row.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -116,95 +28,6 @@ pub struct Error {
     pub line: usize,
     /// What is wrong, and what is expected.
     pub message: String,
-}
-
-/// One expected difference.
-#[derive(Clone, Debug)]
-pub struct Row {
-    /// Its line in the file, counted from 1.
-    pub line: usize,
-    /// Which cases, as written.
-    pub cases: String,
-    /// Why, one sentence without a full stop.
-    pub why: String,
-    /// Whether it was run; otherwise it was read in the source.
-    pub measured: bool,
-    /// Whether it was seen in some runs only: then it is never stale.
-    pub sometimes: bool,
-    /// The day of it, `2026-11-22`.
-    pub date: String,
-    matchers: Vec<Matcher>,
-    subjects: Globs,
-    versions: Versions,
-    does: Vec<Does>,
-}
-
-#[derive(Clone, Debug)]
-enum Matcher {
-    Case(Globs),
-    Rules(RuleSet),
-    Fields(BTreeSet<&'static str>),
-    Bits { field: &'static str, mask: u64 },
-}
-
-#[derive(Clone, Debug)]
-enum Does {
-    Accepts,
-    Refuses,
-    Faults,
-    Kills,
-    Hangs,
-    Outcome(Globs),
-}
-
-impl Row {
-    /// Whether it speaks of this subject in this version.
-    #[must_use]
-    pub fn applies(&self, subject: &str, version: Version) -> bool {
-        self.subjects.matches(subject) && self.versions.contain(version)
-    }
-
-    /// Whether it speaks of this case.
-    #[must_use]
-    pub fn matches(&self, case: &CaseFacts) -> bool {
-        let changes = |name: &str| case.changed.iter().any(|change| change.field.name == name);
-        self.matchers.iter().all(|matcher| match matcher {
-            Matcher::Case(globs) => globs.matches(&case.id),
-            Matcher::Rules(rules) => !case.broken.is_empty() && case.broken.without(*rules).is_empty(),
-            Matcher::Fields(names) => {
-                !case.changed.is_empty()
-                    && case.changed.iter().all(|change| names.contains(change.field.name))
-            }
-            Matcher::Bits { field, mask } => {
-                changes(field)
-                    && case
-                        .changed
-                        .iter()
-                        .all(|change| change.field.name == *field && change.bits & !mask == 0)
-            }
-        })
-    }
-
-    /// Whether it says that this comes out.
-    #[must_use]
-    pub fn says(&self, outcome: &Outcome) -> bool {
-        let (seen, answer) = (&outcome.seen, outcome.answer());
-        self.does.iter().any(|does| match does {
-            Does::Accepts => answer == Answer::Accepted,
-            Does::Refuses => matches!(answer, Answer::Refused(how) if !is_fault(how)),
-            Does::Faults => matches!(seen, Seen::Fault { .. }),
-            Does::Kills => matches!(seen, Seen::Killed(_)),
-            Does::Hangs => *seen == Seen::Hung,
-            Does::Outcome(globs) => globs.matches(&outcome.to_string()),
-        })
-    }
-}
-
-impl fmt::Display for Row {
-    /// `line 31: rules:evt-exc-vector-9: of the reserved vectors only 31 is refused`
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}: {}", self.line, self.cases, self.why)
-    }
 }
 
 /// The whole list.
@@ -294,109 +117,11 @@ impl Expected {
     }
 }
 
-fn parse_row(line: usize, text: &str) -> Result<Row, String> {
-    let columns: Vec<&str> = text.split('|').map(str::trim).collect();
-    let [cases, subject, versions, does, why, evidence, date] = columns[..] else {
-        return Err(format!(
-            "{} columns; expected 7: cases | subject | versions | does | why | evidence | date",
-            columns.len()
-        ));
-    };
-    let matchers = cases.split_whitespace().map(matcher).collect::<Result<Vec<_>, _>>()?;
-    if matchers.is_empty() {
-        return Err("no cases; expected `case:GLOB`, `rules:GLOB`, `field:GLOB` or `bits:FIELD=MASK`".into());
-    }
-    if why.is_empty() || why.ends_with('.') {
-        return Err("why: expected one sentence without a full stop".into());
-    }
-    let (measured, sometimes) = match evidence {
-        "measured" => (true, false),
-        "sometimes" => (true, true),
-        "source" => (false, false),
-        _ => return Err(format!("evidence `{evidence}`; expected `measured`, `sometimes` or `source`")),
-    };
-    if !is_date(date) {
-        return Err(format!("date `{date}`; expected YYYY-MM-DD"));
-    }
-    Ok(Row {
-        line,
-        cases: cases.to_owned(),
-        why: why.to_owned(),
-        measured,
-        sometimes,
-        date: date.to_owned(),
-        matchers,
-        subjects: Globs::parse(subject)?,
-        versions: versions.parse().map_err(|error| format!("versions: {error}"))?,
-        does: does.split(" or ").map(|word| does_what(word.trim())).collect::<Result<_, _>>()?,
-    })
-}
-
-fn matcher(text: &str) -> Result<Matcher, String> {
-    let (kind, what) = text.split_once(':').unwrap_or((text, ""));
-    match kind {
-        "case" => Ok(Matcher::Case(Globs::parse(what)?)),
-        "rules" => {
-            let globs = Globs::parse(what)?;
-            globs.each_names_one_of(|| Rule::ALL.iter().map(|rule| rule.id()), "rule")?;
-            Ok(Matcher::Rules(Rule::ALL.iter().copied().filter(|rule| globs.matches(rule.id())).collect()))
-        }
-        "field" => {
-            let globs = Globs::parse(what)?;
-            globs.each_names_one_of(field_names, "field of the VMCB")?;
-            Ok(Matcher::Fields(field_names().filter(|name| globs.matches(name)).collect()))
-        }
-        "bits" => {
-            let (name, mask) = what.split_once('=').ok_or("expected `bits:FIELD=MASK`")?;
-            let field = field_names().find(|field| *field == name);
-            let digits = mask.strip_prefix("0x").filter(|digits| !digits.starts_with('+'));
-            let mask = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-            Ok(Matcher::Bits {
-                field: field.ok_or_else(|| format!("`{name}` names no field of the VMCB"))?,
-                mask: mask.ok_or_else(|| format!("`{what}`: expected a mask in hexadecimal after 0x"))?,
-            })
-        }
-        _ => Err(format!("`{text}`: expected `case:GLOB`, `rules:GLOB`, `field:GLOB` or `bits:FIELD=MASK`")),
-    }
-}
-
-fn field_names() -> impl Iterator<Item = &'static str> {
-    VMCB.iter().map(|field| field.name)
-}
-
-fn does_what(word: &str) -> Result<Does, String> {
-    match word {
-        "accepts" => Ok(Does::Accepts),
-        "refuses" => Ok(Does::Refuses),
-        "faults" => Ok(Does::Faults),
-        "kills" => Ok(Does::Kills),
-        "hangs" => Ok(Does::Hangs),
-        _ => match word.strip_prefix("outcome:") {
-            Some(globs) => Ok(Does::Outcome(Globs::parse(globs)?)),
-            None => Err(format!(
-                "does `{word}`; expected accepts, refuses, faults, kills or hangs, or `outcome:GLOB`"
-            )),
-        },
-    }
-}
-
-fn is_date(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
-    let number = |part: &str, digits| {
-        let fits = part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit());
-        fits.then(|| part.parse::<u16>().ok()).flatten()
-    };
-    let [year, month, day] = parts[..] else { return false };
-    number(year, 4).is_some()
-        && number(month, 2).is_some_and(|month| (1..=12).contains(&month))
-        && number(day, 2).is_some_and(|day| (1..=31).contains(&day))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::Base;
-    use vmcb::{Cpu, Environment, Limits, Policy, check_out_of_line};
+    use crate::case::{Base, Case, Set};
+    use vmcb::{Cpu, Environment, Limits, Policy, Rule, RuleSet, check_out_of_line};
 
     /// A legal guest, and cases that change one field of it.
     fn results(rows: &[(&str, u16, u64, &str)]) -> Vec<(CaseFacts, Outcome)> {

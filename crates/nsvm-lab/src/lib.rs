@@ -10,6 +10,7 @@ pub mod glob;
 pub mod image;
 pub mod kvm;
 pub mod machine;
+mod names;
 pub mod observe;
 pub mod outcome;
 pub mod report;

@@ -1,39 +1,16 @@
-//! Who is asked: the names that people give, and the machines behind them.
+//! Finds subjects by name, and the machines that run them.
 
 use crate::driver::Machine;
 use crate::fetch::{Fetcher, Request};
 use crate::machine::{Bochs, Boot, HostKvm, Kvm, KvmOnL0, L0, Qemu};
+use crate::names::{BOCHS_CPU, QEMU_CPU};
 use crate::results::Head;
 use crate::store::{Kind, Store, Subject};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// What is asked when nobody is named: the model, both emulators, and KVM before and after it got its check of
-/// EVENTINJ.
-pub const DEFAULT: [&str; 5] = ["model", "qemu", "bochs", "kvm@bookworm", "kvm@sid"];
-/// KVM of this machine.
-pub const HOST: &str = "kvm-host";
-/// KVM of a Linux kernel that is L1 of our L0.
-pub const KVM_ON_L0: &str = "kvm-l0";
-/// The virtual CPU of the model, where none is named: the physical address width is that of QEMU's CPUs.
-pub const MODEL_CPU: &str = "EPYC-Milan-v3,phys-bits=40";
-
-/// The CPU model of QEMU where none is named.
-const QEMU_CPU: &str = "max";
-/// The CPU model of Bochs where none is named.
-const BOCHS_CPU: &str = "ryzen";
-
-/// The CPU model that a subject has where none is named: `max` of `qemu-tcg`. Nothing where none can be named.
-#[must_use]
-pub fn default_cpu(subject: &str) -> Option<&'static str> {
-    match subject {
-        "model" => Some(MODEL_CPU),
-        "qemu-tcg" => Some(QEMU_CPU),
-        "bochs" => Some(BOCHS_CPU),
-        _ => None,
-    }
-}
+pub use crate::names::{DEFAULT, HOST, KVM_ON_L0, MODEL_CPU, default_cpu};
 
 /// A subject as people name it.
 ///
@@ -183,6 +160,12 @@ pub struct Ready {
     pub answers: Answers,
 }
 
+impl Ready {
+    fn machine(head: Head, machine: impl Machine + Send + Sync + 'static) -> Self {
+        Self { head, answers: Answers::Machine(Box::new(machine)) }
+    }
+}
+
 /// Finds what subjects need: installed, fetched, or fetched now.
 pub struct Finder<'a> {
     /// Where fetched ones are.
@@ -201,105 +184,131 @@ impl Finder<'_> {
     /// # Errors
     /// Where it is not here, and cannot or may not be fetched; where a program is not what it should be.
     pub fn find(&mut self, spec: &Spec) -> Result<Ready, Unavailable> {
-        let mut head = Head { cpu: spec.cpu.clone().unwrap_or_default(), ..Head::default() };
-        let answers = match spec.who {
-            Who::Model => {
-                let text = spec.cpu.as_deref().unwrap_or(MODEL_CPU);
-                let cpu = vmcb::Cpu::parse(text).map_err(Unavailable::because)?;
-                head.subject = "model".to_owned();
-                head.version = env!("CARGO_PKG_VERSION").to_owned();
-                head.cpu = text.to_owned();
-                Answers::Model(cpu)
-            }
-            Who::Qemu => {
-                let qemu = self.subject(Kind::Qemu, &spec.which)?;
-                let cpu = spec.cpu.clone().unwrap_or_else(|| QEMU_CPU.to_owned());
-                head.subject = "qemu-tcg".to_owned();
-                head.version = version(&qemu)?;
-                head.cpu.clone_from(&cpu);
-                Answers::Machine(Box::new(Qemu {
-                    start: Box::new(move || qemu.command()),
-                    cpu,
-                    boot: Boot::Pvh,
-                }))
-            }
-            Who::Bochs => {
-                let bochs = self.subject(Kind::Bochs, &spec.which)?;
-                let cpu = spec.cpu.clone().unwrap_or_else(|| BOCHS_CPU.to_owned());
-                head.subject = "bochs".to_owned();
-                head.version = version(&bochs)?;
-                head.cpu.clone_from(&cpu);
-                let firmware = bochs.bochs_firmware().ok_or_else(|| {
-                    Unavailable(
-                        "Bochs has no BIOS here: install the packages bochsbios and vgabios".to_owned(),
-                    )
-                })?;
-                Answers::Machine(Box::new(Bochs { start: Box::new(move || bochs.command()), cpu, firmware }))
-            }
-            Who::Kvm | Who::KvmOnL0 => {
-                let (kernel, modules, release) = match &spec.which {
-                    Which::Path(paths) => {
-                        let (kernel, modules) = paths.split_once(',').ok_or_else(|| {
-                            Unavailable(format!("`{spec}`: expected {}=VMLINUZ,MODULES", spec.sort()))
-                        })?;
-                        let modules = PathBuf::from(modules);
-                        let release = modules.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                        (PathBuf::from(kernel), modules, release)
-                    }
-                    which => {
-                        let kernel = self.subject(Kind::Kernel, which)?;
-                        let release = kernel.release().unwrap_or_default().to_owned();
-                        let (image, modules) = kernel.kernel().ok_or_else(|| {
-                            Unavailable(format!(
-                                "{kernel}: its image or its modules are missing; fetch it again"
-                            ))
-                        })?;
-                        // The version says more than the release: 6.1.192-2, not 6.1.0-56-amd64.
-                        (image, modules, format!("{release} ({})", kernel.version))
-                    }
-                };
-                for path in [&kernel, &modules] {
-                    if !path.exists() {
-                        return Err(Unavailable(format!("{}: no such file or folder", path.display())));
-                    }
-                }
-                let qemu = self.subject(Kind::Qemu, &Which::Any)?;
-                head.version = release;
-                head.cpu = QEMU_CPU.to_owned();
-                let emulator = format!("qemu-tcg {}, cpu {QEMU_CPU}", version(&qemu)?);
-                let kvm = Kvm { start: Box::new(move || qemu.command()), kernel, modules };
-                if spec.who == Who::Kvm {
-                    head.subject = "kvm".to_owned();
-                    head.below = Some(emulator);
-                    Answers::Machine(Box::new(kvm))
-                } else {
-                    head.subject = KVM_ON_L0.to_owned();
-                    head.below = Some(format!("l0 {}, on {emulator}", env!("CARGO_PKG_VERSION")));
-                    Answers::Machine(Box::new(KvmOnL0(kvm)))
-                }
-            }
-            Who::HostKvm => {
-                let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-                head.subject = "kvm".to_owned();
-                head.version = read("/proc/sys/kernel/osrelease");
-                head.cpu = "host".to_owned();
-                head.below = Some("this machine".to_owned());
-                Answers::Machine(Box::new(HostKvm))
-            }
-            Who::L0 => {
-                let cpu = spec.cpu.as_deref().map(vmcb::Cpu::parse).transpose();
-                let cpu = cpu.map_err(Unavailable::because)?;
-                let qemu = self.subject(Kind::Qemu, &spec.which)?;
-                head.subject = "l0".to_owned();
-                head.version = env!("CARGO_PKG_VERSION").to_owned();
-                head.cpu = spec.cpu.clone().unwrap_or_else(|| QEMU_CPU.to_owned());
-                head.below = Some(format!("qemu-tcg {}, cpu {QEMU_CPU}", version(&qemu)?));
-                let limits = cpu.map(|cpu| vmcb::Limits::compile(&cpu, vmcb::Policy::VirtualCpu));
-                let start = Box::new(move || qemu.command());
-                Answers::Machine(Box::new(L0 { start, limits, verdict_only: false, reload: 0 }))
-            }
+        match spec.who {
+            Who::Model => Self::model(spec),
+            Who::Qemu => self.qemu_tcg(spec),
+            Who::Bochs => self.bochs(spec),
+            Who::Kvm | Who::KvmOnL0 => self.kvm(spec),
+            Who::HostKvm => Ok(Self::host_kvm()),
+            Who::L0 => self.l0(spec),
+        }
+    }
+
+    /// Returns the rulebook for the CPU that the name contains.
+    fn model(spec: &Spec) -> Result<Ready, Unavailable> {
+        let text = spec.cpu.as_deref().unwrap_or(MODEL_CPU);
+        let cpu = vmcb::Cpu::parse(text).map_err(Unavailable::because)?;
+        let head = Head {
+            subject: "model".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cpu: text.to_owned(),
+            ..Head::default()
         };
-        Ok(Ready { head, answers })
+        Ok(Ready { head, answers: Answers::Model(cpu) })
+    }
+
+    fn qemu_tcg(&mut self, spec: &Spec) -> Result<Ready, Unavailable> {
+        let qemu = self.subject(Kind::Qemu, &spec.which)?;
+        let cpu = spec.cpu.clone().unwrap_or_else(|| QEMU_CPU.to_owned());
+        let head = Head {
+            subject: "qemu-tcg".to_owned(),
+            version: version(&qemu)?,
+            cpu: cpu.clone(),
+            ..Head::default()
+        };
+        Ok(Ready::machine(head, Qemu { start: Box::new(move || qemu.command()), cpu, boot: Boot::Pvh }))
+    }
+
+    fn bochs(&mut self, spec: &Spec) -> Result<Ready, Unavailable> {
+        let bochs = self.subject(Kind::Bochs, &spec.which)?;
+        let cpu = spec.cpu.clone().unwrap_or_else(|| BOCHS_CPU.to_owned());
+        let head = Head {
+            subject: "bochs".to_owned(),
+            version: version(&bochs)?,
+            cpu: cpu.clone(),
+            ..Head::default()
+        };
+        let firmware = bochs.bochs_firmware().ok_or_else(|| {
+            Unavailable("Bochs has no BIOS here: install the packages bochsbios and vgabios".to_owned())
+        })?;
+        Ok(Ready::machine(head, Bochs { start: Box::new(move || bochs.command()), cpu, firmware }))
+    }
+
+    /// Returns KVM of a Linux kernel, which runs in QEMU, or on our L0 in QEMU.
+    fn kvm(&mut self, spec: &Spec) -> Result<Ready, Unavailable> {
+        let (kernel, modules, release) = self.kernel(spec)?;
+        for path in [&kernel, &modules] {
+            if !path.exists() {
+                return Err(Unavailable(format!("{}: no such file or folder", path.display())));
+            }
+        }
+        let qemu = self.subject(Kind::Qemu, &Which::Any)?;
+        let emulator = format!("qemu-tcg {}, cpu {QEMU_CPU}", version(&qemu)?);
+        let kvm = Kvm { start: Box::new(move || qemu.command()), kernel, modules };
+        let head = |subject: &str, below| Head {
+            subject: subject.to_owned(),
+            version: release,
+            cpu: QEMU_CPU.to_owned(),
+            below: Some(below),
+            ..Head::default()
+        };
+        Ok(if spec.who == Who::Kvm {
+            Ready::machine(head("kvm", emulator), kvm)
+        } else {
+            let below = format!("l0 {}, on {emulator}", env!("CARGO_PKG_VERSION"));
+            Ready::machine(head(KVM_ON_L0, below), KvmOnL0(kvm))
+        })
+    }
+
+    /// Returns a kernel's image, the folder of its modules, and its version.
+    fn kernel(&mut self, spec: &Spec) -> Result<(PathBuf, PathBuf, String), Unavailable> {
+        match &spec.which {
+            Which::Path(paths) => {
+                let (kernel, modules) = paths.split_once(',').ok_or_else(|| {
+                    Unavailable(format!("`{spec}`: expected {}=VMLINUZ,MODULES", spec.sort()))
+                })?;
+                let modules = PathBuf::from(modules);
+                let release = modules.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                Ok((PathBuf::from(kernel), modules, release))
+            }
+            which => {
+                let kernel = self.subject(Kind::Kernel, which)?;
+                let release = kernel.release().unwrap_or_default().to_owned();
+                let (image, modules) = kernel.kernel().ok_or_else(|| {
+                    Unavailable(format!("{kernel}: its image or its modules are missing; fetch it again"))
+                })?;
+                // The version is more exact than the release: 6.1.192-2, not 6.1.0-56-amd64.
+                Ok((image, modules, format!("{release} ({})", kernel.version)))
+            }
+        }
+    }
+
+    fn host_kvm() -> Ready {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let head = Head {
+            subject: "kvm".to_owned(),
+            version: read("/proc/sys/kernel/osrelease"),
+            cpu: "host".to_owned(),
+            below: Some("this machine".to_owned()),
+            ..Head::default()
+        };
+        Ready::machine(head, HostKvm)
+    }
+
+    fn l0(&mut self, spec: &Spec) -> Result<Ready, Unavailable> {
+        let cpu = spec.cpu.as_deref().map(vmcb::Cpu::parse).transpose();
+        let cpu = cpu.map_err(Unavailable::because)?;
+        let qemu = self.subject(Kind::Qemu, &spec.which)?;
+        let head = Head {
+            subject: "l0".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cpu: spec.cpu.clone().unwrap_or_else(|| QEMU_CPU.to_owned()),
+            below: Some(format!("qemu-tcg {}, cpu {QEMU_CPU}", version(&qemu)?)),
+            ..Head::default()
+        };
+        let limits = cpu.map(|cpu| vmcb::Limits::compile(&cpu, vmcb::Policy::VirtualCpu));
+        let start = Box::new(move || qemu.command());
+        Ok(Ready::machine(head, L0 { start, limits, verdict_only: false, reload: 0 }))
     }
 
     /// The program of a subject that is QEMU.

@@ -1,7 +1,7 @@
 //! Fetching without the network: requests, sources, the store and what is left of interrupted fetches.
 
 use nsvm_lab::fetch::{Error, Request, Suites, sources, unpack};
-use nsvm_lab::store::{self, Kind, SHEET, Store, Subject, compare_versions};
+use nsvm_lab::store::{self, Kind, MANIFEST, Store, Subject, compare_versions};
 use std::cmp::Ordering;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -28,7 +28,7 @@ impl Folder {
     fn tree(&self, folder: &str, sheet: &str) -> PathBuf {
         let tree = self.0.join(folder);
         fs::create_dir_all(&tree).unwrap();
-        fs::write(tree.join(SHEET), sheet).unwrap();
+        fs::write(tree.join(MANIFEST), sheet).unwrap();
         tree
     }
 

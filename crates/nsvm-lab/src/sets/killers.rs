@@ -3,7 +3,7 @@
 use crate::glob::matches;
 
 use super::bases::read;
-use crate::subject::KVM_ON_L0;
+use crate::names::KVM_ON_L0;
 use vmcb::Efer;
 use vmcb::layout::{PAGE_SIZE, vmcb_field as field};
 
