@@ -2,8 +2,7 @@
 //!
 //! Without one the tests print why they are skipped; with `NSVM_REQUIRE_BROWSER=1` that is a failure.
 
-mod sample;
-
+use crate::sample;
 use nsvm_lab::report::Report;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

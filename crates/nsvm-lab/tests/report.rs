@@ -1,7 +1,6 @@
 //! The table for a terminal, as Markdown and as a page.
 
-mod sample;
-
+use crate::sample;
 use nsvm_lab::report::{Agreement, CaseReport, Expected, Report, Row};
 use nsvm_lab::results::Head;
 use std::collections::BTreeSet;

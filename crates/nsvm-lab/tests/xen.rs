@@ -24,7 +24,8 @@ struct Ran {
     cpu_time: Duration,
 }
 
-/// CPU time of all children so far: fields 16 and 17 of proc(5)'s stat, in hundredths of a second.
+/// Returns the CPU time of all children: fields 16 and 17 of proc(5)'s stat, in hundredths of a second. The children of
+/// other tests count too, so run this test alone for exact figures.
 fn children() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(13).take(2);
