@@ -10,11 +10,10 @@ mod merge;
 mod printed;
 mod scan;
 
-use self::dump::{Asked, Dump, Pending};
+use self::dump::{Asked, Dump};
 use self::labels::Index;
 use self::printed::is_rest;
 use crate::format::{Format, Out, Taken};
-use crate::found::Notes;
 use crate::text::{Text, begins_with_cut, has_cut, skip_spaces, without_remark};
 
 /// Lines of other matters after which a dump counts as ended.
@@ -68,28 +67,8 @@ impl XenDump {
         let before = self.before.take().filter(|before| line.number - before.line <= MAX_BEFORE);
         let invalid = before.as_ref().is_some_and(|before| before.invalid) && asked == Asked::Unknown;
         let asked = if invalid { Asked::ExitHandler } else { asked };
-        self.open.insert(Dump {
-            notes: Notes::default(),
-            vcpu: before.and_then(|before| before.vcpu),
-            asked,
-            address: None,
-            addresses: false,
-            xen: line.has_xen_prefix(),
-            values: Vec::new(),
-            checks: Vec::new(),
-            pending: Pending::Nothing,
-            first: None,
-            last: None,
-            padded: false,
-            np: false,
-            synced: false,
-            vmsa: false,
-            length: 0,
-            clipped: Vec::new(),
-            last_line: line.number,
-            idle: 0,
-            joined: None,
-        })
+        let vcpu = before.and_then(|before| before.vcpu);
+        self.open.insert(Dump::new(line, vcpu, asked))
     }
 
     /// A line that says what comes next.

@@ -93,6 +93,32 @@ pub(super) enum Pending {
 }
 
 impl Dump {
+    /// Creates a dump that begins at a line.
+    pub(super) fn new(line: &Text<'_>, vcpu: Option<u32>, asked: Asked) -> Self {
+        Self {
+            notes: Notes::default(),
+            vcpu,
+            asked,
+            address: None,
+            addresses: false,
+            xen: line.has_xen_prefix(),
+            values: Vec::new(),
+            checks: Vec::new(),
+            pending: Pending::Nothing,
+            first: None,
+            last: None,
+            padded: false,
+            np: false,
+            synced: false,
+            vmsa: false,
+            length: 0,
+            clipped: Vec::new(),
+            last_line: line.number,
+            idle: 0,
+            joined: None,
+        }
+    }
+
     pub(super) fn touch(&mut self, line: &Text<'_>) {
         self.notes.keep(line.number, line.text);
         if line.truncated {
