@@ -121,7 +121,11 @@ impl Exit {
         Seen::Took {
             other: Some(vector).filter(|&vector| injected != Some(vector)),
             error: error.map(|code| {
-                if code == event.error_code().into() { ErrorCode::Injected } else { ErrorCode::Other(code) }
+                if code == u64::from(event.error_code()) {
+                    ErrorCode::Injected
+                } else {
+                    ErrorCode::Other(code)
+                }
             }),
             elsewhere: Some(back).filter(|&back| back != begin),
         }

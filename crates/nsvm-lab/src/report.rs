@@ -4,7 +4,6 @@
 //! subjects, and below each cell the cases that it counts. A case that breaks several rules counts for each.
 
 mod agreement;
-mod escape;
 mod markdown;
 mod page;
 mod table;
@@ -12,5 +11,4 @@ mod terminal;
 mod words;
 
 pub use agreement::{Agreement, Counts, Expected};
-pub use escape::Esc;
 pub use table::{CaseReport, Report, Row, Unmeasured};

@@ -2,6 +2,7 @@
 
 mod boots;
 mod browser;
+mod command;
 mod fetch;
 mod kvm;
 mod linux;

@@ -1,6 +1,6 @@
 //! One test a row of `cases/`: the verdict is exactly the one that the row names.
 
-#[path = "it/common/mod.rs"]
+#[path = "all/common/mod.rs"]
 mod common;
 
 use common::{Case, Expected, check};

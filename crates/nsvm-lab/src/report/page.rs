@@ -8,9 +8,9 @@ mod planes;
 
 use self::html::{Page, anchor, class, put};
 use super::agreement::{Agreement, Counts};
-use super::escape::Esc;
 use super::table::{LEGAL, Line, Report};
 use super::words::{cases, prediction};
+use nsvm_report::Escaped;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -67,7 +67,7 @@ impl Page<'_> {
              <a href=\"#broken\">Broken</a> <a href=\"#eventinj\">EVENTINJ</a> \
              <a href=\"#unmeasured\">Not measured</a> <a href=\"#cases\">Cases</a></nav>\n</header>\n<main>\n",
             if rows.len() == 1 { "one subject".to_owned() } else { format!("{} subjects", rows.len()) },
-            Esc(&dates)
+            Escaped(&dates)
         );
     }
 
@@ -89,15 +89,15 @@ impl Page<'_> {
             put!(
                 self,
                 "<tr><th scope=\"row\">{} {}</th><td>{}</td><td>{}</td><td>{}</td><td class=\"date\">{}</td>",
-                Esc(&head.subject),
-                Esc(&head.version),
-                Esc(head.below.as_deref().unwrap_or("–")),
-                Esc(&head.cpu),
-                Esc(&match &head.shard {
+                Escaped(&head.subject),
+                Escaped(&head.version),
+                Escaped(head.below.as_deref().unwrap_or("–")),
+                Escaped(&head.cpu),
+                Escaped(&match &head.shard {
                     Some(shard) => format!("{}, shard {shard}", head.set),
                     None => head.set.clone(),
                 }),
-                Esc(&head.date)
+                Escaped(&head.date)
             );
             for agreement in Agreement::ALL {
                 let count = self.report.totals[subject].of(agreement);
@@ -114,7 +114,7 @@ impl Page<'_> {
         put!(self, "</tbody>\n</table></div>\n");
         for row in self.report.rows.iter().filter(|row| !row.head.notes.is_empty()) {
             let notes = row.head.notes.join("; ");
-            put!(self, "<p class=\"small\">{}: {}</p>\n", Esc(&row.head.label()), Esc(&notes));
+            put!(self, "<p class=\"small\">{}: {}</p>\n", Escaped(&row.head.label()), Escaped(&notes));
         }
         put!(self, "</section>\n");
     }
@@ -141,7 +141,7 @@ impl Page<'_> {
             put!(
                 self,
                 "<label><input type=\"checkbox\" name=\"subject\" value=\"{subject}\" checked> {}</label>\n",
-                Esc(&row.head.label())
+                Escaped(&row.head.label())
             );
         }
         put!(
@@ -154,11 +154,11 @@ impl Page<'_> {
             put!(
                 self,
                 "<th scope=\"col\" data-s=\"{subject}\">{}<br><small>{}</small>",
-                Esc(&row.head.subject),
-                Esc(&row.head.version)
+                Escaped(&row.head.subject),
+                Escaped(&row.head.version)
             );
             if let Some(below) = &row.head.below {
-                put!(self, "<br><small>on {}</small>", Esc(below));
+                put!(self, "<br><small>on {}</small>", Escaped(below));
             }
             put!(self, "</th>");
         }
@@ -168,7 +168,7 @@ impl Page<'_> {
                 self,
                 "<tr><th scope=\"row\"><a href=\"#{}\">{}</a></th><td class=\"n\">{}</td>",
                 anchor(index, line, None),
-                Esc(line.name()),
+                Escaped(line.name()),
                 line.cases()
             );
             for (subject, counts) in line.counts.iter().enumerate() {
@@ -230,33 +230,33 @@ impl Page<'_> {
                  <th scope=\"col\">subjects</th><th scope=\"col\">rules</th><th scope=\"col\">expected</th>\
                  <th scope=\"col\">seen</th><th scope=\"col\" class=\"n\">cases</th><th scope=\"col\">which</th>\
                  </tr></thead>\n<tbody>\n",
-                Esc(reason),
+                Escaped(reason),
                 cases(total),
-                Esc(reason),
-                Esc(reason)
+                Escaped(reason),
+                Escaped(reason)
             );
             for finding in group {
                 let subjects = finding
                     .subjects
                     .iter()
-                    .map(|&one| format!("<li>{}</li>", Esc(&self.report.rows[one].head.label())));
+                    .map(|&one| format!("<li>{}</li>", Escaped(&self.report.rows[one].head.label())));
                 let subjects: String = subjects.collect();
                 let rules = finding.rules.iter().map(|rule| match self.line(rule) {
                     Some((index, line)) => {
-                        format!("<li><a href=\"#{}\">{}</a></li>", anchor(index, line, None), Esc(rule))
+                        format!("<li><a href=\"#{}\">{}</a></li>", anchor(index, line, None), Escaped(rule))
                     }
-                    None => format!("<li>{}</li>", Esc(rule)),
+                    None => format!("<li>{}</li>", Escaped(rule)),
                 });
                 let rules: String = rules.collect();
                 let rules = if rules.is_empty() { format!("<li>{LEGAL}</li>") } else { rules };
                 put!(
                     self,
                     "<tr><td><ul>{subjects}</ul></td><td><ul>{rules}</ul></td><td>{}</td><td>{}<ul>",
-                    Esc(finding.expected),
-                    Esc(&finding.answer)
+                    Escaped(finding.expected),
+                    Escaped(&finding.answer)
                 );
                 for (outcome, count) in &finding.outcomes {
-                    put!(self, "<li><code>{}</code>", Esc(outcome));
+                    put!(self, "<li><code>{}</code>", Escaped(outcome));
                     if finding.outcomes.len() > 1 {
                         put!(self, " <small>×{count}</small>");
                     }
@@ -264,7 +264,7 @@ impl Page<'_> {
                 }
                 put!(self, "</ul>");
                 if let Some(layer) = &finding.layer {
-                    put!(self, "<small>answered by {}</small><br>", Esc(layer));
+                    put!(self, "<small>answered by {}</small><br>", Escaped(layer));
                 }
                 if finding.prediction.is_some() {
                     let words = prediction(finding.prediction).trim_start_matches(", ");
@@ -292,8 +292,8 @@ impl Page<'_> {
         } else {
             put!(self, "<dl>\n");
             for (why, rules) in self.report.unmeasured_by_reason() {
-                let rules = rules.iter().map(|rule| format!("<code>{}</code>", Esc(rule)));
-                put!(self, "<dt>{}</dt><dd>{}</dd>\n", Esc(&why), rules.collect::<Vec<_>>().join(", "));
+                let rules = rules.iter().map(|rule| format!("<code>{}</code>", Escaped(rule)));
+                put!(self, "<dt>{}</dt><dd>{}</dd>\n", Escaped(&why), rules.collect::<Vec<_>>().join(", "));
             }
             put!(self, "</dl>\n");
         }

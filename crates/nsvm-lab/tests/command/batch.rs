@@ -1,6 +1,6 @@
 //! The shell lines of the example for batch engines, run with three processes as machines.
 
-use crate::common::{nsvm, root};
+use super::common::{nsvm, root};
 use nsvm_lab::results::Results;
 use std::collections::BTreeMap;
 use std::fs;

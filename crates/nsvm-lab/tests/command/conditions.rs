@@ -20,7 +20,7 @@ fn kvm_refuses_for_the_rule_that_it_names() {
     // KVM's own habits: what it refuses by this condition although the rulebook does not.
     let mut habits: BTreeMap<&str, usize> = BTreeMap::new();
     let mut named = 0;
-    for (_, results) in crate::common::results() {
+    for (_, results) in super::common::results() {
         for section in &results.sections {
             let limits = verdict::limits(&section.head.cpuid);
             for (id, outcome) in &section.outcomes {

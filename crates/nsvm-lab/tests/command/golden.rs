@@ -1,7 +1,7 @@
 //! The golden master of `nsvm lab` and `nsvm l0`.
 
-use crate::common::{nsvm, root};
-use crate::replay::replay;
+use super::common::{nsvm, root};
+use super::replay::replay;
 
 #[test]
 fn answers_are_those_of_the_golden_master() {

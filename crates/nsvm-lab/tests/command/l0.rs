@@ -2,7 +2,7 @@
 //!
 //! Without `qemu-system-x86_64` in PATH a test prints why it is skipped; `NSVM_LAB_REQUIRE=qemu` makes that a failure.
 
-use crate::common::{check, run, status, stderr, stdout};
+use super::common::{check, run, status, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -32,7 +32,7 @@ fn hypervisors() -> Option<&'static str> {
 #[test]
 fn a_refused_vmrun_of_a_hypervisor_is_explained() {
     let Some(l1) = hypervisors() else { return };
-    let log = crate::common::file("l0.log", b"");
+    let log = super::common::file("l0.log", b"");
     let ran = run(&["l0", "run", "--l1", l1, "--append", "refused", "--log", &log]);
     assert_eq!(status(&ran), 0, "{}", stderr(&ran));
     assert!(stdout(&ran).ends_with("refused: passed\n"), "{}", stdout(&ran));
@@ -51,7 +51,7 @@ fn a_refused_vmrun_of_a_hypervisor_is_explained() {
 fn verdicts_are_those_of_the_cpu_that_was_named() {
     let Some(l1) = hypervisors() else { return };
     let run = |cpu: &str, more: &[&str]| {
-        let log = crate::common::file("other.log", b"");
+        let log = super::common::file("other.log", b"");
         let ran =
             run(&[&["l0", "run", "--l1", l1, "--append", "refused", "--cpu", cpu, "--log", &log], more]
                 .concat());
@@ -82,7 +82,7 @@ fn what_is_wrong_is_said_before_anything_runs() {
     let missing = run(&["l0", "run", "--l1", "no-such-file"]);
     assert_eq!(status(&missing), 3);
     assert!(stderr(&missing).contains("no-such-file"), "{}", stderr(&missing));
-    let text = crate::common::file("text", b"no hypervisor");
+    let text = super::common::file("text", b"no hypervisor");
     let not_one = run(&["l0", "run", "--l1", &text]);
     assert_eq!(status(&not_one), 3);
     assert!(stderr(&not_one).starts_with("error: "), "{}", stderr(&not_one));

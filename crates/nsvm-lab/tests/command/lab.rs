@@ -2,7 +2,7 @@
 //!
 //! Without QEMU or Bochs in PATH a test prints why it is skipped; `NSVM_LAB_REQUIRE=qemu,bochs` makes that a failure.
 
-use crate::common::{file, nsvm, status, stderr, stdout};
+use super::common::{file, nsvm, status, stderr, stdout};
 use nsvm_lab::outcome::{Answer, Seen};
 use nsvm_lab::results::{EventCase, Results, Section, event_of};
 use snapbox::cmd::OutputAssert;

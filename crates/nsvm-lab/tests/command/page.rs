@@ -1,6 +1,6 @@
 //! The page `docs/lab.md`.
 
-use crate::common;
+use super::common;
 use nsvm_lab::expected::{self, Expected};
 use nsvm_lab::report::Report;
 use std::fs;
@@ -18,7 +18,7 @@ fn the_lab_page_is_what_the_results_show() {
     assert_eq!(comparison.stale, [""; 0], "rows that explain nothing");
     assert_eq!(comparison.unknown, 0, "every case of the results is in its set");
     let text = format!(
-        "<!-- Made from results/ by `UPDATE=1 cargo test -p nsvm-lab --test command page`. -->\n{}",
+        "<!-- Made from results/ by `UPDATE=1 cargo test -p nsvm-lab --test all page`. -->\n{}",
         Report::new(comparison.rows).markdown()
     );
     let path = common::root().join("docs/lab.md");
@@ -28,6 +28,6 @@ fn the_lab_page_is_what_the_results_show() {
     let found = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         found == text,
-        "docs/lab.md is stale or missing: run `UPDATE=1 cargo test -p nsvm-lab --test command page`"
+        "docs/lab.md is stale or missing: run `UPDATE=1 cargo test -p nsvm-lab --test all page`"
     );
 }

@@ -1,6 +1,6 @@
 //! Predictions of `nsvm check --as`, compared with what the implementations did.
 
-use crate::common::{check, file, results};
+use super::common::{check, file, results};
 use nsvm_lab::case::Case;
 use nsvm_lab::outcome::{Answer, Seen};
 use nsvm_lab::protocol::{case_flag, memory};

@@ -2,10 +2,10 @@
 
 use super::html::{Page, anchor, class, put};
 use crate::report::agreement::Agreement;
-use crate::report::escape::Esc;
 use crate::report::table::{Line, Report};
 use crate::report::words::prediction;
 use crate::results::{compress, events};
+use nsvm_report::Escaped;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use vmcb::Rule;
@@ -19,7 +19,7 @@ impl Page<'_> {
                 self,
                 "<section id=\"{}\" class=\"rule\">\n<h3>{}</h3>\n",
                 anchor(index, line, None),
-                Esc(line.name())
+                Escaped(line.name())
             );
             match line.rule.map(|id| (id, Rule::from_id(id))) {
                 Some((_, Some(rule))) => {
@@ -27,8 +27,8 @@ impl Page<'_> {
                     put!(
                         self,
                         "<p class=\"small\">{}. Manual volume 2, {}; class {}.</p>\n",
-                        Esc(row.title),
-                        Esc(row.section),
+                        Escaped(row.title),
+                        Escaped(row.section),
                         row.class.letter()
                     );
                 }
@@ -60,14 +60,14 @@ impl Page<'_> {
         for (at, &subject) in subjects.iter().enumerate() {
             let comma = if at > 0 { "; " } else { "" };
             let (id, label) = (anchor(index, line, Some(subject)), self.report.rows[subject].head.label());
-            put!(self, "{comma}<span id=\"{id}\">{}</span>", Esc(&label));
+            put!(self, "{comma}<span id=\"{id}\">{}</span>", Escaped(&label));
         }
         put!(
             self,
             "</h4>\n<div class=\"scroll\"><table class=\"plain wide\">\n<caption class=\"hear\">{}</caption>\n<thead>\
              <tr><th scope=\"col\">cases</th><th scope=\"col\">expected</th><th scope=\"col\">seen</th>\
              <th scope=\"col\">why</th><th scope=\"col\">which</th></tr></thead>\n<tbody>\n",
-            Esc(line.name())
+            Escaped(line.name())
         );
         for (key, (count, ids, events)) in block {
             put!(
@@ -77,13 +77,13 @@ impl Page<'_> {
                 class(key.agreement),
                 key.agreement.sign(),
                 key.agreement.words(),
-                Esc(key.expected),
-                Esc(&key.outcome)
+                Escaped(key.expected),
+                Escaped(&key.outcome)
             );
             let layer = key.layer.as_ref().map(|layer| format!("answered by {layer}"));
             let words = prediction(key.prediction).trim_start_matches(", ").to_owned();
             let why = [key.reason.clone(), layer, Some(words).filter(|words| !words.is_empty())];
-            put!(self, "{}</td><td>", Esc(&why.into_iter().flatten().collect::<Vec<_>>().join("; ")));
+            put!(self, "{}</td><td>", Escaped(&why.into_iter().flatten().collect::<Vec<_>>().join("; ")));
             self.ids(ids, events);
             put!(self, "</td></tr>\n");
         }

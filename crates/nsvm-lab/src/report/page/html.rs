@@ -1,8 +1,8 @@
 //! What all parts of the page use: the text under way, names of classes, anchors.
 
 use crate::report::agreement::Agreement;
-use crate::report::escape::Esc;
 use crate::report::table::{Line, Report};
+use nsvm_report::Escaped;
 use std::fmt::Write as _;
 use vmcb::Rule;
 
@@ -31,7 +31,7 @@ impl Page<'_> {
     /// Ids and the events that they inject; long lists are folded.
     pub(super) fn ids(&mut self, ids: &[String], events: &[String]) {
         for line in events {
-            put!(self, "<div class=\"events\">{}</div>", Esc(line));
+            put!(self, "<div class=\"events\">{}</div>", Escaped(line));
         }
         let length: usize = ids.iter().map(|ids| ids.len() + 1).sum();
         let folded = length > if events.is_empty() { 160 } else { 40 };
@@ -46,7 +46,7 @@ impl Page<'_> {
             // Ids are long words: they may break behind a comma.
             for (index, part) in ids.split(',').enumerate() {
                 let comma = if index > 0 { ",<wbr>" } else { "" };
-                put!(self, "{comma}{}", Esc(part));
+                put!(self, "{comma}{}", Escaped(part));
             }
         }
         put!(self, "</code>");

@@ -2,9 +2,9 @@
 
 use super::html::{Page, class, put};
 use super::planes::Plane;
-use crate::report::escape::Esc;
 use crate::report::words::cases;
 use crate::results::events;
+use nsvm_report::Escaped;
 use std::fmt::Write as _;
 use vmcb::{EXCEPTIONS, EventType};
 
@@ -83,8 +83,8 @@ impl Page<'_> {
         put!(
             self,
             "<div id=\"names\" hidden data-vectors=\"{}\" data-types=\"{}\"></div>\n</section>\n",
-            Esc(&names.join("|")),
-            Esc(&types.join("|"))
+            Escaped(&names.join("|")),
+            Escaped(&types.join("|"))
         );
     }
 
@@ -97,12 +97,12 @@ impl Page<'_> {
              <div class=\"scroll\"><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" tabindex=\"0\" role=\"img\" \
              aria-label=\"EVENTINJ on {}: {differing} of {} events differ from the rulebook; the list below says \
              which\">\n",
-            Esc(&label),
+            Escaped(&label),
             match differing {
                 0 => format!("all {} events as the rulebook says", plane.cells.len()),
                 _ => format!("{differing} of {} events differ", plane.cells.len()),
             },
-            Esc(&label),
+            Escaped(&label),
             plane.cells.len()
         );
         for kind in 0..8 {
@@ -152,12 +152,12 @@ impl Page<'_> {
                 "<li data-g=\"{index}\"><i class=\"{}\" aria-hidden=\"true\">{}</i> <span>{}</span><br><small>{}</small></li>\n",
                 class(group.agreement),
                 group.agreement.sign(),
-                Esc(&group.text),
-                Esc(&events(ids).join("; "))
+                Escaped(&group.text),
+                Escaped(&events(ids).join("; "))
             );
         }
         for (text, count) in &plane.no_event {
-            put!(self, "<li>V = 0: {} {}</li>\n", cases(*count), Esc(text));
+            put!(self, "<li>V = 0: {} {}</li>\n", cases(*count), Escaped(text));
         }
         put!(self, "</ul></details>\n</figure>\n");
     }

@@ -2,7 +2,7 @@
 
 use crate::common::{file, root, run, status, stderr, stdout};
 
-const FOLDER: &str = "crates/nsvm/tests/it/cpu";
+const FOLDER: &str = "crates/nsvm/tests/all/cpu";
 
 /// What `nsvm cpu` says of a source: feature or setting, and its answer.
 fn cpu(source: &str) -> std::collections::BTreeMap<String, String> {

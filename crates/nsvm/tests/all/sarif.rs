@@ -5,7 +5,7 @@ use crate::common::{MILAN, file, legal, put, run, status, stdout};
 use serde_json::Value;
 
 fn sarif(arguments: &[&str]) -> (Value, i32) {
-    let text = std::fs::read_to_string(crate::common::root().join("crates/nsvm/tests/it/sarif.schema.json"))
+    let text = std::fs::read_to_string(crate::common::root().join("crates/nsvm/tests/all/sarif.schema.json"))
         .expect("the schema");
     let schema: Value = serde_json::from_str(&text).expect("JSON");
     let validator = jsonschema::draft202012::new(&schema).expect("a schema");

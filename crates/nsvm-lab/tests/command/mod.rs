@@ -1,4 +1,4 @@
-//! The programs `nsvm-lab` and `nsvm-l0`, and what the lab's results show.
+//! The programs `nsvm-lab` and `nsvm-l0`, and what the kept results show.
 
 mod batch;
 mod common;
