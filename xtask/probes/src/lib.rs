@@ -1,7 +1,7 @@
-//! What the benchmarks and the assembly test look at: the accepting paths as functions of their own.
+//! Functions whose machine code and instruction counts are checked.
 //!
-//! `tests/assembly.rs` reads the machine code of these functions, `benches/instructions.rs` counts what
-//! they execute, `tests/invariants.rs` holds what ARCHITECTURE.md says of the tree.
+//! Each function is one path of `vmcb` or `nested-svm` as a hypervisor calls it. `cargo xtask house assembly` reads their
+//! machine code, and `benches/instructions.rs` counts the instructions that they execute.
 
 pub mod nested;
 

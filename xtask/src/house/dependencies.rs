@@ -1,0 +1,60 @@
+//! Checks which packages depend on which, from `cargo metadata`.
+
+use super::Report;
+use crate::workspace::{Dependency, Package, Workspace};
+use anyhow::{Context as _, Result};
+use std::collections::BTreeSet;
+
+/// `vmcb` has no dependency, and `nested-svm` depends on `vmcb` alone unless a feature adds more. Every dependency
+/// has its reason in ARCHITECTURE.md.
+pub(super) fn check(workspace: &Workspace) -> Result<Report> {
+    let packages = workspace.packages()?;
+    let mut problems = core_only(&packages)?;
+    problems.extend(each_dependency_has_a_reason(&packages)?);
+    Ok(Report { problems, summary: format!("{} packages", packages.len()), ..Report::default() })
+}
+
+fn core_only(packages: &[Package]) -> Result<Vec<String>> {
+    let find = |name: &str| {
+        let package = packages.iter().find(|package| package.name == name);
+        package.with_context(|| format!("there is no package `{name}`"))
+    };
+    let not_dev = |dependency: &&Dependency| dependency.kind.as_deref() != Some("dev");
+    let mut problems = Vec::new();
+    for dependency in find("vmcb")?.dependencies.iter().filter(not_dev) {
+        problems.push(format!("crates/vmcb depends on `{}`: it must not have a dependency", dependency.name));
+    }
+    for dependency in find("nested-svm")?.dependencies.iter().filter(not_dev) {
+        if dependency.name != "vmcb" && !dependency.is_optional {
+            problems.push(format!("crates/nested-svm depends on `{}`: make it optional", dependency.name));
+        }
+    }
+    Ok(problems)
+}
+
+fn each_dependency_has_a_reason(packages: &[Package]) -> Result<Vec<String>> {
+    let architecture = std::fs::read_to_string("ARCHITECTURE.md").context("cannot read ARCHITECTURE.md")?;
+    let table = architecture
+        .split("## Dependencies")
+        .nth(1)
+        .context("ARCHITECTURE.md has no table of dependencies")?;
+    let rows: BTreeSet<_> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" |").next())
+        .filter(|name| !["crate", "---"].contains(name))
+        .collect();
+    let names: BTreeSet<_> = packages
+        .iter()
+        .flat_map(|package| &package.dependencies)
+        .filter(|dependency| !dependency.is_local)
+        .map(|dependency| dependency.name.as_str())
+        .collect();
+    let missing = names.difference(&rows);
+    let mut problems: Vec<_> = missing
+        .map(|name| format!("ARCHITECTURE.md gives no reason for `{name}`: add a row to its table"))
+        .collect();
+    problems.extend(
+        rows.difference(&names).map(|name| format!("ARCHITECTURE.md: no package depends on `{name}`")),
+    );
+    Ok(problems)
+}

@@ -1,0 +1,66 @@
+//! `cargo xtask images`: builds the bare-metal programs, and checks their format and lints.
+
+use crate::workspace::{Workspace, cargo, proxy, run as execute, succeeds};
+use anyhow::Result;
+use lexopt::prelude::*;
+use std::path::Path;
+use std::process::Command;
+
+/// The target of programs without an operating system.
+const TARGET: &str = "x86_64-unknown-none";
+
+const HELP: &str = "\
+Builds the bare-metal programs into nsvm-lab and nsvm-l0, and checks their format and lints
+
+Usage: cargo xtask images
+
+rustup adds the target x86_64-unknown-none if it is missing.
+
+Example:
+  cargo xtask images
+";
+
+/// Runs the verb.
+pub(crate) fn run(_: &Workspace, parser: &mut lexopt::Parser) -> Result<()> {
+    if let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => {
+                print!("{HELP}");
+                return Ok(());
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    build()
+}
+
+/// Builds the images with the build scripts of the packages that contain them.
+pub(crate) fn build() -> Result<()> {
+    add_target(TARGET)?;
+    if Path::new("bare/Cargo.toml").exists() {
+        let bare = ["--manifest-path", "bare/Cargo.toml"];
+        execute(cargo().arg("fmt").args(bare).args(["--all", "--check"]))?;
+        execute(
+            cargo()
+                .args(["clippy", "--locked", "--workspace", "--target", TARGET])
+                .args(bare)
+                .args(["--", "-D", "warnings"]),
+        )?;
+    } else if Path::new(".ci/lint-bare").exists() {
+        execute(&mut Command::new(".ci/lint-bare"))?;
+    }
+    execute(cargo().args(["build", "--locked", "--package", "nsvm-lab", "--package", "nsvm-l0"]))
+}
+
+/// Makes rustup add a target, unless the compiler has it.
+pub(crate) fn add_target(target: &str) -> Result<()> {
+    let mut installed = proxy("rustup");
+    installed.args(["target", "list", "--installed"]);
+    let has =
+        crate::workspace::output(&mut installed).is_ok_and(|text| text.lines().any(|line| line == target));
+    if has || succeeds(proxy("rustup").args(["target", "add", target])) {
+        return Ok(());
+    }
+    // The message of rustup is the best one.
+    execute(proxy("rustup").args(["target", "add", target]))
+}

@@ -1,0 +1,71 @@
+//! `cargo xtask msrv`: each package compiles with the oldest Rust that it promises.
+
+use crate::workspace::{Workspace, proxy, run as execute, succeeds, target_folder};
+use anyhow::{Result, ensure};
+use lexopt::prelude::*;
+
+const HELP: &str = "\
+Compiles each package with the Rust version that its manifest promises (rust-version)
+
+Usage: cargo xtask msrv [PACKAGE...]
+
+rustup installs the toolchains that are missing.
+
+Examples:
+  cargo xtask msrv
+  cargo xtask msrv vmcb nested-svm
+";
+
+/// Runs the verb.
+pub(crate) fn run(workspace: &Workspace, parser: &mut lexopt::Parser) -> Result<()> {
+    let mut wanted = Vec::new();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => {
+                print!("{HELP}");
+                return Ok(());
+            }
+            Value(name) => wanted.push(name.string()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    check(workspace, &wanted)
+}
+
+/// Checks these packages, or all that promise a version.
+pub(crate) fn check(workspace: &Workspace, wanted: &[String]) -> Result<()> {
+    let mut count = 0;
+    for package in workspace.packages()? {
+        let Some(version) = package.rust_version else { continue };
+        if !wanted.is_empty() && !wanted.contains(&package.name) {
+            continue;
+        }
+        let toolchain = full_version(&version);
+        install(&toolchain)?;
+        // The artifacts of different compilers do not fit together.
+        let target = target_folder().join("msrv").join(&toolchain);
+        execute(
+            proxy("cargo")
+                .arg(format!("+{toolchain}"))
+                .args(["check", "--quiet", "--locked", "--manifest-path", &package.manifest])
+                .env("CARGO_TARGET_DIR", target),
+        )?;
+        println!("{} compiles with Rust {toolchain}", package.name);
+        count += 1;
+    }
+    ensure!(count > 0, "no package with a rust-version matches");
+    println!("{count} packages compile with the Rust version that they promise");
+    Ok(())
+}
+
+/// Returns a version with three numbers, which names a toolchain exactly.
+fn full_version(version: &str) -> String {
+    if version.matches('.').count() == 1 { format!("{version}.0") } else { version.to_owned() }
+}
+
+fn install(toolchain: &str) -> Result<()> {
+    if succeeds(proxy("rustc").args([&format!("+{toolchain}"), "--version"])) {
+        return Ok(());
+    }
+    execute(proxy("rustup").args(["toolchain", "install", toolchain, "--profile", "minimal"]))
+}
