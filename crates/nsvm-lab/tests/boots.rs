@@ -1,8 +1,6 @@
 //! The same image, booted in each way that QEMU knows: what boots it must not matter. And on L0, whose nested state is
 //! saved and loaded in between: that must not matter either. What L2 then sees of an event is what it sees on the bare
 //! machine.
-//!
-//! Without QEMU in PATH the test prints why it is skipped; `NSVM_LAB_REQUIRE=qemu` makes that a failure.
 
 use nsvm_l0::bundle::verdict as would;
 use nsvm_lab::driver::{self, Machine, Run};
@@ -18,18 +16,6 @@ use std::sync::atomic::AtomicBool;
 use vmcb::{Cpu, Cr0, Decision, Efer, Limits, Policy, Vmcb};
 
 const QEMU: &str = "qemu-system-x86_64";
-
-/// Whether there is a QEMU.
-fn has_qemu() -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|folder| folder.join(QEMU).is_file());
-    if !found {
-        let required = std::env::var("NSVM_LAB_REQUIRE").unwrap_or_default();
-        assert!(!required.split(',').any(|one| one == "qemu"), "NSVM_LAB_REQUIRE and no {QEMU} in PATH");
-        eprintln!("skipped: no {QEMU} in PATH");
-    }
-    found
-}
 
 /// Runs the commit set.
 fn run(machine: &dyn Machine, name: &str) -> Run {
@@ -62,10 +48,8 @@ static BARE: LazyLock<Run> = LazyLock::new(|| booted(Boot::Pvh));
 /// code, where it returns to. But where EFER.LMA in the VMCB is not what VMRUN makes of LME and PG: QEMU takes it from there.
 #[test]
 #[cfg_attr(not(has_payload), ignore = "needs `rustup target add x86_64-unknown-none`")]
+#[cfg_attr(has_payload, ignore = "needs QEMU; `cargo xtask ci` runs it")]
 fn l0_delivers_what_the_bare_machine_does() {
-    if !has_qemu() {
-        return;
-    }
     let set = sets::set("commit").expect("the set");
     let limits = verdict::limits(&ON_L0.cpuid);
     let mut delivered = 0;
@@ -87,10 +71,8 @@ fn l0_delivers_what_the_bare_machine_does() {
 /// virtual NMI, and three widths of physical addresses.
 #[test]
 #[cfg_attr(not(has_payload), ignore = "needs `rustup target add x86_64-unknown-none`")]
+#[cfg_attr(has_payload, ignore = "needs QEMU; `cargo xtask ci` runs it")]
 fn verdicts_on_l0_follow_the_virtual_cpu() {
-    if !has_qemu() {
-        return;
-    }
     let set = sets::set("commit").expect("the set");
     let mut refused = BTreeSet::new();
     for cpu in [
@@ -137,10 +119,8 @@ fn verdicts_on_l0_follow_the_virtual_cpu() {
 /// in the shadow of L1's nested tables again.
 #[test]
 #[cfg_attr(not(has_payload), ignore = "needs `rustup target add x86_64-unknown-none`")]
+#[cfg_attr(has_payload, ignore = "needs QEMU; `cargo xtask ci` runs it")]
 fn l0_is_saved_and_loaded_at_each_exit() {
-    if !has_qemu() {
-        return;
-    }
     let (plain, reloaded) = (&*ON_L0, on_l0(1));
     let set = sets::set("commit").expect("the set");
     assert_eq!((plain.outcomes.len(), plain.starts), (set.cases.len(), reloaded.starts));
@@ -151,10 +131,8 @@ fn l0_is_saved_and_loaded_at_each_exit() {
 
 #[test]
 #[cfg_attr(not(has_payload), ignore = "needs `rustup target add x86_64-unknown-none`")]
+#[cfg_attr(has_payload, ignore = "needs QEMU; `cargo xtask ci` runs it")]
 fn three_ways_to_boot_give_the_same_results() {
-    if !has_qemu() {
-        return;
-    }
     let set = sets::set("commit").expect("the set");
     let others = [Boot::Multiboot, Boot::Disk].map(|boot| (boot, booted(boot)));
     let Run { cpuid, msrs, outcomes, starts, .. } = &*BARE;

@@ -1,11 +1,12 @@
 //! KVM as a subject: what the initramfs holds, and a kernel that boots with it.
 //!
-//! The boot needs a kernel: `NSVM_LAB_KERNEL` names its vmlinuz, `NSVM_LAB_MODULES` its folder lib/modules/VERSION.
-//! Without them, and without `qemu-system-x86_64`, it says so and is passed over.
+//! The kernel is the one whose vmlinuz `NSVM_LAB_KERNEL` names and whose folder lib/modules/VERSION `NSVM_LAB_MODULES`
+//! names, or the newest that `nsvm lab fetch kernel@bookworm` and similar commands stored.
 
 use nsvm_lab::kvm::{EXIT_STATUS, Error, INIT, initramfs, qemu_arguments};
 use nsvm_lab::protocol::console::BELL_PORT;
 use nsvm_lab::protocol::{BASE, BLOB_FIRST, BLOB_HEAD, BLOB_MAGIC, HEADER_MAGIC, memory};
+use nsvm_lab::store::Store;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -340,28 +341,26 @@ struct Boot {
     time: Duration,
 }
 
-/// Boots the kernel that the environment names with this as process 1; nothing if there is none.
-fn boot_with(name: &str, init: &[u8], image: &[u8], limit: u32) -> Option<Boot> {
-    let variables = ["NSVM_LAB_KERNEL", "NSVM_LAB_MODULES"].map(std::env::var_os);
-    let [Some(kernel), Some(modules)] = variables else {
-        eprintln!("passed over: NSVM_LAB_KERNEL and NSVM_LAB_MODULES name no kernel");
-        return None;
-    };
+/// A kernel and its modules.
+fn kernel() -> (PathBuf, PathBuf) {
+    if let [Some(kernel), Some(modules)] = ["NSVM_LAB_KERNEL", "NSVM_LAB_MODULES"].map(std::env::var_os) {
+        return (kernel.into(), modules.into());
+    }
+    let store = Store::default_root().and_then(|root| Store::open(&root));
+    let kernel = store.and_then(|store| store.find("kernel")).ok().and_then(|subject| subject.kernel());
+    kernel.expect("there is no kernel: `nsvm lab fetch kernel@bookworm` fetches one")
+}
+
+/// Boots the kernel with this as process 1.
+fn boot_with(name: &str, init: &[u8], image: &[u8], limit: u32) -> Boot {
+    let (kernel, modules) = kernel();
     let folder = Folder::new(name);
-    folder.put("initramfs", &initramfs(init, Path::new(&modules), image).unwrap());
+    folder.put("initramfs", &initramfs(init, &modules, image).unwrap());
     let [console, log] = ["console", "log"].map(|name| folder.0.join(name));
     let place = format!("file:{}", console.display());
-    let arguments =
-        qemu_arguments(Path::new(&kernel), &folder.0.join("initramfs"), limit, &place, Some(&log));
+    let arguments = qemu_arguments(&kernel, &folder.0.join("initramfs"), limit, &place, Some(&log));
     let start = Instant::now();
-    let mut child = match Command::new("qemu-system-x86_64").args(arguments).spawn() {
-        Ok(child) => child,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            eprintln!("passed over: there is no qemu-system-x86_64");
-            return None;
-        }
-        Err(error) => panic!("qemu-system-x86_64: {error}"),
-    };
+    let mut child = Command::new("qemu-system-x86_64").args(arguments).spawn().expect("QEMU starts");
     let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
     let mut first = None;
     let status = loop {
@@ -380,25 +379,26 @@ fn boot_with(name: &str, init: &[u8], image: &[u8], limit: u32) -> Option<Boot> 
     };
     let end = start.elapsed();
     eprintln!("first line after {:.2?}, end after {end:.2?}", first.unwrap_or(end));
-    Some(Boot {
+    Boot {
         lines: read(&console).lines().map(str::to_owned).collect(),
         log: read(&log),
         status: status.code(),
         time: end - first.unwrap_or(end),
-    })
+    }
 }
 
 /// Boots it with the runner: its lines, and how long they took.
-fn boot(name: &str, image: &[u8], limit: u32) -> Option<(Vec<String>, Duration)> {
-    let init = INIT.expect("tests are ignored without it");
-    let boot = boot_with(name, init, image, limit)?;
+fn boot(name: &str, image: &[u8], limit: u32) -> (Vec<String>, Duration) {
+    let init = INIT.expect("the test is ignored without it");
+    let boot = boot_with(name, init, image, limit);
     assert_eq!(boot.status, Some(EXIT_STATUS), "{:#?}\n{}", boot.lines, boot.log);
-    Some((boot.lines, boot.time))
+    (boot.lines, boot.time)
 }
 
 #[test]
 #[cfg_attr(not(has_kvm_runner), ignore = "this build has no KVM runner")]
-fn every_death_is_named_and_survived() {
+#[cfg_attr(has_kvm_runner, ignore = "boots Linux in QEMU; `cargo xtask nightly` runs it")]
+fn nightly_every_death_is_named_and_survived() {
     let mut payload = Payload::new();
     payload
         .case(0, |case| {
@@ -426,11 +426,10 @@ fn every_death_is_named_and_survived() {
             case.line("x 6 81");
         })
         .line("end 7");
-    let Some((lines, _)) = boot("deaths", &payload.image(), 1) else { return };
+    let (lines, _) = boot("deaths", &payload.image(), 1);
     let mut lines = lines.iter().map(String::as_str);
     let release = lines.next().and_then(|line| line.strip_prefix("v ")).unwrap();
-    let folder = std::env::var("NSVM_LAB_MODULES").unwrap();
-    assert!(folder.trim_end_matches('/').ends_with(release), "{release}");
+    assert!(kernel().1.ends_with(release), "{release}");
     let lines: Vec<_> = lines.collect();
     let [head @ .., condition, c2, c3, c4, c5, c6, end] = &*lines else { panic!("{lines:#?}") };
     assert_eq!(head, ["nsvm-lab 1", "b 7 0", "x 0 81", "x 1 ffffffffffffffff"], "{lines:#?}");
@@ -446,18 +445,20 @@ fn every_death_is_named_and_survived() {
 
 #[test]
 #[cfg_attr(not(has_kvm_runner), ignore = "this build has no KVM runner")]
-fn a_payload_that_dies_at_once_is_an_error() {
+#[cfg_attr(has_kvm_runner, ignore = "boots Linux in QEMU; `cargo xtask nightly` runs it")]
+fn nightly_a_payload_that_dies_at_once_is_an_error() {
     let mut payload = Payload::new();
     payload.code.truncate(24);
     payload.texts_at.clear();
     payload.raw(&[0xF4]);
-    let Some((lines, _)) = boot("at-once", &payload.image(), 1) else { return };
+    let (lines, _) = boot("at-once", &payload.image(), 1);
     assert_eq!(lines[1..], ["e the machine died before the payload's first case: hlt"], "{lines:#?}");
 }
 
 #[test]
-fn a_crash_of_the_kernel_is_seen_and_logged() {
-    let Some(boot) = boot_with("crash", b"no program", &Payload::new().image(), 1) else { return };
+#[ignore = "boots Linux in QEMU; `cargo xtask nightly` runs it"]
+fn nightly_a_crash_of_the_kernel_is_seen_and_logged() {
+    let boot = boot_with("crash", b"no program", &Payload::new().image(), 1);
     assert_eq!((boot.lines.len(), boot.status), (0, Some(0)), "{:#?}", boot.lines);
     assert!(boot.log.contains("Kernel panic"), "{}", boot.log);
 }
@@ -468,7 +469,7 @@ fn a_crash_of_the_kernel_is_seen_and_logged() {
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn the_runner_is_a_program_too() {
     use std::os::unix::fs::PermissionsExt;
-    let init = INIT.expect("tests are ignored without it");
+    let init = INIT.expect("the test is ignored without it");
     let folder = Folder::new("program");
     let mut payload = Payload::new();
     folder.put("image", &payload.line("end 0").image());
@@ -511,7 +512,8 @@ fn the_runner_is_a_program_too() {
 /// A fresh machine for each of these cases: what a death costs. That of the last one ends the run.
 #[test]
 #[cfg_attr(not(has_kvm_runner), ignore = "this build has no KVM runner")]
-fn deaths_are_cheap_enough() {
+#[cfg_attr(has_kvm_runner, ignore = "boots Linux in QEMU; `cargo xtask nightly` runs it")]
+fn nightly_deaths_are_cheap_enough() {
     let mut payload = Payload::new();
     for number in 0..200 {
         // hlt
@@ -519,7 +521,7 @@ fn deaths_are_cheap_enough() {
             case.raw(&[0xF4]);
         });
     }
-    let Some((lines, time)) = boot("cheap", &payload.image(), 5) else { return };
+    let (lines, time) = boot("cheap", &payload.image(), 5);
     assert_eq!(lines[1..4], ["nsvm-lab 1", "b 7 0", "k 0 hlt"]);
     assert_eq!(lines[lines.len() - 2..], ["k c7 hlt", "end c8"]);
     assert_eq!(lines.len(), 3 + 200 + 1);
@@ -531,7 +533,8 @@ fn deaths_are_cheap_enough() {
 /// The largest set has 8,192 cases and is to be through in 90 s.
 #[test]
 #[cfg_attr(not(has_kvm_runner), ignore = "this build has no KVM runner")]
-fn lines_are_fast_enough() {
+#[cfg_attr(has_kvm_runner, ignore = "boots Linux in QEMU; `cargo xtask nightly` runs it")]
+fn nightly_lines_are_fast_enough() {
     let text = "x 0 ffffffffffffffff 0 0 0 80000b0e 19000 1bf00 0 0 0 0 and as much behind it as there is";
     type Line = for<'a> fn(&'a mut Payload, &str) -> &'a mut Payload;
     for (name, count, line) in [("port", 500u32, Payload::line as Line), ("bell", 5000, Payload::bell)] {
@@ -544,7 +547,7 @@ fn lines_are_fast_enough() {
         let back = payload.code.len() + 1 - start;
         payload.raw(&[u8::try_from(256 - back).unwrap()]).line("end 1");
         payload.cases = 1;
-        let Some((lines, time)) = boot(name, &payload.image(), 5) else { return };
+        let (lines, time) = boot(name, &payload.image(), 5);
         assert_eq!(lines.len(), 3 + count as usize + 1);
         assert!(lines[3..3 + count as usize].iter().all(|line| line == text));
         let rate = f64::from(count) / time.as_secs_f64();

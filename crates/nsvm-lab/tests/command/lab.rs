@@ -1,6 +1,6 @@
 //! `nsvm lab` with the emulators of this machine.
 //!
-//! Without QEMU or Bochs in PATH a test prints why it is skipped; `NSVM_LAB_REQUIRE=qemu,bochs` makes that a failure.
+//! Tests that need QEMU or Bochs in PATH are ignored unless `cargo xtask ci` runs them.
 
 use super::common::{file, nsvm, status, stderr, stdout};
 use nsvm_lab::outcome::{Answer, Seen};
@@ -11,25 +11,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// Whether the program is there; else the reason is printed.
-fn has(subject: &str, program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let there = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
-    let required = std::env::var("NSVM_LAB_REQUIRE").unwrap_or_default();
-    assert!(
-        there || !required.split(',').any(|one| one == subject),
-        "NSVM_LAB_REQUIRE and no {program} in PATH"
-    );
-    if !there {
-        eprintln!("skipped: no {program} in PATH");
-    }
-    there
-}
-
-fn qemu() -> bool {
-    has("qemu", "qemu-system-x86_64")
-}
 
 /// A new folder of this test.
 fn folder(name: &str) -> PathBuf {
@@ -120,22 +101,18 @@ fn the_model_agrees_with_itself() {
 }
 
 #[test]
+#[ignore = "needs QEMU 7.2; `cargo xtask ci` runs it"]
 fn qemu_gives_the_known_answers() {
-    if qemu() {
-        let version = Command::new("qemu-system-x86_64").arg("--version").output().expect("it runs");
-        if String::from_utf8_lossy(&version.stdout).contains("version 7.2.") {
-            check_events("qemu", [2].into_iter().chain(31..=255));
-        } else {
-            eprintln!("skipped: the answers are known of QEMU 7.2");
-        }
-    }
+    let version = Command::new("qemu-system-x86_64").arg("--version").output().expect("QEMU runs");
+    let version = String::from_utf8_lossy(&version.stdout);
+    assert!(version.contains("version 7.2."), "the known answers are those of QEMU 7.2, not of {version}");
+    check_events("qemu", [2].into_iter().chain(31..=255));
 }
 
 #[test]
+#[ignore = "needs Bochs; `cargo xtask ci` runs it"]
 fn bochs_gives_the_known_answers() {
-    if has("bochs", "bochs") {
-        check_events("bochs", [2].into_iter().chain(32..=255));
-    }
+    check_events("bochs", [2].into_iter().chain(32..=255));
 }
 
 /// The text without what tells when, and which part, it was.
@@ -146,10 +123,8 @@ fn timeless(text: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs QEMU; `cargo xtask ci` runs it"]
 fn a_run_repeats_itself_and_shards_make_the_whole() {
-    if !qemu() {
-        return;
-    }
     let path = |name: &str| file(name, b"");
     let run = |name: &str, more: &[&str]| {
         let path = path(name);
@@ -190,9 +165,6 @@ fn what_is_wrong_is_told() {
     let part = ["run", "model", "--offline", "--only", "base.*"];
     let unwritable = folder("unwritable").join("no/such/folder/x");
     let unwritable = unwritable.to_str().expect("a name in UTF-8");
-    let empty = folder("modules").join("9.9-none");
-    fs::create_dir(&empty).expect("a folder");
-    let no_kvm = format!("kvm={good},{}", empty.display());
     let cases: &[(&[&str], &str)] = &[
         (&["run", "qemu=/bin/true"], "/bin/true: this is no qemu: asked for its version, it said"),
         (&["run", "bochs=/bin/true"], "/bin/true: this is no bochs"),
@@ -236,17 +208,6 @@ fn what_is_wrong_is_told() {
         assert!(text.contains(message), "{arguments:?}: {text}");
         assert!(!text.contains("panicked"), "{arguments:?}: {text}");
     }
-    if qemu() {
-        for (subject, message) in [
-            (no_kvm.as_str(), "no module kvm-amd is here"),
-            ("qemu:no-such-model", "unable to find CPU model"),
-            ("qemu:qemu64,-svm", "payload"),
-        ] {
-            let output = lab(&["run", subject, "--only", "base.*"]);
-            assert_eq!(status(&output), 3, "{subject}: {}", stdout(&output));
-            assert!(stdout(&output).contains(message), "{subject}: {}", stdout(&output));
-        }
-    }
     // A failed run leaves what was there before, and nothing beside it.
     assert_eq!(fs::read_to_string(&good).expect("results"), text);
     let output = lab(&[&part[..], &["-o", &good, "--html", "/"]].concat()).code(3);
@@ -258,10 +219,26 @@ fn what_is_wrong_is_told() {
 }
 
 #[test]
-fn a_kernel_that_is_none_is_told_in_qemus_words() {
-    if !qemu() {
-        return;
+#[ignore = "needs QEMU; `cargo xtask ci` runs it"]
+fn errors_of_qemu_are_reported() {
+    let vmlinuz = file("good.txt", b"");
+    let empty = folder("modules").join("9.9-none");
+    fs::create_dir(&empty).expect("a folder");
+    let no_kvm = format!("kvm={vmlinuz},{}", empty.display());
+    for (subject, message) in [
+        (no_kvm.as_str(), "no module kvm-amd is here"),
+        ("qemu:no-such-model", "unable to find CPU model"),
+        ("qemu:qemu64,-svm", "payload"),
+    ] {
+        let output = lab(&["run", subject, "--only", "base.*"]);
+        assert_eq!(status(&output), 3, "{subject}: {}", stdout(&output));
+        assert!(stdout(&output).contains(message), "{subject}: {}", stdout(&output));
     }
+}
+
+#[test]
+#[ignore = "needs QEMU; `cargo xtask ci` runs it"]
+fn a_kernel_that_is_none_is_told_in_qemus_words() {
     // A folder of modules that satisfies: all are part of the kernel.
     let modules = folder("built-in").join("9.9-none");
     fs::create_dir(&modules).expect("a folder");
@@ -275,14 +252,13 @@ fn a_kernel_that_is_none_is_told_in_qemus_words() {
 }
 
 #[test]
+#[ignore = "needs QEMU and the right to mount a file system; `cargo xtask ci` runs it"]
 fn a_full_disk_is_told_and_leaves_no_half_file() {
     let mount = folder("full");
     let tmpfs =
         |arguments: &[&str]| Command::new("mount").args(arguments).arg(&mount).stderr(Stdio::null()).status();
-    if !tmpfs(&["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no file system can be mounted here");
-        return;
-    }
+    let mounted = tmpfs(&["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).is_ok_and(|status| status.success());
+    assert!(mounted, "this test must be allowed to mount a file system");
     let there = mount.to_str().expect("a name in UTF-8");
     let target = format!("{there}/results.txt");
     fs::write(&target, "before").expect("it fits");
@@ -291,21 +267,17 @@ fn a_full_disk_is_told_and_leaves_no_half_file() {
     let (code, said) = (status(&output), stderr(&output));
     let kept = fs::read_to_string(&target);
     let count = fs::read_dir(&mount).map(Iterator::count);
-    let machine = qemu().then(|| {
-        let cache = folder("full-cache");
-        let run = ["lab", "run", "qemu", "--offline", "--only", "base.*"];
-        nsvm(&run).env("NSVM_LAB_CACHE", cache).env("TMPDIR", &mount).assert()
-    });
+    let cache = folder("full-cache");
+    let run = ["lab", "run", "qemu", "--offline", "--only", "base.*"];
+    let machine = nsvm(&run).env("NSVM_LAB_CACHE", cache).env("TMPDIR", &mount).assert();
     let unmounted = Command::new("umount").arg(&mount).status();
     assert!(unmounted.is_ok_and(|status| status.success()));
     assert_eq!(code, 3, "{said}");
     assert!(said.contains("results.txt: it cannot be written: No space left"), "{said}");
     assert_eq!(kept.expect("it is there"), "before");
     assert_eq!(count.expect("a folder"), 2, "nothing is left beside it");
-    if let Some(output) = machine {
-        assert_eq!(status(&output), 3, "{}", stdout(&output));
-        assert!(stdout(&output).contains("No space left"), "{}", stdout(&output));
-    }
+    assert_eq!(status(&machine), 3, "{}", stdout(&machine));
+    assert!(stdout(&machine).contains("No space left"), "{}", stdout(&machine));
 }
 
 /// Processes whose command line names something below the folder.
@@ -355,10 +327,8 @@ fn signal(name: &str, child: &Child) {
 }
 
 #[test]
+#[ignore = "needs QEMU; `cargo xtask ci` runs it"]
 fn an_interrupted_run_leaves_nothing_behind() {
-    if !qemu() {
-        return;
-    }
     for name in ["INT", "TERM"] {
         let (mut child, files) = begin(&format!("interrupted-{name}"));
         signal(name, &child);
@@ -375,15 +345,10 @@ fn an_interrupted_run_leaves_nothing_behind() {
 }
 
 #[test]
+#[ignore = "needs QEMU and setpriv; `cargo xtask ci` runs it"]
 fn a_machine_does_not_outlive_a_killed_run() {
     let setpriv = Command::new("setpriv").args(["--pdeathsig", "KILL", "true"]).status();
-    if !setpriv.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no setpriv that knows --pdeathsig");
-        return;
-    }
-    if !qemu() {
-        return;
-    }
+    assert!(setpriv.is_ok_and(|status| status.success()), "setpriv does not support --pdeathsig");
     let (mut child, files) = begin("killed");
     signal("KILL", &child);
     child.wait().expect("it is our child");
@@ -408,10 +373,8 @@ fn a_damaged_cache_stops_nothing() {
 }
 
 #[test]
+#[ignore = "needs QEMU; `cargo xtask ci` runs it"]
 fn hardware_results_come_over_a_serial_port() {
-    if !qemu() {
-        return;
-    }
     let files = folder("hardware");
     let path = |name: &str| files.join(name).to_str().expect("a name in UTF-8").to_owned();
     let (disk, capture, imported, direct) = (path("disk"), path("capture"), path("imported"), path("direct"));
