@@ -1,4 +1,4 @@
-//! `docs/formats.md`: what each form shows, and which rules it can decide. With `UPDATE=1` this test writes the page.
+//! `docs/formats.md`: what each format shows, and which rules it can decide. `cargo xtask generate` writes the page.
 //!
 //! What a form shows is measured, not declared: dumps are written at random and read back, and a bit counts as shown
 //! if some dump of that form gave it. A rule can be decided if it is, for the minimal legal guest seen through those
@@ -95,7 +95,7 @@ fn page() -> String {
     let shown = shown();
     let everything = open(&[u64::MAX; 512], Phase::Before);
     let mut text = String::from(
-        "<!-- Made by `UPDATE=1 cargo test -p vmcb-dump --test all formats`. -->\n\
+        "<!-- Made by `cargo xtask generate`. -->\n\
          # Formats: what each shows, and what it can decide\n\n\
          `nsvm check` reads all of these, several in one input. A rule is *open* for a format where it stays undecided \
          even for a legal guest (64-bit, nested paging) on a CPU and a host of which everything is known, because the \
@@ -146,15 +146,12 @@ fn page() -> String {
 }
 
 #[test]
-fn the_page_of_formats_is_what_the_readers_show() {
+fn generated_file_docs_formats() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/formats.md");
     let text = page();
-    if std::env::var_os("UPDATE").is_some() {
+    if std::env::var_os("NSVM_GENERATE").is_some() {
         std::fs::write(&path, &text).expect("the page");
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        found == text,
-        "docs/formats.md is stale: run `UPDATE=1 cargo test -p vmcb-dump --test all formats`"
-    );
+    assert!(found == text, "docs/formats.md is stale: run `cargo xtask generate`");
 }

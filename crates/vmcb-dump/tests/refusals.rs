@@ -1,4 +1,4 @@
-//! The conditions of KVM and Xen that readers know lead to rules that exist.
+//! The table of conditions of KVM and Xen names only rules that exist.
 
 #[test]
 fn every_rule_that_a_reader_names_exists() {

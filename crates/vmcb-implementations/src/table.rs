@@ -1,7 +1,7 @@
 //! The table: what each implementation does with each rule. One row a line; everything else derives from it.
 //!
 //! To record a new observation, write its row *above* the older ones of that implementation: the first row
-//! that names the rule and has the version counts. Then run `NSVM_BLESS=1 cargo test -p vmcb-implementations` for
+//! that names the rule and has the version counts. Then run `cargo xtask generate` for
 //! `docs/peers.md`.
 
 use crate::variants::{self as v, Predicate};

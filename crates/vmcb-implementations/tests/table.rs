@@ -81,14 +81,14 @@ fn the_first_row_that_fits_counts() {
 }
 
 #[test]
-fn the_page_is_up_to_date() {
+fn generated_file_docs_peers() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/peers.md");
     let page = vmcb_implementations::page();
-    if std::env::var_os("NSVM_BLESS").is_some() {
+    if std::env::var_os("NSVM_GENERATE").is_some() {
         std::fs::write(&path, &page).expect("docs/peers.md is written");
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == page, "docs/peers.md is stale: run `NSVM_BLESS=1 cargo test -p vmcb-implementations`");
+    assert!(found == page, "docs/peers.md is stale: run `cargo xtask generate`");
     for line in page.lines().filter(|line| line.starts_with("| `")) {
         assert_eq!(line.matches(" |").count(), 1 + Implementation::ALL.len(), "{line}");
     }

@@ -7,7 +7,7 @@ use std::fs;
 
 /// `docs/lab.md`: what the kept results show, held against the list of expected differences.
 #[test]
-fn the_lab_page_is_what_the_results_show() {
+fn generated_file_docs_lab() {
     let parts = common::results();
     let merged = nsvm_lab::results::merge(parts).expect("the kept results do not contradict each other");
     let list = Expected::parse(expected::FILE, expected::TEXT).expect("the list can be read");
@@ -18,16 +18,16 @@ fn the_lab_page_is_what_the_results_show() {
     assert_eq!(comparison.stale, [""; 0], "rows that explain nothing");
     assert_eq!(comparison.unknown, 0, "every case of the results is in its set");
     let text = format!(
-        "<!-- Made from results/ by `UPDATE=1 cargo test -p nsvm-lab --test all page`. -->\n{}",
+        "<!-- Made from results/ by `cargo xtask generate`. -->\n{}",
         Report::new(comparison.rows).markdown()
     );
     let path = common::root().join("docs/lab.md");
-    if std::env::var_os("UPDATE").is_some() {
+    if std::env::var_os("NSVM_GENERATE").is_some() {
         fs::write(&path, &text).expect("the page");
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         found == text,
-        "docs/lab.md is stale or missing: run `UPDATE=1 cargo test -p nsvm-lab --test all page`"
+        "docs/lab.md is stale or missing: run `cargo xtask generate`"
     );
 }

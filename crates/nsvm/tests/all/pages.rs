@@ -1,4 +1,4 @@
-//! `docs/rules` is what the rows say: with `UPDATE=1` these tests write the pages.
+//! The generated pages `docs/rules`. `cargo xtask generate` writes them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,16 +12,16 @@ fn pages() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn the_pages_are_up_to_date() {
+fn generated_file_docs_rules() {
     let folder = crate::common::root().join("docs/rules");
     let pages = pages();
-    if std::env::var_os("UPDATE").is_some() {
+    if std::env::var_os("NSVM_GENERATE").is_some() {
         fs::create_dir_all(&folder).expect("the folder");
         for (name, text) in &pages {
             fs::write(folder.join(name), text).expect("a page");
         }
     }
-    let hint = "run `UPDATE=1 cargo test -p nsvm --test pages`";
+    let hint = "run `cargo xtask generate`";
     for (name, text) in &pages {
         let found = fs::read_to_string(folder.join(name)).unwrap_or_default();
         assert!(found == *text, "docs/rules/{name} is stale or missing: {hint}");
