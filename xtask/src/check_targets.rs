@@ -41,7 +41,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let packages = workspace.packages()?;
     for (package, targets) in CHECKS {
         if !packages.iter().any(|known| known.name == *package) {
-            println!("there is no package `{package}`");
+            println!("the package `{package}` does not exist");
             continue;
         }
         for target in *targets {

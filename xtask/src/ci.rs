@@ -57,7 +57,7 @@ const STEPS: &[Step] = &[
     },
     Step { name: "release-tests", headline: "tests of the no_std crates in release", run: release_tests },
     Step { name: "fuzz-bodies", headline: "bodies of the fuzz targets on random bytes", run: fuzz_bodies },
-    Step { name: "fetch", headline: "what the machines boot, from Debian's archive", run: |_| lab::fetch() },
+    Step { name: "fetch", headline: "kernel and Xen from Debian's archive", run: |_| lab::fetch() },
     Step { name: "machines", headline: "ignored tests that need QEMU, Bochs or Chromium", run: machines },
     Step {
         name: "lab",

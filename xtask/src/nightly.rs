@@ -23,16 +23,12 @@ pub(crate) const TIER: Tier = Tier {
 
 const STEPS: &[Step] = &[
     Step { name: "trials", headline: "10,000,000 random steps of the nested engine", run: trials },
-    Step {
-        name: "enumerations",
-        headline: "random rounds of vmcb's tests, 20 times as many",
-        run: enumerations,
-    },
+    Step { name: "enumerations", headline: "20 times the random rounds of vmcb's tests", run: enumerations },
     Step { name: "damaged", headline: "300,000 damaged dumps", run: damaged },
     Step { name: "events", headline: "all 2^32 low words of EVENTINJ", run: events },
     Step { name: "miri", headline: "vmcb's unit tests under Miri", run: miri },
     Step { name: "fuzz", headline: "each fuzz target for 10 minutes", run: fuzz },
-    Step { name: "fetch", headline: "what the machines boot, from Debian's archive", run: |_| lab::fetch() },
+    Step { name: "fetch", headline: "kernel and Xen from Debian's archive", run: |_| lab::fetch() },
     Step { name: "l0", headline: "L0: 1,000,000 attacks, 100,000 rounds of XMM registers", run: l0 },
     Step { name: "kvm-cases", headline: "all 8,192 events on KVM on L0, twice", run: kvm_cases },
     Step { name: "boots", headline: "Xen on L0, and Linux with dying guests", run: boots },
@@ -87,7 +83,7 @@ fn events(_: &Workspace) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Returns a cargo of the pinned nightly toolchain, or the reason why there is none.
+/// Returns a cargo of the pinned nightly toolchain, or the reason why it cannot be installed.
 fn nightly_cargo(component: &str) -> Result<Command, Outcome> {
     let mut install = proxy("rustup");
     install.args(["toolchain", "install", TOOLCHAIN, "--profile", "minimal", "--component", component]);

@@ -21,18 +21,18 @@ pub(crate) enum Outcome {
     Skipped(String),
 }
 
-/// A list of steps with a verb of its own.
+/// A list of steps that a verb runs.
 pub(crate) struct Tier {
     /// The verb.
     pub(crate) name: &'static str,
-    /// What the tier is for, for the help text.
+    /// The purpose of the tier, for the help text.
     pub(crate) summary: &'static str,
     pub(crate) steps: &'static [Step],
     /// Whether the steps after a failed one still run.
     pub(crate) goes_on: bool,
 }
 
-/// What the command line selects.
+/// The selection of steps on the command line.
 struct Selection {
     from: Option<String>,
     only: Vec<String>,

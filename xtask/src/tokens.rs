@@ -12,7 +12,7 @@ pub(crate) struct Token {
     pub(crate) kind: Kind,
 }
 
-/// What a token is. Brackets are punctuation.
+/// The kinds of tokens. Brackets are punctuation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Word(String),

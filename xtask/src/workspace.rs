@@ -13,7 +13,7 @@ pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
 }
 
-/// What `cargo metadata` shows about a package.
+/// A package, as `cargo metadata` describes it.
 pub(crate) struct Package {
     pub(crate) name: String,
     /// The manifest's path.

@@ -78,7 +78,7 @@ fn vmsave(mut setting: Setting) -> (Result<(), Fault>, Setting) {
     (nsvm_probes::nested::probe_vmsave(black_box(&mut setting)), setting)
 }
 
-/// What `check` took with rustc 1.95; the bar is 400. A change that costs more has to say so here.
+/// Instructions of `check`, measured with rustc 1.95. The limit is 400. Record the reason here if a change adds some.
 const CHECK: u64 = 365;
 /// Both answers of `accepts_event`, with rustc 1.95; the bar is 15 too.
 const EVENT: u64 = 15;

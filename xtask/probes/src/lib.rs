@@ -24,7 +24,7 @@ pub fn probe_event(event: Event, mode: GuestMode, limits: &Limits) -> bool {
     limits.accepts_event(event, mode)
 }
 
-/// The judgement of a page that is known in part: not a hot path, measured for the record.
+/// Judges a page that is known in part. This is not a hot path; the count is for the record.
 #[inline(never)]
 pub fn probe_judge(vmcb: &KnownPage, limits: &Limits, environment: &Environment<'_>) -> Verdict {
     vmcb::judge(vmcb, vmcb::Phase::Before, limits, environment)

@@ -174,7 +174,7 @@ impl Setting {
     }
 
     fn split(&mut self) -> (&mut Nested, World<'_, Slice, Pages, ()>) {
-        // A trace that forgets; it has no size, so it may be leaked.
+        // This trace stores nothing and has no size, so leaking it costs nothing.
         let trace = Box::leak(Box::new(()));
         let Self { nested, vmcb01, vmcb02, memory, shadow } = self;
         (nested, World { vmcb01, vmcb02, memory, shadow, trace, rcx: 0 })

@@ -35,7 +35,7 @@ fn compile() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Removes crates whose assembly is of an earlier build, so that exactly one file per crate is left.
+/// Removes the assembly of earlier builds, so that each crate has exactly one file.
 fn remove_assembly(folder: &Path) -> Result<()> {
     if folder.exists() {
         std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;

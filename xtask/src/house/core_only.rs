@@ -23,7 +23,7 @@ pub(super) fn check(workspace: &Workspace) -> Result<Report> {
             count += 1;
             problems.extend(extern_crates(path)?);
             if !is_behind_feature(path) {
-                problems.extend(no_host_is_asked(path)?);
+                problems.extend(no_host_is_read(path)?);
             }
         }
     }
@@ -77,8 +77,8 @@ fn extern_crates(path: &str) -> Result<Vec<String>> {
     Ok(visitor.problems)
 }
 
-/// The answer of a check depends on the guest's CPU alone, so the code must not ask the CPU that runs it.
-fn no_host_is_asked(path: &str) -> Result<Vec<String>> {
+/// The answer of a check depends on the guest's CPU alone, so the code must not read the CPU that runs it.
+fn no_host_is_read(path: &str) -> Result<Vec<String>> {
     let tokens = tokens::read(path, Scope::WithoutTests)?;
     let word = |token: &Token, wanted: &str| token.kind == Kind::Word(wanted.to_owned());
     let mut problems = Vec::new();
@@ -86,7 +86,7 @@ fn no_host_is_asked(path: &str) -> Result<Vec<String>> {
         let arch = word(token, "arch") && index >= 3 && word(&tokens[index - 3], "core");
         let others = ["target_arch", "__cpuid", "__cpuid_count", "asm"];
         if arch || others.iter().any(|other| word(token, other)) {
-            problems.push(format!("{path}:{}: this asks the CPU that runs the code", token.line));
+            problems.push(format!("{path}:{}: this reads the CPU that runs the code", token.line));
         }
     }
     Ok(problems)

@@ -17,7 +17,7 @@ pub(super) fn check(workspace: &Workspace) -> Result<Report> {
 fn core_only(packages: &[Package]) -> Result<Vec<String>> {
     let find = |name: &str| {
         let package = packages.iter().find(|package| package.name == name);
-        package.with_context(|| format!("there is no package `{name}`"))
+        package.with_context(|| format!("the package `{name}` does not exist"))
     };
     let not_dev = |dependency: &&Dependency| dependency.kind.as_deref() != Some("dev");
     let mut problems = Vec::new();

@@ -16,14 +16,14 @@ use anyhow::{Result, bail};
 use lexopt::prelude::*;
 use std::time::Instant;
 
-/// What a check found.
+/// The result of a check.
 #[derive(Default)]
 pub(crate) struct Report {
     /// Violations. Each of them fails the check.
     pub(crate) problems: Vec<String>,
     /// What is worth a look but is not an error.
     pub(crate) notes: Vec<String>,
-    /// What was checked, such as "12 crates".
+    /// The extent of the check, such as "12 crates".
     pub(crate) summary: String,
 }
 
@@ -67,7 +67,7 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "core-only",
-        summary: "`vmcb` and `nested-svm` use `core` alone and do not ask the host",
+        summary: "`vmcb` and `nested-svm` use `core` alone and do not read the host",
         is_slow: false,
         run: |workspace, _| core_only::check(workspace),
     },
@@ -179,7 +179,7 @@ fn help() -> String {
         text += &format!("  {:15} {}\n", check.name, check.summary);
     }
     text += "\nOptions:\n  \
-             --crate-root FILE  `cycles` also checks the crate with this root file, which cargo does not know\n\n\
+             --crate-root FILE  `cycles` also checks the crate with this root file, which is not a cargo target\n\n\
              Examples:\n  \
              cargo xtask house\n  \
              cargo xtask house cycles equal-lines\n";

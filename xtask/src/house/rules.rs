@@ -68,7 +68,7 @@ fn rule_ids(workspace: &Workspace) -> Result<BTreeSet<String>> {
     Ok(ids)
 }
 
-/// What implementations check is not part of the manual's rules.
+/// The checks of implementations are not part of the manual's rules.
 pub(super) fn vmcb_names_no_implementation(workspace: &Workspace) -> Result<Report> {
     let mut report = Report::default();
     let files = workspace.rust_files()?;

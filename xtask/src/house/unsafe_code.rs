@@ -41,7 +41,9 @@ pub(super) fn check(workspace: &Workspace) -> Result<Report> {
     }
     for (folder, (files, reason)) in &allowed {
         if *files > 0 && !reason {
-            report.problems.push(format!("{folder}: no file says after `UNSAFETY: ` why it has unsafe code"));
+            report
+                .problems
+                .push(format!("{folder}: no file gives the reason for its unsafe code after `UNSAFETY: `"));
         }
     }
     report.summary =

@@ -114,7 +114,7 @@ pub(super) fn compare(files: &[String], record: bool) -> Result<()> {
     }
     lower.extend(recorded.keys().filter(|file| !files.contains(file)).map(|file| format!("{file} is gone")));
     let total: usize = counts.values().sum();
-    // Text that moved to a new file is no new text.
+    // Text that moved to a new file is not new.
     let moved = record && total <= recorded.values().sum() && higher.iter().all(|(is_new, _)| *is_new);
     let higher: Vec<_> = higher.into_iter().filter(|_| !moved).map(|(_, line)| line).collect();
     for line in higher.iter().chain(&lower) {

@@ -9,7 +9,7 @@ pub(super) struct Piece {
     pub(super) text: String,
 }
 
-/// What a piece is.
+/// The kinds of pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Doc,
@@ -149,7 +149,7 @@ fn unescape(written: &str) -> String {
         match letters.next() {
             Some('n') => text.push('\n'),
             Some('t') => text.push('\t'),
-            // The line goes on after the indentation of the next one.
+            // The literal continues after the indentation of the next line.
             Some('\n') => while letters.next_if(|next| next.is_whitespace()).is_some() {},
             Some(other) => text.push(other),
             None => {}

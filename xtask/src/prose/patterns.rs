@@ -17,7 +17,7 @@ pub(super) struct Pattern {
     place: Place,
 }
 
-/// Where in a sentence a pattern counts.
+/// The part of a sentence in which a pattern counts.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
     Anywhere,

@@ -15,7 +15,7 @@ pub(super) struct Sentence {
     pub(super) text: String,
 }
 
-/// Where a sentence is.
+/// The kind of text that contains a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
     Doc,

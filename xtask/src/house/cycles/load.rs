@@ -17,7 +17,7 @@ pub(crate) fn load(name: &str, root: &Path) -> Result<Crate> {
     Ok(Crate { name: name.to_owned(), modules: loader.modules })
 }
 
-/// Where the text of a module is, and in which folder its child modules are.
+/// The file with the text of a module, and the folder of its child modules.
 struct Place {
     file: PathBuf,
     modules: PathBuf,

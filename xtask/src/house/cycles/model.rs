@@ -58,7 +58,7 @@ pub(crate) enum Space {
     Macro,
 }
 
-/// What name resolution must know about an item.
+/// The kinds of items that name resolution distinguishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// An enum with these variants.

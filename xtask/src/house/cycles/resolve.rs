@@ -4,7 +4,7 @@ use super::model::{Crate, Import, Kind, ModuleId, ROOT, Space};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
-/// What a path names.
+/// The meaning of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Module(ModuleId),
@@ -144,8 +144,8 @@ impl<'c> Resolver<'c> {
         answer
     }
 
-    /// Looks up a name that a path with the module in front asks for. The compiler finds it, so a macro defines the
-    /// name in the module if it is not in the module's text.
+    /// Looks up a name that follows the module in a path. The compiler finds it, so a macro defines the name in the
+    /// module if it is not in the module's text.
     fn member(&self, module: ModuleId, from: ModuleId, name: &str, space: Space) -> Option<Target> {
         if let Some(target) = self.name(module, from, name, space) {
             return Some(target);
@@ -212,7 +212,7 @@ impl<'c> Resolver<'c> {
             return None;
         }
         match found.target {
-            // What the importing module may see decides, not what the module of the question may see.
+            // The privacy of the importing module decides.
             Target::Module(inner) if inner != module => self.name(inner, module, name, space),
             Target::Item(owner, item, Kind::Enum(variants)) if variants.iter().any(|known| known == name) => {
                 Some(Target::Item(owner, format!("{item}::{name}"), Kind::Constant))
