@@ -26,8 +26,5 @@ fn generated_file_docs_lab() {
         fs::write(&path, &text).expect("the page");
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        found == text,
-        "docs/lab.md is stale or missing: run `cargo xtask generate`"
-    );
+    assert!(found == text, "docs/lab.md is stale or missing: run `cargo xtask generate`");
 }
