@@ -25,7 +25,7 @@ pub enum Error {
      run one of them again, or do not merge them"
 )]
 pub struct Contradiction {
-    /// The section's [label](Head::label).
+    /// The section's [label](super::Head::label).
     pub subject: String,
     /// What they tell about: `case flip.long64.cr4#17`, `CPUID`.
     pub what: String,

@@ -46,7 +46,7 @@ pub struct Subject {
 }
 
 impl fmt::Display for Subject {
-    /// Its name, which [`Store::find`] reads: `bochs:3.0+dfsg-1@trixie`.
+    /// Its name, which [`Store::find`](super::Store::find) reads: `bochs:3.0+dfsg-1@trixie`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}@{}", self.kind, self.folder_version(), self.suite)
     }
