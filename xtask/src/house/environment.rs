@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn variables_are_found_in_code() {
-        let text = "fn f() { std::env::var_os(\"HOME\"); env::var(\"CARGO_MANIFEST_DIR\"); g(\"NSVM_X\", \"PATH\") }";
+        let text = "fn f() { std::env::var_os(\"HOME\"); env::var(\"CARGO_MANIFEST_DIR\"); g(\"NSVM_GOLDEN\", \"PATH\") }";
         let names: Vec<_> = names(&tokens::parse(text, Scope::WithTests).unwrap())
             .into_iter()
             .map(|(name, _)| name)
