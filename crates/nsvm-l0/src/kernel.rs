@@ -154,9 +154,11 @@ fn takes(linux: &Linux, setup: &Setup) -> Result<(), Error> {
     Ok(())
 }
 
-/// What L0 needs of its region: firmware's tables take some of its end.
-const FIRMWARE: u64 = 256 << 10;
-const _: () = assert!(image::SIZE + FIRMWARE <= REGION);
+const _: () = {
+    /// Firmware's tables take some of the end of L0's region.
+    const FIRMWARE: u64 = 256 << 10;
+    assert!(image::SIZE + FIRMWARE <= REGION);
+};
 
 /// The machine that L0 runs on, as arguments of `qemu-system-x86_64`: without the kernel, and without what the two serial
 /// ports are tied to. The first one is L1's, the second L0's log. A further `-M q35` makes it that machine.
