@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use vmcb::{Environment, Limits, Verdict};
 pub use vmcb_cases::{BadRow, Case, Expected, Reader, fact, number, read_all};
 
-/// The check under test. `vmcb::check` is inlined into each caller, which takes the compiler a minute each time.
+/// The check under test. `vmcb::check` is inlined into each caller; this is the only one here.
 #[inline(never)]
 pub fn check(vmcb: &[u8; 4096], limits: &Limits, environment: &Environment<'_>) -> Verdict {
     vmcb::check(vmcb, limits, environment)
