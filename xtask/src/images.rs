@@ -3,8 +3,6 @@
 use crate::workspace::{Workspace, cargo, proxy, run as execute, succeeds};
 use anyhow::Result;
 use lexopt::prelude::*;
-use std::path::Path;
-use std::process::Command;
 
 /// The target of programs without an operating system.
 const TARGET: &str = "x86_64-unknown-none";
@@ -37,17 +35,13 @@ pub(crate) fn run(_: &Workspace, parser: &mut lexopt::Parser) -> Result<()> {
 /// Builds the images with the build scripts of the packages that contain them.
 pub(crate) fn build() -> Result<()> {
     add_target(TARGET)?;
-    if Path::new("bare/Cargo.toml").exists() {
-        // In that folder, so that cargo reads its configuration, which selects the target.
-        let bare = |arguments: &[&str]| execute(cargo().args(arguments).current_dir("bare"));
-        bare(&["fmt", "--all", "--check"])?;
-        bare(&["clippy", "--locked", "--", "-D", "warnings"])?;
-        // `kvm-runner` runs on Linux.
-        let linux = ["--target", "x86_64-unknown-linux-gnu", "--", "-D", "warnings"];
-        bare(&[&["clippy", "--locked", "--package", "kvm-runner"], &linux[..]].concat())?;
-    } else if Path::new(".ci/lint-bare").exists() {
-        execute(&mut Command::new(".ci/lint-bare"))?;
-    }
+    // In that folder, so that cargo reads its configuration, which selects the target.
+    let bare = |arguments: &[&str]| execute(cargo().args(arguments).current_dir("bare"));
+    bare(&["fmt", "--all", "--check"])?;
+    bare(&["clippy", "--locked", "--", "-D", "warnings"])?;
+    // `kvm-runner` runs on Linux.
+    let linux = ["--target", "x86_64-unknown-linux-gnu", "--", "-D", "warnings"];
+    bare(&[&["clippy", "--locked", "--package", "kvm-runner"], &linux[..]].concat())?;
     execute(cargo().args(["build", "--locked", "--package", "nsvm-lab", "--package", "nsvm-l0"]))
 }
 
