@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// Returns `nsvm lab` of a release build.
 fn lab() -> Result<Command> {
-    let packages = ["--package", "nsvm", "--package", "nsvm-lab", "--package", "nsvm-l0"];
+    let packages = ["--package", "nsvm", "--package", "nsvm-lab"];
     run(cargo().args(["build", "--release", "--locked"]).args(packages))?;
     let mut command = Command::new(target_folder().join("release/nsvm"));
     command.arg("lab");
@@ -34,6 +34,16 @@ pub(crate) fn fetch() -> Result<Outcome> {
 /// The commit set on all subjects that need no kernel.
 pub(crate) fn commit_set() -> Result<Outcome> {
     within(60, &["run", "model", "qemu", "bochs", "l0", "--require", "qemu,bochs,l0", "--offline"])
+}
+
+/// The commit set on the six recorded subjects, compared with the golden master. Other versions of QEMU, Bochs or the
+/// kernel are a difference.
+pub(crate) fn golden() -> Result<Outcome> {
+    let results = target_folder().join("commit-set.txt");
+    let subjects = ["model", "qemu", "bochs", "l0", "kvm@bookworm", "kvm-l0@bookworm"];
+    run(lab()?.arg("run").args(subjects).args(["--offline", "--output"]).arg(&results))?;
+    run(lab()?.args(["diff", "golden/lab/commit-set.txt"]).arg(&results))?;
+    Ok(Outcome::Passed)
 }
 
 /// Events of TYPE 3 and others in a 64-bit guest, on KVM.

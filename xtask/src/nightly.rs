@@ -32,6 +32,7 @@ const STEPS: &[Step] = &[
     Step { name: "l0", headline: "L0: 1,000,000 attacks, 100,000 rounds of XMM registers", run: l0 },
     Step { name: "kvm-cases", headline: "all 8,192 events on KVM on L0, twice", run: kvm_cases },
     Step { name: "boots", headline: "Xen on L0, and Linux with dying guests", run: boots },
+    Step { name: "lab-golden", headline: "commit set on six subjects, as recorded", run: |_| lab::golden() },
     Step { name: "lab-full", headline: "full set on model, QEMU, Bochs and L0", run: lab_full },
     Step { name: "lab-full-kvm", headline: "full set on KVM", run: lab_full_kvm },
     Step { name: "lab-full-kvm-l0", headline: "full set on KVM on L0", run: lab_full_kvm_l0 },
@@ -47,7 +48,11 @@ fn missing(programs: &[&str]) -> Option<Outcome> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has = |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     let missing = programs.iter().find(|program| !has(program))?;
-    Some(Outcome::Skipped(format!("`{missing}` is not in PATH; `.ci/run` installs it")))
+    let install = match *missing {
+        "cargo-fuzz" => "`cargo install cargo-fuzz --locked` installs it",
+        _ => "`.ci/run` installs it",
+    };
+    Some(Outcome::Skipped(format!("`{missing}` is not in PATH; {install}")))
 }
 
 const QEMU: &str = "qemu-system-x86_64";

@@ -1,7 +1,7 @@
 //! Runs a list of named steps, and reports how long each of them took.
 
 use crate::workspace::Workspace;
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use lexopt::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -121,6 +121,7 @@ impl Tier {
 
     /// Prints a table of all steps that ran.
     fn summarize(&self, lines: &[Line]) -> Result<()> {
+        ensure!(!lines.is_empty(), "`--from` and `--only` select no step");
         let count = |wanted: fn(&Status) -> bool| lines.iter().filter(|line| wanted(&line.status)).count();
         let (passed, skipped, failed) = (
             count(|status| matches!(status, Status::Passed)),

@@ -101,7 +101,15 @@ impl Workspace {
     /// Returns the paths of all files that git tracks or would track, sorted.
     pub(crate) fn files(&self) -> Result<Vec<String>> {
         let mut git = Command::new("git");
-        let text = output(git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]))?;
+        let text = output(git.args([
+            "-c",
+            "safe.directory=*",
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ]))?;
         let mut files: Vec<_> =
             text.split('\0').filter(|path| Path::new(path).is_file()).map(str::to_owned).collect();
         files.sort();

@@ -27,7 +27,7 @@ global_asm!(
 .globl boot
 boot:
     jmp 1f
-    // Distances to other sections. The assembler accepts them as data only.
+    // Distances to other sections. The assembler accepts such distances in data directives only, not as immediates.
     .balign 4
     place directories
     place pointers

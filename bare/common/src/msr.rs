@@ -19,7 +19,7 @@ pub fn read(number: u32) -> Option<u64> {
     done.is_ok().then_some(value)
 }
 
-/// Writes an MSR. Returns whether WRMSR did not fault.
+/// Writes an MSR. Returns `true` if WRMSR completed without a fault.
 pub fn write(number: u32, value: u64) -> bool {
     // SAFETY: the programs write MSRs of SVM, and L0 those of a guest. They rely on none of the others.
     unsafe { guarded(write_msr, number.into(), value) }.is_ok()

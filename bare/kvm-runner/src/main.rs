@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         return boot::main();
     }
     let mut arguments = std::env::args_os().skip(1);
-    let usage = "usage: kvm-init IMAGE [SECONDS-FOR-A-CASE]";
+    let usage = "usage: kvm-runner IMAGE [SECONDS-FOR-A-CASE]";
     let (Some(path), limit, None) = (arguments.next(), arguments.next(), arguments.next()) else {
         eprintln!("{usage}");
         return ExitCode::from(2);
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Whoever reads the lines must learn of it; if nobody reads them any more, standard error remains.
             if say(&format!("e {error}")).is_err() {
-                eprintln!("kvm-init: {error}");
+                eprintln!("kvm-runner: {error}");
             }
             ExitCode::FAILURE
         }

@@ -162,7 +162,7 @@ extern "C" fn l0_main(start_info: u64, home: u64) -> ! {
     l0.run()
 }
 
-/// The engine that enters L2, if this machine can give L1's virtual CPU.
+/// Returns the engine that runs L2. Stops L0 with an error if this machine cannot provide L1's virtual CPU.
 fn engine(limits: Limits, host: Host, own: &vmcb::Cpu) -> Nested {
     let able = |feature| own.has(feature) == Some(true);
     if let (Some(wanted), Some(width)) = (limits.cpu().phys_bits(), own.phys_bits())

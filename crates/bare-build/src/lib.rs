@@ -27,7 +27,7 @@ pub fn bare(packages: &[&str]) -> Option<PathBuf> {
         println!("cargo::warning=the bare-metal programs are left out: run `rustup target add {BARE}`");
         return None;
     }
-    let mut cargo = cargo(BARE, "release");
+    let mut cargo = cargo(BARE, "release", "");
     for package in packages {
         cargo.args(["--package", package]);
     }
@@ -40,14 +40,15 @@ pub fn bare(packages: &[&str]) -> Option<PathBuf> {
 /// Builds the KVM runner, a static Linux program. Returns its path.
 ///
 /// # Errors
-/// Why this build has no runner, in one line.
+/// Returns a one-line reason if the runner cannot be built.
 pub fn kvm_runner() -> Result<PathBuf, String> {
     watch_sources();
     let target = variable("TARGET").to_string_lossy().into_owned();
     if target != LINUX {
         return Err(format!("it is made for {LINUX} only, not for {target}"));
     }
-    let mut cargo = cargo(LINUX, "kvm-runner");
+    // The runner is process 1 of an initramfs that holds no libraries.
+    let mut cargo = cargo(LINUX, "kvm-runner", "-Ctarget-feature=+crt-static");
     cargo.args(["--package", "kvm-runner"]);
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
         cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", linker);
@@ -76,14 +77,22 @@ fn target_dir() -> PathBuf {
     Path::new(&variable("OUT_DIR")).join("bare")
 }
 
-fn cargo(target: &str, profile: &str) -> Command {
+/// Returns the inner cargo. `flags` are all flags of rustc: those in the environment and in the user's configuration are
+/// for hosted code, and a linker argument there would break the images.
+fn cargo(target: &str, profile: &str, flags: &str) -> Command {
     let mut cargo = Command::new(variable("CARGO"));
     // Cargo reads `.cargo/config.toml` from the current directory.
     cargo.current_dir(workspace()).args(["build", "--locked", "--target", target, "--profile", profile]);
     cargo.arg("--target-dir").arg(target_dir());
-    for hosted in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER"] {
-        cargo.env_remove(hosted);
+    let is_profile = |name: &OsString| name.to_string_lossy().starts_with("CARGO_PROFILE_");
+    let profiles = env::vars_os().map(|(name, _)| name).filter(is_profile);
+    let hosted = ["RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER"].map(OsString::from);
+    for name in hosted.into_iter().chain(profiles) {
+        cargo.env_remove(name);
     }
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags);
+    // The outer cargo has locked its own build directory, which the user may have configured.
+    cargo.env("CARGO_BUILD_BUILD_DIR", target_dir());
     cargo
 }
 

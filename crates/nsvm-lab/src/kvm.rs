@@ -1,7 +1,7 @@
 //! KVM as a subject: a kernel that boots in QEMU, or the machine's own `/dev/kvm`.
 //!
 //! The payload needs a program that gives it a virtual machine: the [runner](INIT). In an initramfs it is process 1
-//! of the kernel under test, and its lines leave by port E9h; called as `kvm-init IMAGE [SECONDS]` on a machine
+//! of the kernel under test, and its lines leave by port E9h; called as `kvm-runner IMAGE [SECONDS]` on a machine
 //! whose KVM offers SVM it does the same there, and its lines go to standard output.
 //!
 //! Its lines are those of the [payload](crate::protocol), first to last as they are, and these, numbers in

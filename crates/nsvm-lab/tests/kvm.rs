@@ -474,8 +474,8 @@ fn the_runner_is_a_program_too() {
     let mut payload = Payload::new();
     folder.put("image", &payload.line("end 0").image());
     folder.put("damaged", b"no image");
-    folder.put("kvm-init", init);
-    let program = folder.0.join("kvm-init");
+    folder.put("kvm-runner", init);
+    let program = folder.0.join("kvm-runner");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let run = |arguments: &[&str]| {
         let output = loop {

@@ -1,5 +1,4 @@
-//! Compares virtual CPUs: every VMCB that one accepts and another refuses, each represented by a smallest one; whether a
-//! guest may move; the CPU that is safe for all.
+//! Compares virtual CPUs. Each difference comes with the smallest VMCB that one CPU accepts and another refuses.
 
 mod comparison;
 mod difference;

@@ -5,7 +5,7 @@ use crate::suggest;
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An argument that means nothing.
+    /// An invalid argument.
     #[error("{message}")]
     Usage {
         /// What is wrong.

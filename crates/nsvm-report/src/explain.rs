@@ -81,7 +81,7 @@ fn habit_page(habit: &Habit) -> String {
 ///
 /// # Examples
 /// ```
-/// let page = nsvm::rule_page(vmcb::Rule::CtlAsidZero);
+/// let page = nsvm_report::rule_page(vmcb::Rule::CtlAsidZero);
 /// assert!(page.starts_with("# ctl-asid-zero\n"));
 /// ```
 #[must_use]

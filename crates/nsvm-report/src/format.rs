@@ -20,7 +20,7 @@ pub enum CheckFormat {
     Sarif,
 }
 
-/// What a check writes besides, or instead of, its report.
+/// What a check writes in addition to or instead of its report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Emit {
     /// A case row for each VMCB, for `cases/` and the lab.

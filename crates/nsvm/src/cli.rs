@@ -46,7 +46,14 @@ ENVIRONMENT:
 )]
 pub struct Cli {
     /// When to use colours
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t = Color::Auto,
+        value_name = "WHEN",
+        overrides_with = "color"
+    )]
     pub color: Color,
 
     /// What to do

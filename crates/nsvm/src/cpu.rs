@@ -19,7 +19,7 @@ pub fn parse(text: &str) -> Result<Cpu, Error> {
     describe(text).map(|described| described.cpu)
 }
 
-/// As [`parse`], and returns the remarks too.
+/// Like [`parse`], but also returns the remarks.
 pub(crate) fn describe(text: &str) -> Result<Described, Error> {
     let described = read(text)?;
     let mut stderr = anstream::stderr().lock();

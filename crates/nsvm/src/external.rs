@@ -33,7 +33,9 @@ fn find(name: &str) -> Option<PathBuf> {
     let file = format!("{name}{EXE_SUFFIX}");
     let beside = env::current_exe().ok().and_then(|this| Some(this.parent()?.to_owned()));
     let path = env::var_os("PATH").unwrap_or_default();
-    let folders = beside.into_iter().chain(env::split_paths(&path));
+    // An empty entry would name the current folder.
+    let path = env::split_paths(&path).filter(|folder| !folder.as_os_str().is_empty()).collect::<Vec<_>>();
+    let folders = beside.into_iter().chain(path);
     folders.map(|folder| folder.join(&file)).find(|program| program.is_file())
 }
 

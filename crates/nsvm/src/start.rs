@@ -67,13 +67,16 @@ pub fn run_with(
 /// Runs the command with its output written to `out`. Errors on single inputs still go to stderr.
 ///
 /// # Errors
-/// If the arguments are wrong or the command fails.
+/// If the arguments are wrong, if the verb is an external program, or if the command fails.
 pub fn output<T: Into<OsString> + Clone>(
     arguments: impl IntoIterator<Item = T>,
     out: &mut dyn Write,
 ) -> Result<u8, Error> {
     let cli = Cli::try_parse_from(arguments).map_err(|error| Error::usage(error.to_string(), None))?;
-    dispatch(cli.verb, &[], out)
+    match cli.verb {
+        Verb::Lab(_) | Verb::L0(_) => Err(Error::usage("this verb is a program of its own", None)),
+        verb => dispatch(verb, &[], out),
+    }
 }
 
 fn resolve(choice: anstream::ColorChoice) -> anstream::ColorChoice {

@@ -1,16 +1,17 @@
 //! Checks which packages depend on which, from `cargo metadata`.
 
 use super::Report;
-use crate::workspace::{Dependency, Package, Workspace};
+use crate::workspace::{Dependency, Package, Workspace, cargo, output};
 use anyhow::{Context as _, Result};
 use std::collections::BTreeSet;
 
 /// `vmcb` has no dependency, and `nested-svm` depends on `vmcb` alone unless a feature adds more. Every dependency
-/// has its reason in ARCHITECTURE.md.
+/// has its reason in ARCHITECTURE.md. `nsvm` does not depend on the lab, on L0 or on bare-metal programs.
 pub(super) fn check(workspace: &Workspace) -> Result<Report> {
     let packages = workspace.packages()?;
     let mut problems = core_only(&packages)?;
     problems.extend(each_dependency_has_a_reason(&packages)?);
+    problems.extend(the_command_is_light()?);
     Ok(Report { problems, summary: format!("{} packages", packages.len()), ..Report::default() })
 }
 
@@ -30,6 +31,16 @@ fn core_only(packages: &[Package]) -> Result<Vec<String>> {
         }
     }
     Ok(problems)
+}
+
+/// Whoever installs the command does not build the lab, L0 or bare-metal programs.
+fn the_command_is_light() -> Result<Vec<String>> {
+    let tree = ["tree", "--locked", "--package", "nsvm", "--edges", "normal,build", "--prefix", "none"];
+    let tree = output(cargo().args(tree))?;
+    let names = tree.lines().filter_map(|line| line.split(' ').next());
+    let heavy: BTreeSet<_> =
+        names.filter(|name| ["nsvm-l", "bare-"].iter().any(|start| name.starts_with(start))).collect();
+    Ok(heavy.into_iter().map(|name| format!("crates/nsvm depends on `{name}`")).collect())
 }
 
 fn each_dependency_has_a_reason(packages: &[Package]) -> Result<Vec<String>> {

@@ -6,5 +6,5 @@ use super::replay::replay;
 #[test]
 fn answers_are_those_of_the_golden_master() {
     let run = |words: &[&str], _: &str| nsvm(words).assert().get_output().clone();
-    assert!(replay(&root().join("golden/lab.txt"), &run) >= 12);
+    assert_eq!(replay(&root().join("golden/lab.txt"), &run), 15);
 }

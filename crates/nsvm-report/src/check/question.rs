@@ -1,4 +1,4 @@
-//! What is asked of every VMCB, compiled once.
+//! The question of a check: CPU, host facts and stacks, compiled once for all VMCBs.
 
 use super::judged_for::{Cpus, JudgedFor};
 use super::stack::Stack;
@@ -8,7 +8,7 @@ use std::cell::OnceCell;
 use vmcb::{Cpu, Feature, KnownPage, Limits, Phase, Policy};
 use vmcb_dump::VmType;
 
-/// What is asked of every VMCB, compiled once.
+/// CPU, host facts and stacks, compiled once for all VMCBs of a check.
 pub struct Question {
     pub(super) cpu: Cpu,
     pub(super) cpu_text: String,
@@ -70,7 +70,7 @@ impl Question {
         })
     }
 
-    /// Returns the CPU for a guest of this kind.
+    /// Returns the CPU that VMCBs of this type of guest are judged for.
     pub(super) fn judged_for(&self, vm_type: Option<VmType>) -> &JudgedFor {
         self.cpus.get(vm_type, &self.cpu, &self.cpu_text, self.policy)
     }

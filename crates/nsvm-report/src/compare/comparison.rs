@@ -8,8 +8,8 @@ use crate::status::Status;
 use crate::suggest;
 use vmcb::{Cpu, Limits, Policy};
 
-/// Every VMCB that one virtual CPU accepts and another refuses, each represented by a smallest one; whether a guest may
-/// move; and the CPU that is safe for all.
+/// The result of a comparison. It holds the smallest VMCB that shows each difference, whether a guest may move, and a CPU
+/// that is safe for all.
 pub struct Comparison {
     pub(super) cpus: Vec<Named>,
     pub(super) pairs: Vec<Pair>,

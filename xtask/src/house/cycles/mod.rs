@@ -1,4 +1,4 @@
-//! Finds cycles of modules.
+//! Finds dependency cycles between modules.
 //!
 //! A module uses another one if its code names an item that the other one defines. A re-export counts for the module
 //! that defines the item. A parent and its children count as one, so the check compares siblings: a sibling includes

@@ -4,7 +4,7 @@ use super::model::{Crate, Import, Kind, ModuleId, ROOT, Space};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
-/// The meaning of a path.
+/// What a path resolves to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Module(ModuleId),

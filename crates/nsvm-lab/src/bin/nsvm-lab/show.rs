@@ -7,7 +7,7 @@ use nsvm_lab::expected;
 use nsvm_lab::report::Report;
 use std::io::Write;
 
-/// Groups of unlisted differences that are printed, and lines of cases for each. The rest is counted.
+/// Maximum number of groups of unlisted differences, and of case lines per group. Only the number of the others is printed.
 const MOST_GROUPS: usize = 20;
 const MOST_FAMILIES: usize = 8;
 /// Maximum of columns. Wider tables and lines are hard to follow.
