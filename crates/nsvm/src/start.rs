@@ -74,7 +74,7 @@ pub fn output<T: Into<OsString> + Clone>(
 ) -> Result<u8, Error> {
     let cli = Cli::try_parse_from(arguments).map_err(|error| Error::usage(error.to_string(), None))?;
     match cli.verb {
-        Verb::Lab(_) | Verb::L0(_) => Err(Error::usage("this verb is a program of its own", None)),
+        Verb::Lab(_) | Verb::L0(_) => Err(Error::usage("this verb is a separate program", None)),
         verb => dispatch(verb, &[], out),
     }
 }

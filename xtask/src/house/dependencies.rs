@@ -33,7 +33,7 @@ fn core_only(packages: &[Package]) -> Result<Vec<String>> {
     Ok(problems)
 }
 
-/// Whoever installs the command does not build the lab, L0 or bare-metal programs.
+/// Users who install the command must not have to build the lab, L0 or bare-metal programs.
 fn the_command_is_light() -> Result<Vec<String>> {
     let tree = ["tree", "--locked", "--package", "nsvm", "--edges", "normal,build", "--prefix", "none"];
     let tree = output(cargo().args(tree))?;

@@ -4,7 +4,7 @@ use super::model::{Crate, Import, Kind, ModuleId, ROOT, Space};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
-/// What a path resolves to.
+/// The item or module to which a path resolves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Module(ModuleId),
