@@ -1,5 +1,6 @@
 //! `cargo xtask ci`: what every commit must pass.
 
+use crate::counted_tests::run_tests;
 use crate::steps::{Outcome, Step, Tier};
 use crate::workspace::{Workspace, cargo, run};
 use crate::{bench, check_targets, generate, house, images, lab, msrv, prose};
@@ -106,8 +107,8 @@ fn doc(_: &Workspace) -> Result<Outcome> {
 
 /// The compiler optimizes what a hypervisor runs. A miscompilation (docs/findings/) was visible in release builds only.
 fn release_tests(_: &Workspace) -> Result<Outcome> {
-    run(cargo().args(["test", "--release", "--locked", "--package", "vmcb", "--package", "nested-svm"]))?;
-    Ok(Outcome::Passed)
+    let packages = ["--package", "vmcb", "--package", "nested-svm"];
+    run_tests(cargo().args(["test", "--release", "--locked"]).args(packages), 900)
 }
 
 fn fuzz_bodies(_: &Workspace) -> Result<Outcome> {
@@ -117,17 +118,8 @@ fn fuzz_bodies(_: &Workspace) -> Result<Outcome> {
 
 /// Runs the tests that `cargo test` ignores, except those of the second tier.
 fn machines(_: &Workspace) -> Result<Outcome> {
-    run(cargo().args([
-        "test",
-        "--workspace",
-        "--locked",
-        "--tests",
-        "--",
-        "--ignored",
-        "--skip",
-        "nightly_",
-    ]))?;
-    Ok(Outcome::Passed)
+    let ignored = ["--workspace", "--locked", "--tests", "--", "--ignored", "--skip", "nightly_"];
+    run_tests(cargo().arg("test").args(ignored), 30)
 }
 
 fn packages(workspace: &Workspace) -> Result<Outcome> {

@@ -3,6 +3,7 @@
 mod bench;
 mod check_targets;
 mod ci;
+mod counted_tests;
 mod generate;
 mod house;
 mod images;

@@ -37,7 +37,7 @@ pub(crate) fn check(workspace: &Workspace, wanted: &[String]) -> Result<()> {
     let mut count = 0;
     for package in workspace.packages()? {
         let Some(version) = package.rust_version else { continue };
-        // The packages of bare/ are not published, and their target has no host to check for.
+        // The build scripts of nsvm-lab and nsvm-l0 compile the packages of bare/.
         if package.manifest.starts_with("bare/") {
             continue;
         }
@@ -46,6 +46,11 @@ pub(crate) fn check(workspace: &Workspace, wanted: &[String]) -> Result<()> {
         }
         let toolchain = full_version(&version);
         install(&toolchain)?;
+        // Without this target the packages of the lab compile without their bare-metal programs.
+        let target = ["target", "add", "--toolchain", &toolchain, "x86_64-unknown-none"];
+        if ["nsvm-lab", "nsvm-l0"].contains(&package.name.as_str()) {
+            execute(proxy("rustup").args(target))?;
+        }
         // The artifacts of different compilers do not fit together.
         let target = target_folder().join("msrv").join(&toolchain);
         execute(

@@ -1,5 +1,6 @@
 //! `cargo xtask nightly`: long tests, for which a commit cannot wait.
 
+use crate::counted_tests::run_tests;
 use crate::lab;
 use crate::steps::{Outcome, Step, Tier};
 use crate::workspace::{Workspace, cargo, proxy, run, succeeds};
@@ -59,13 +60,14 @@ const QEMU: &str = "qemu-system-x86_64";
 
 fn trials(_: &Workspace) -> Result<Outcome> {
     let arguments = ["test", "--release", "--locked", "--package", "nested-svm", "trials_find_no_fault"];
-    run(cargo().args(arguments).env("NSVM_TRIAL_STEPS", "10000000"))?;
-    Ok(Outcome::Passed)
+    run_tests(cargo().args(arguments).env("NSVM_TRIAL_STEPS", "10000000"), 1)
 }
 
 fn enumerations(_: &Workspace) -> Result<Outcome> {
-    run(cargo().args(["test", "--release", "--locked", "--package", "vmcb"]).env("VMCB_ROUNDS", "20"))?;
-    Ok(Outcome::Passed)
+    run_tests(
+        cargo().args(["test", "--release", "--locked", "--package", "vmcb"]).env("VMCB_ROUNDS", "20"),
+        800,
+    )
 }
 
 fn damaged(_: &Workspace) -> Result<Outcome> {
@@ -94,9 +96,6 @@ fn nightly_cargo(component: &str) -> Result<Command, Outcome> {
     install.args(["toolchain", "install", TOOLCHAIN, "--profile", "minimal", "--component", component]);
     let mut cargo = proxy("cargo");
     cargo.arg(format!("+{TOOLCHAIN}"));
-    if succeeds(proxy("cargo").args([&format!("+{TOOLCHAIN}"), "--version"])) && component.is_empty() {
-        return Ok(cargo);
-    }
     if succeeds(&mut install) {
         return Ok(cargo);
     }
@@ -142,12 +141,9 @@ fn l0(_: &Workspace) -> Result<Outcome> {
     }
     let arguments = ["test", "--locked", "--package", "nsvm-l0", "--tests", "--", "--ignored"];
     let tests = ["an_attacker_gets_nowhere", "xmm_registers_are_intact"];
-    run(cargo()
-        .args(arguments)
-        .args(tests)
-        .env("NSVM_L0_ATTACKS", "1000000")
-        .env("NSVM_L0_ROUNDS", "100000"))?;
-    Ok(Outcome::Passed)
+    let mut command = cargo();
+    command.args(arguments).args(tests).env("NSVM_L0_ATTACKS", "1000000").env("NSVM_L0_ROUNDS", "100000");
+    run_tests(&mut command, 2)
 }
 
 fn kvm_cases(_: &Workspace) -> Result<Outcome> {
@@ -155,8 +151,8 @@ fn kvm_cases(_: &Workspace) -> Result<Outcome> {
         return Ok(skipped);
     }
     let arguments = ["test", "--locked", "--package", "nsvm-lab", "--tests", "--", "--ignored"];
-    run(cargo().args(arguments).arg("kvm_runs_the_payload_twice_the_same").env("NSVM_L0_CASES", "8192"))?;
-    Ok(Outcome::Passed)
+    let name = "kvm_runs_the_payload_twice_the_same";
+    run_tests(cargo().args(arguments).arg(name).env("NSVM_L0_CASES", "8192"), 1)
 }
 
 /// Runs the tests that only this tier runs.
@@ -164,8 +160,7 @@ fn boots(_: &Workspace) -> Result<Outcome> {
     if let Some(skipped) = missing(&[QEMU]) {
         return Ok(skipped);
     }
-    run(cargo().args(["test", "--workspace", "--locked", "--tests", "--", "--ignored", "nightly_"]))?;
-    Ok(Outcome::Passed)
+    run_tests(cargo().args(["test", "--workspace", "--locked", "--tests", "--", "--ignored", "nightly_"]), 5)
 }
 
 fn lab_full(_: &Workspace) -> Result<Outcome> {

@@ -14,7 +14,7 @@ pub(crate) fn run(verb: &str, arguments: &[OsString]) -> Result<u8, Error> {
     let name = format!("nsvm-{verb}");
     let program = find(&name).ok_or_else(|| {
         Error::usage(
-            format!("`nsvm {verb}` needs the program `{name}`, which is neither beside `nsvm` nor in PATH"),
+            format!("`nsvm {verb}` needs the program `{name}`, which is neither in the folder of `nsvm` nor in PATH"),
             "install it from a checkout of the repository: `cargo install --path crates/nsvm-lab`".to_owned(),
         )
     })?;

@@ -62,14 +62,21 @@ struct ExternCrates<'p> {
 
 impl<'ast> Visit<'ast> for ExternCrates<'_> {
     fn visit_item_extern_crate(&mut self, item: &'ast syn::ItemExternCrate) {
-        if !item.attrs.iter().any(|attribute| attribute.path().is_ident("cfg")) {
+        if !item.attrs.iter().any(is_limited) {
             let line = item.ident.span().start().line;
             self.problems.push(format!("{}:{line}: `extern crate {}` is not core", self.path, item.ident));
         }
     }
 }
 
-/// Returns each `extern crate` item that no `cfg` limits to tests or to a feature.
+/// Whether the attribute limits an item to tests or to the feature `model`.
+fn is_limited(attribute: &syn::Attribute) -> bool {
+    let Ok(list) = attribute.meta.require_list() else { return false };
+    let condition: String = list.tokens.to_string().split_whitespace().collect();
+    list.path.is_ident("cfg") && ["test", "any(test,feature=\"model\")"].contains(&condition.as_str())
+}
+
+/// Returns each `extern crate` item that no `cfg` limits to tests or to the feature `model`.
 fn extern_crates(path: &str) -> Result<Vec<String>> {
     let file = syntax::parse(Path::new(path))?;
     let mut visitor = ExternCrates { path, problems: Vec::new() };

@@ -29,24 +29,11 @@ fn script(manifest: &str, mark: &str) -> (String, BTreeMap<String, String>) {
     (script, environment)
 }
 
-/// A folder with a program `nsvm` that knows `nsvm lab` only. This package has no other.
-fn programs() -> PathBuf {
-    use std::os::unix::fs::PermissionsExt as _;
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("programs-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("a folder");
-    let program = folder.join("nsvm");
-    let text = format!("#!/bin/sh\nshift\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_nsvm-lab"));
-    fs::write(&program, text).expect("a script");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it can be run");
-    folder
-}
-
+/// Runs the lines with a function `nsvm` that knows `nsvm lab` only: this package has no other program.
 fn shell(script: &str, environment: &BTreeMap<String, String>) -> Command {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = [programs()].into_iter().chain(std::env::split_paths(&path));
-    let path = std::env::join_paths(folders).expect("a PATH");
+    let script = format!("nsvm() {{ shift; '{}' \"$@\"; }}\n{script}", env!("CARGO_BIN_EXE_nsvm-lab"));
     let mut command = Command::new("sh");
-    command.args(["-euc", script]).envs(environment).env("PATH", path).current_dir(root());
+    command.args(["-euc", &script]).envs(environment).current_dir(root());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -2,7 +2,7 @@
 
 use crate::common::{file, stderr, stdout};
 use snapbox::cmd::{Command, cargo_bin};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The command in a folder without its companions, with this PATH.
@@ -16,9 +16,14 @@ fn alone(path: &Path) -> Command {
     Command::new(nsvm).env("PATH", path)
 }
 
-fn make_executable(program: &Path) {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).expect("it can be run");
+/// A folder whose `nsvm-lab` is this program.
+fn folder_with(name: &str, program: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("external-{name}"));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let link = folder.join("nsvm-lab");
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(program, link).expect("a link");
+    folder
 }
 
 #[test]
@@ -34,13 +39,10 @@ fn a_missing_program_is_named_with_how_to_install_it() {
 
 #[test]
 fn a_program_in_path_gets_the_arguments_and_sets_the_status() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("external");
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let program = folder.join("nsvm-lab");
-    std::fs::write(&program, "#!/bin/sh\necho \"$@\"\nexit 2\n").expect("a script");
-    make_executable(&program);
-    let output = alone(&folder).args(["--color", "never", "lab", "run", "model"]).assert().code(2);
+    let arguments = ["--color", "never", "lab", "run", "model"];
+    let output = alone(&folder_with("echo", "/bin/echo")).args(arguments).assert().code(0);
     assert_eq!(stdout(&output), "--color never run model\n");
+    alone(&folder_with("false", "/bin/false")).args(arguments).assert().code(1);
     // Wrong arguments and help need no program.
     alone(Path::new("")).args(["lab", "run", "--nonsense"]).assert().code(3);
     alone(Path::new("")).args(["lab", "--help"]).assert().code(0);

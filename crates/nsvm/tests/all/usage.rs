@@ -217,3 +217,11 @@ fn a_flood_of_junk_ends() {
     assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&output.stderr).contains("no VMCB found in"));
 }
+
+/// The last `--color` counts, also if both sides of the verb have one.
+#[test]
+fn color_can_be_given_twice() {
+    let text = stdout(&run(&["--color", "always", "cpus", "--color", "never"]).code(0));
+    assert!(!text.contains('\u{1b}'), "{text}");
+    run(&["cpus", "--color", "always", "--color", "never"]).code(0);
+}
