@@ -395,6 +395,9 @@ impl Drop for Reaped {
     }
 }
 
+/// Lines of a program's complaints that are kept.
+const MOST_COMPLAINTS: usize = 4096;
+
 /// What the program said on its standard error, or how it ended.
 fn complaint(
     machine: &dyn Machine,
@@ -410,7 +413,14 @@ fn complaint(
         }
         status
     });
-    let said: Vec<_> = complaints.try_iter().filter(|line| !line.trim().is_empty()).collect();
+    // The thread that reads may be later than the end of the program. It closes the channel after the last line.
+    let until = Instant::now() + TICK * 5;
+    let mut said = Vec::new();
+    while let Ok(line) = complaints.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        if !line.trim().is_empty() && said.len() < MOST_COMPLAINTS {
+            said.push(line);
+        }
+    }
     match (machine.reason(folder, &said), status) {
         (Some(said), _) => said.chars().filter(|c| !c.is_control()).take(160).collect(),
         (None, Some(status)) => format!("ended with {status}"),
