@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: counts the instructions of the accepting paths.
 
+use crate::arguments::none_or_help;
 use crate::workspace::{Workspace, cargo, output, run as execute, succeeds};
 use anyhow::{Context as _, Result, bail};
-use lexopt::prelude::*;
 use std::process::Command;
 
 const HELP: &str = "\
@@ -18,16 +18,7 @@ Example:
 
 /// Runs the verb.
 pub(crate) fn run(_: &Workspace, parser: &mut lexopt::Parser) -> Result<()> {
-    if let Some(argument) = parser.next()? {
-        match argument {
-            Short('h') | Long("help") => {
-                print!("{HELP}");
-                return Ok(());
-            }
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    count()
+    if none_or_help(parser, HELP)? { count() } else { Ok(()) }
 }
 
 /// Runs the benchmark, which fails if a count is above the recorded one.

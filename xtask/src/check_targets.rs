@@ -1,9 +1,9 @@
 //! `cargo xtask check-targets`: the command compiles for other systems, and its report library for browsers.
 
+use crate::arguments::none_or_help;
 use crate::images::add_target;
 use crate::workspace::{Workspace, cargo, run as execute};
 use anyhow::Result;
-use lexopt::prelude::*;
 
 /// Packages and the targets that they must compile for.
 const CHECKS: &[(&str, &[&str])] = &[
@@ -24,16 +24,7 @@ Example:
 
 /// Runs the verb.
 pub(crate) fn run(_: &Workspace, parser: &mut lexopt::Parser) -> Result<()> {
-    if let Some(argument) = parser.next()? {
-        match argument {
-            Short('h') | Long("help") => {
-                print!("{HELP}");
-                return Ok(());
-            }
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    check()
+    if none_or_help(parser, HELP)? { check() } else { Ok(()) }
 }
 
 /// Checks every package.

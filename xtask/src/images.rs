@@ -1,8 +1,8 @@
 //! `cargo xtask images`: builds the bare-metal programs, and checks their format and lints.
 
+use crate::arguments::none_or_help;
 use crate::workspace::{Workspace, cargo, proxy, run as execute, succeeds};
 use anyhow::Result;
-use lexopt::prelude::*;
 
 /// The target of programs without an operating system.
 const TARGET: &str = "x86_64-unknown-none";
@@ -20,16 +20,7 @@ Example:
 
 /// Runs the verb.
 pub(crate) fn run(_: &Workspace, parser: &mut lexopt::Parser) -> Result<()> {
-    if let Some(argument) = parser.next()? {
-        match argument {
-            Short('h') | Long("help") => {
-                print!("{HELP}");
-                return Ok(());
-            }
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    build()
+    if none_or_help(parser, HELP)? { build() } else { Ok(()) }
 }
 
 /// Builds the images with the build scripts of the packages that contain them.

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the tasks of this workspace.
 
+mod arguments;
 mod bench;
 mod check_targets;
 mod ci;

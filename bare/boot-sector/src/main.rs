@@ -4,7 +4,7 @@
 //! in real mode ("unreal" mode). The writer of the image puts the number of sectors into the last 8 bytes before
 //! the partition table's place.
 //!
-//! UNSAFETY: machine code of its own, entered by the BIOS.
+//! UNSAFETY: the program is machine code that the BIOS enters.
 #![no_std]
 #![no_main]
 

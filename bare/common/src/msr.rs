@@ -1,4 +1,4 @@
-//! Model-specific registers, some of which a CPU may not have.
+//! Reads and writes model-specific registers. An MSR that the CPU lacks causes a fault, which is caught.
 
 use crate::exceptions::guarded;
 use core::arch::global_asm;
@@ -14,14 +14,14 @@ unsafe extern "C" {
 #[must_use]
 pub fn read(number: u32) -> Option<u64> {
     let mut value = 0_u64;
-    // SAFETY: it stores to `value` only, after RDMSR did not fault.
+    // SAFETY: `read_msr` writes to `value` only, and only if RDMSR does not fault.
     let done = unsafe { guarded(read_msr, number.into(), (&raw mut value) as u64) };
     done.is_ok().then_some(value)
 }
 
 /// Writes an MSR. Returns `true` if WRMSR completed without a fault.
 pub fn write(number: u32, value: u64) -> bool {
-    // SAFETY: the programs write MSRs of SVM, and L0 those of a guest. They rely on none of the others.
+    // SAFETY: the programs write MSRs of SVM, and L0 writes MSRs of a guest. No program relies on another MSR.
     unsafe { guarded(write_msr, number.into(), value) }.is_ok()
 }
 

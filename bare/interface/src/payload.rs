@@ -25,9 +25,9 @@
 //! the memory words as physical address (8) and value (8).
 //!
 //! # The lines
-//! The payload writes lines of ASCII, numbers in hexadecimal without prefix, fields parted by one space:
+//! The payload writes lines of ASCII, numbers in hexadecimal without prefix, fields separated by one space:
 //!
-//! | line | says |
+//! | line | meaning |
 //! | --- | --- |
 //! | `nsvm-lab 1` | it has started; the number is [`VERSION`] |
 //! | `c LEAF SUBLEAF EAX EBX ECX EDX` | CPUID as the payload sees it |
@@ -35,7 +35,7 @@
 //! | `b BLOB-CASES FIRST` | the blob was found whole; cases begin |
 //! | `x CASE EXITCODE EXITINFO1 EXITINFO2 EXITINTINFO EVENTINJ RIP RSP SLOTS WORD0 WORD1 SAVE` | #VMEXIT. What the VMCB reads afterwards; SLOTS: words between RSP and the stack's top, and the lowest two of them; SAVE: 1 if VMRUN changed the state save area |
 //! | `f CASE VECTOR ERRORCODE` | VMRUN itself faulted in L1 |
-//! | `e TEXT` | the payload cannot go on: no SVM, a fault of its own |
+//! | `e TEXT` | the payload cannot continue: there is no SVM, or the payload itself faulted |
 //! | `end CASES` | all cases were run |
 //!
 //! Cases are run in order and each line is out before the next case begins, so the case after the last line is

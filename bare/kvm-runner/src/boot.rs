@@ -22,7 +22,7 @@ pub(crate) fn main() -> ExitCode {
             bytes.push(b'\n');
             console.write(&bytes);
         };
-        // Its message would go to a screen that nobody sees.
+        // By default the message would go to the console, which is not captured.
         std::panic::set_hook(Box::new(move |panic| {
             say(&format!("e the runner failed: {panic}").replace('\n', " "));
             end();

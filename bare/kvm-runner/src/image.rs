@@ -28,7 +28,7 @@ impl Image {
             .filter(|&blob| blob.checked_add(BLOB_HEAD).is_some_and(|end| end <= bytes.len()))
             .ok_or("the image ends before its cases")?;
         if quad(blob) != Some(BLOB_MAGIC) {
-            return Err("no cases stand behind the image".to_owned());
+            return Err("the image contains no cases".to_owned());
         }
         Ok(Self { bytes, blob })
     }

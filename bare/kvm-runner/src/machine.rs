@@ -183,9 +183,9 @@ impl Kvm {
     }
 }
 
-/// Why a machine runs no further.
+/// Why a machine stopped.
 pub(crate) enum Stop {
-    /// The listener had heard enough.
+    /// The listener has all the lines that it needs.
     Finished,
     /// The reason.
     Died(String),
@@ -193,7 +193,7 @@ pub(crate) enum Stop {
     Silent,
 }
 
-/// A machine. The fields go in this order: its memory may go when nobody runs in it.
+/// A machine. Fields are dropped in this order: the memory is freed after the virtual CPU and the VM are closed.
 pub(crate) struct Machine {
     run: Shared,
     cpu: OwnedFd,

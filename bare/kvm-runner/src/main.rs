@@ -1,22 +1,23 @@
-//! Runs the payload as L1 on this kernel's KVM and hands on what it says.
+//! Runs the payload as L1 on this kernel's KVM and passes its lines on.
 //!
-//! As process 1 of an initramfs it first makes the machine: mounts, modules, ports; lines go to port E9h and the
-//! end is a power-off. As any other process it uses the `/dev/kvm` that is there, and lines go to standard output.
+//! As process 1 of an initramfs, it first mounts file systems, loads modules and opens ports. Lines then go to port E9h, and
+//! the program powers the machine off at the end. As any other process, it uses the existing `/dev/kvm`, and lines go to
+//! standard output.
 //!
-//! The payload's lines come first to last as they are. These are added, numbers in hexadecimal:
+//! The payload's lines are passed on unchanged and in order. The program adds these lines, with numbers in hexadecimal:
 //!
-//! | line | says |
+//! | line | meaning |
 //! | --- | --- |
-//! | `v RELEASE` | the kernel, before all else |
-//! | `n TEXT` | why no conditions will come; the run goes on without them |
-//! | `t CASE CONDITION` | what KVM printed as the reason of its refusal, right behind the case's own line |
-//! | `k CASE REASON` | the virtual machine died of this case; a fresh one goes on behind it |
-//! | `h CASE` | nothing came within the time limit; a fresh one goes on behind it |
-//! | `e TEXT` | it cannot go on |
+//! | `v RELEASE` | the kernel; the first line |
+//! | `n TEXT` | the reason why there will be no lines `t`; the run continues |
+//! | `t CASE CONDITION` | the reason that KVM printed for its refusal; follows the line of the case |
+//! | `k CASE REASON` | the case killed the virtual machine; a new one continues with the next case |
+//! | `h CASE` | the case printed no line within the time limit; a new machine continues with the next case |
+//! | `e TEXT` | the runner cannot continue |
 //!
-//! A fresh machine's first lines (`nsvm-lab`, `c`, `m`, `b`) are dropped: the first machine has said them.
+//! The first lines of a new machine (`nsvm-lab`, `c`, `m`, `b`) are dropped, because the first machine has printed them.
 
-// UNSAFETY: KVM is spoken to by ioctl and shared memory, ports by instructions.
+// UNSAFETY: KVM is controlled by ioctl and shared memory, and ports are accessed by instructions.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod boot;
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Whoever reads the lines must learn of it; if nobody reads them any more, standard error remains.
+            // The reader of the lines needs the error. If standard output is closed, the error goes to standard error.
             if say(&format!("e {error}")).is_err() {
                 eprintln!("kvm-runner: {error}");
             }

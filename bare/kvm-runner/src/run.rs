@@ -6,7 +6,7 @@ use crate::system;
 use crate::trace::Trace;
 use std::time::Duration;
 
-/// Seconds that one case may take, where nobody says otherwise.
+/// Default time limit of a case, in seconds.
 pub(crate) const LIMIT: u64 = 5;
 
 /// A time limit above zero.
@@ -14,7 +14,7 @@ pub(crate) fn seconds(text: &str) -> Option<Duration> {
     text.parse().ok().filter(|&seconds: &u32| seconds > 0).map(|seconds| Duration::from_secs(seconds.into()))
 }
 
-/// Takes one line to whoever reads.
+/// Prints one line for the lab.
 pub(crate) type Say<'a> = &'a mut dyn FnMut(&str) -> Result<(), String>;
 
 /// Runs all cases of the image.

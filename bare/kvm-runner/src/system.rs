@@ -173,7 +173,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // SAFETY: it is our own mapping and nobody has its address any more but a VM that is closed with it.
+        // SAFETY: this value owns the mapping. Besides it only the VM has the address, and the VM is closed.
         unsafe { munmap(self.start.as_ptr().cast(), self.size) };
     }
 }

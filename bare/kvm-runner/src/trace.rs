@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const EVENT: &str = "kvm_nested_vmenter_failed";
 const O_NONBLOCK: i32 = 0o4000;
 
-/// An instance of its own, so that what somebody else traces on this machine stays as it is.
+/// A separate tracing instance, so that other tracing on this machine is not changed.
 pub(crate) struct Trace {
     folder: PathBuf,
     pipe: File,
@@ -16,7 +16,7 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// Or why there will be no conditions.
+    /// Opens the tracepoint. The error is the reason why there will be no conditions.
     pub(crate) fn open() -> Result<Self, String> {
         let places = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"].map(Path::new);
         let root = places

@@ -1,7 +1,7 @@
 //! The BIOS as L1 sees it: INT 15h, which tells how much memory there is, does not tell of L0's.
 //!
 //! A hypervisor may ask the BIOS in real mode whatever its boot loader said, as Xen does. The interrupt leads to a
-//! VMMCALL, and L0 answers; what is not about memory goes on to the BIOS.
+//! VMMCALL, and L0 answers; calls that are not about memory are passed on to the BIOS.
 
 use crate::firmware::Map;
 use crate::memory::{Ram, STUB};
@@ -39,7 +39,7 @@ pub(crate) fn is_call(vmcb: Vmcb<'_>) -> bool {
     !vmcb.cr0().contains(Cr0::PE) && segment.base == STUB && vmcb.read(f::rip) == 0
 }
 
-/// Answers. Returns RIP of where L1 goes on.
+/// Answers the call. Returns the RIP at which L1 continues.
 pub(crate) fn answer(vmcb01: &mut Page, registers: &mut Registers, ram: &mut Ram, map: &Map) -> u64 {
     const LOW: u64 = 0xFFFF;
     const SMAP: u64 = 0x534D_4150;
@@ -57,7 +57,7 @@ pub(crate) fn answer(vmcb01: &mut Page, registers: &mut Registers, ram: &mut Ram
                 None => false,
             }
         }
-        // The older ways to ask: this BIOS does not have them.
+        // Older functions, which this BIOS does not implement.
         0xE801 | 0xE881 | 0x8800..=0x88FF => false,
         _ => return AT_JUMP,
     };

@@ -95,11 +95,11 @@ macro_rules! engine {
     };
 }
 
-/// What an instruction came to.
+/// The result of an instruction.
 enum Done {
-    /// The guest goes on behind it.
+    /// The guest continues after it.
     Next,
-    /// It raises this.
+    /// It raises this fault.
     Fault(Fault),
 }
 
@@ -252,7 +252,7 @@ impl L0 {
         }
     }
 
-    /// The guest goes on behind an instruction that L0 executed for it.
+    /// Continues the guest after an instruction that L0 executed for it.
     #[inline(always)]
     fn advance(&mut self, next: u64) {
         const SHADOW: u64 = 1;
@@ -285,7 +285,7 @@ impl L0 {
         }
     }
 
-    /// VMRUN of which only the verdict is told: as after a #VMEXIT, L1 goes on with GIF clear.
+    /// Handles a VMRUN with verdicts only. As after a #VMEXIT, L1 continues with GIF clear.
     #[cold]
     fn judge(&mut self) -> Done {
         let address = self.vmcb01.get(f::rax);
@@ -354,7 +354,7 @@ impl L0 {
             code::CLGI => nested.clgi(world).into(),
             code::INVLPGA => nested.invlpga(world, ecx).into(),
             code::SKINIT => nested.skinit().into(),
-            // L1 cannot leave VMRUN of L2 alone, and nobody below answers to VMMCALL.
+            // L1 must intercept VMRUN of L2, and L0 defines no other VMMCALL than that of INT 15h.
             code::VMRUN | code::VMMCALL => Done::Fault(Fault::InvalidOpcode),
             _ => self.others(exit),
         }
@@ -377,7 +377,9 @@ impl L0 {
             }
             code::MSR => self.msr(),
             code::IOIO => self.port(),
-            _ => log::fail(format_args!("an exit that nobody asked for: {:?}", ExitCode::from_bits(exit))),
+            _ => {
+                log::fail(format_args!("an exit that L0 does not intercept: {:?}", ExitCode::from_bits(exit)))
+            }
         }
     }
 

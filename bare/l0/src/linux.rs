@@ -22,9 +22,10 @@ mod at {
     pub(super) const COMMAND_LINE: u64 = 0x228;
     pub(super) const MAP: u64 = 0x2D0;
 }
-/// Behind the zero page: nothing, nothing, 32-bit code, data. The protocol fixes the selectors, and kernels load them.
+/// Follows the zero page: two null descriptors, 32-bit code, data. The boot protocol fixes the selectors, and kernels load
+/// them.
 const GDT: [u64; 4] = [0, 0, 0x00CF_9B00_0000_FFFF, 0x00CF_9300_0000_FFFF];
-/// A boot loader without a number of its own.
+/// A boot loader without an assigned number.
 const UNKNOWN_LOADER: u8 = 0xFF;
 
 /// Copies the kernel to its place and writes the zero page below the bundle, which stands at this address. Returns the

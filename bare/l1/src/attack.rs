@@ -165,13 +165,13 @@ pub(crate) fn run(rounds: u64, seed: u64) -> bool {
     say!(
         "{rounds} VMRUNs: {faults} faults, {invalid} refused, {vmmcalls} VMMCALL, {npf} nested page faults, {timer} by the timer, {other} others"
     );
-    home_is_nobodys() && devices()
+    l0_region_is_one_page() && devices()
 }
 
-/// Where L0 is, L1 finds one page of its own making.
-fn home_is_nobodys() -> bool {
+/// Checks that all pages of L0's region are one page that holds the last value written to any of them.
+fn l0_region_is_one_page() -> bool {
     let at = |page: u64| (HOME + (page << 12)) as *mut u64;
-    // SAFETY: it is no memory of this program, and L0 must not let it be one of its own.
+    // SAFETY: this program has no memory there. L0 must not map its own memory there.
     unsafe {
         for page in 0..0x380 {
             at(page).write_volatile(0xA77A_C000 + page);

@@ -58,7 +58,7 @@ impl Checks {
         nested_tables();
         VMCB.write(offset, change(VMCB.read(offset)));
         let ran = cpu::vmrun(VMCB.address());
-        // Whether the upper half is right, too, is a check of its own.
+        // A separate check covers the upper half.
         self.tell(name, ran && VMCB.read(field::EXITCODE) as u32 == wanted as u32, wanted);
     }
 

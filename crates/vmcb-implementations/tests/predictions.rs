@@ -180,16 +180,24 @@ fn check(cases: &[Case<'_>]) {
     }
 }
 
+/// KVM, an old KVM, Bochs, QEMU, VirtualBox and Xen, each as a stack.
+fn layers(limits: &Limits) -> [[Layer<'_>; 1]; 6] {
+    [
+        (Implementation::Kvm, "7.2"),
+        (Implementation::Kvm, "6.1"),
+        (Implementation::Bochs, "3.1"),
+        (Implementation::QemuTcg, "10.0.2"),
+        (Implementation::VirtualBox, "git:4908d8d1a85c"),
+        (Implementation::Xen, "git:c447b7308b13"),
+    ]
+    .map(|(of, version)| [layer(of, version, limits)])
+}
+
 /// One case each in which an implementation differs from the rulebook.
 #[test]
 fn variants_of_controls_do_as_their_rows_say() {
     let limits = limits();
-    let kvm = [layer(Implementation::Kvm, "7.2", &limits)];
-    let kvm_6_1 = [layer(Implementation::Kvm, "6.1", &limits)];
-    let bochs = [layer(Implementation::Bochs, "3.1", &limits)];
-    let qemu = [layer(Implementation::QemuTcg, "10.0.2", &limits)];
-    let vbox = [layer(Implementation::VirtualBox, "git:4908d8d1a85c", &limits)];
-    let xen = [layer(Implementation::Xen, "git:c447b7308b13", &limits)];
+    let [kvm, kvm_6_1, bochs, qemu, vbox, xen] = layers(&limits);
     let accepts = Answer::Accepts;
     let one = |id| refused(&[id], 0);
     check(&[
@@ -232,12 +240,7 @@ fn variants_of_controls_do_as_their_rows_say() {
 #[test]
 fn variants_of_registers_do_as_their_rows_say() {
     let limits = limits();
-    let kvm = [layer(Implementation::Kvm, "7.2", &limits)];
-    let kvm_6_1 = [layer(Implementation::Kvm, "6.1", &limits)];
-    let bochs = [layer(Implementation::Bochs, "3.1", &limits)];
-    let qemu = [layer(Implementation::QemuTcg, "10.0.2", &limits)];
-    let vbox = [layer(Implementation::VirtualBox, "git:4908d8d1a85c", &limits)];
-    let xen = [layer(Implementation::Xen, "git:c447b7308b13", &limits)];
+    let [kvm, kvm_6_1, bochs, qemu, vbox, xen] = layers(&limits);
     let accepts = Answer::Accepts;
     let one = |id| refused(&[id], 0);
     check(&[

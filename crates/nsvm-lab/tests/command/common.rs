@@ -1,11 +1,7 @@
 //! Running the programs of this package on files of the repository.
 
+pub(crate) use super::shared::{file, root, status, stderr, stdout};
 use snapbox::cmd::{Command, OutputAssert, cargo_bin};
-use std::path::{Path, PathBuf};
-
-pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace")
-}
 
 /// `nsvm lab` or `nsvm l0` with these arguments, started at the root of the repository.
 pub(crate) fn nsvm(arguments: &[&str]) -> Command {
@@ -28,27 +24,6 @@ pub(crate) fn check(arguments: &[&str]) -> (u8, String) {
     let mut output = anstream::StripStream::new(Vec::new());
     let status = nsvm::output(words, &mut output).expect("the arguments are right");
     (status, String::from_utf8(output.into_inner()).expect("the output is UTF-8"))
-}
-
-pub(crate) fn stdout(assert: &OutputAssert) -> String {
-    String::from_utf8(assert.get_output().stdout.clone()).expect("the output is UTF-8")
-}
-
-pub(crate) fn stderr(assert: &OutputAssert) -> String {
-    String::from_utf8(assert.get_output().stderr.clone()).expect("the output is UTF-8")
-}
-
-pub(crate) fn status(assert: &OutputAssert) -> i32 {
-    assert.get_output().status.code().expect("it ends by itself")
-}
-
-/// A file of this test run, in a folder of its own.
-pub(crate) fn file(name: &str, bytes: &[u8]) -> String {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(std::process::id().to_string());
-    std::fs::create_dir_all(&folder).expect("a folder for files");
-    let path = folder.join(name);
-    std::fs::write(&path, bytes).expect("a file");
-    path.to_str().expect("a name in UTF-8").to_owned()
 }
 
 /// The kept results, each with its file's name.

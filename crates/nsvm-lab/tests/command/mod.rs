@@ -10,3 +10,5 @@ mod page;
 mod predictions;
 #[path = "../../../../golden/replay.rs"]
 mod replay;
+#[path = "../../../nsvm/tests/all/shared.rs"]
+mod shared;

@@ -1,11 +1,7 @@
 //! Running the command on files of the repository.
 
+pub(crate) use crate::shared::{file, root, status, stderr, stdout};
 use snapbox::cmd::{Command, OutputAssert, cargo_bin};
-use std::path::{Path, PathBuf};
-
-pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace")
-}
 
 /// The command, started at the root of the repository.
 pub(crate) fn nsvm(arguments: &[&str]) -> Command {
@@ -14,18 +10,6 @@ pub(crate) fn nsvm(arguments: &[&str]) -> Command {
 
 pub(crate) fn run(arguments: &[&str]) -> OutputAssert {
     nsvm(arguments).assert()
-}
-
-pub(crate) fn stdout(assert: &OutputAssert) -> String {
-    String::from_utf8(assert.get_output().stdout.clone()).expect("the output is UTF-8")
-}
-
-pub(crate) fn stderr(assert: &OutputAssert) -> String {
-    String::from_utf8(assert.get_output().stderr.clone()).expect("the output is UTF-8")
-}
-
-pub(crate) fn status(assert: &OutputAssert) -> i32 {
-    assert.get_output().status.code().expect("it ends by itself")
 }
 
 /// Lines of verdict: those that begin with a place.
@@ -64,15 +48,6 @@ pub(crate) fn legal() -> [u8; 4096] {
 
 pub(crate) fn put(page: &mut [u8; 4096], offset: usize, value: u64) {
     page[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
-}
-
-/// A file of this test run, in a folder of its own.
-pub(crate) fn file(name: &str, bytes: &[u8]) -> String {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(std::process::id().to_string());
-    std::fs::create_dir_all(&folder).expect("a folder for files");
-    let path = folder.join(name);
-    std::fs::write(&path, bytes).expect("a file");
-    path.to_str().expect("a name in UTF-8").to_owned()
 }
 
 /// What decides everything for a guest without SEV.

@@ -16,5 +16,6 @@ mod peers;
 mod replay;
 mod sarif;
 mod scan;
+mod shared;
 mod usage;
 mod words;
