@@ -47,3 +47,12 @@ fn a_program_in_path_gets_the_arguments_and_sets_the_status() {
     alone(Path::new("")).args(["lab", "run", "--nonsense"]).assert().code(3);
     alone(Path::new("")).args(["lab", "--help"]).assert().code(0);
 }
+
+/// A process that runs another verb inside itself must not become another program.
+#[test]
+fn an_external_verb_is_refused_inside_a_process() {
+    let mut out = Vec::new();
+    let refused = nsvm::output(["nsvm", "lab", "list"], &mut out).expect_err("it is a separate program");
+    assert_eq!(refused.to_string(), "this verb is a separate program");
+    assert!(out.is_empty());
+}
