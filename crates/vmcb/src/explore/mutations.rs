@@ -7,6 +7,7 @@ use crate::cpu::bounds::Bounds;
 use crate::cpu::reserved::Reserved;
 use crate::defs::event::{Event, EventType};
 use crate::defs::exception::Vector;
+use crate::defs::register::IntCtl;
 use crate::defs::word::Word;
 use crate::eval::judge::View;
 use crate::rules::literal::Literal;
@@ -102,12 +103,18 @@ pub(crate) fn moves(
             }
         }),
         (Literal::Is { word, mask, value }, true) | (Literal::IsNot { word, mask, value }, false) => {
-            visit(Move::of(word, mask, value))
+            places(word, mask).any(|word| visit(Move::of(word, mask, value)))
         }
         (Literal::Is { word, mask, value }, false) | (Literal::IsNot { word, mask, value }, true) => {
-            bits_of(mask).any(|bit| visit(Move::of(word, bit, !value)))
+            bits_of(mask).any(|bit| places(word, bit).any(|word| visit(Move::of(word, bit, !value))))
         }
     }
+}
+
+/// The words that may hold these bits of `word`: V_NMI_ENABLE stands in the VMSA if the events do.
+fn places(word: Word, mask: u64) -> impl Iterator<Item = Word> {
+    let also_in_vmsa = word == Word::IntCtl && mask == IntCtl::V_NMI_ENABLE.bits();
+    [word].into_iter().chain(also_in_vmsa.then_some(Word::VintrCtrl))
 }
 
 /// What one bit of the derived word rests on, without the CPU's features, which no move changes.

@@ -243,6 +243,18 @@ fn the_unknown_is_never_equal() {
     assert!(any.may_differ(&any).contains(Rule::SevAsidAboveMax));
 }
 
+/// Two CPUs take V_NMI_ENABLE of one guest from different pages.
+#[test]
+fn a_contrast_in_the_vmsa_is_found() {
+    let host = "EPYC-Genoa,phys-bits=48,c-bit=47,sev=on,sev-es=on,alternate-injection=on";
+    let [plain, snp] = ["off", "on"].map(|snp| limits(&format!("{host},sev-snp={snp}")));
+    let rule = Rule::CtlVnmiWithoutNmiIntercept;
+    assert!(plain.may_differ(&snp).contains(rule));
+    for (refusing, accepting) in [(&plain, &snp), (&snp, &plain)] {
+        assert!(matches!(rule.contrast(refusing, accepting, None), Some((Contrast::Verdict, _))));
+    }
+}
+
 /// One bit of CR4 at a time.
 #[test]
 fn a_seed_is_kept() {
