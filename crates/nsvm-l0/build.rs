@@ -1,6 +1,7 @@
 //! Builds L0 and its test hypervisors, and makes a flat image of L0.
 //!
-//! Without the target of the bare-metal programs there are no images. The library then returns an error that names it.
+//! If the toolchain lacks the target of the bare-metal programs, the library has no images. `nsvm l0` then returns an
+//! error that names the missing target.
 
 use object::LittleEndian;
 use object::elf::{FileHeader64, PT_LOAD, R_X86_64_RELATIVE, SHT_RELA};

@@ -1,6 +1,7 @@
 //! Builds the payload, the boot sector of its disk image, and the KVM runner.
 //!
-//! Without the target of the bare-metal programs there is no payload. The lab then returns an error that names it.
+//! If the toolchain lacks the target of the bare-metal programs, there is no payload. The lab then returns an error that
+//! names the missing target.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};

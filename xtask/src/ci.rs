@@ -105,7 +105,8 @@ fn doc(_: &Workspace) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The compiler optimizes what a hypervisor runs. A miscompilation (docs/findings/) was visible in release builds only.
+/// Tests `vmcb` and `nested-svm` as release builds, because hypervisors use optimized code. A miscompilation
+/// (docs/findings/) was visible in release builds only.
 fn release_tests(_: &Workspace) -> Result<Outcome> {
     let packages = ["--package", "vmcb", "--package", "nested-svm"];
     run_tests(cargo().args(["test", "--release", "--locked"]).args(packages), 900)
@@ -123,7 +124,7 @@ fn machines(_: &Workspace) -> Result<Outcome> {
 }
 
 fn packages(workspace: &Workspace) -> Result<Outcome> {
-    // Cargo would compile packages that an earlier run unpacked for this workspace instead of the new ones.
+    // Remove the packages that an earlier run unpacked. Otherwise cargo would compile those and not the new ones.
     let home = std::env::var_os("CARGO_HOME").map(std::path::PathBuf::from);
     let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo"))).unwrap_or_default();
     for entry in std::fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten() {

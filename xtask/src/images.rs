@@ -45,6 +45,6 @@ pub(crate) fn add_target(target: &str) -> Result<()> {
     if has || succeeds(proxy("rustup").args(["target", "add", target])) {
         return Ok(());
     }
-    // The message of rustup is the best one.
+    // Run the command again without capturing its output, so that the user sees rustup's message.
     execute(proxy("rustup").args(["target", "add", target]))
 }

@@ -56,7 +56,7 @@ pub(crate) fn events_on_kvm_on_l0() -> Result<Outcome> {
     within(120, &["run", "kvm-l0@bookworm", "--only", "eventinj.long64*", "--require", "kvm-l0", "--offline"])
 }
 
-/// The full set on these subjects, which must be there.
+/// Runs the full set on these subjects. The run fails if one of the subjects in `required` is missing.
 pub(crate) fn full_set(subjects: &[&str], required: &str) -> Result<Outcome> {
     let start = Instant::now();
     run(lab()?.arg("run").args(subjects).args(["--set", "full", "--require", required, "--offline"]))?;

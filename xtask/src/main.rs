@@ -33,14 +33,18 @@ const VERBS: &[Verb] = &[
     Verb { name: "ci", summary: "Run the steps that every commit must pass", run: ci::run_verb },
     Verb {
         name: "nightly",
-        summary: "Run long tests, as before an issue is resolved",
+        summary: "Run the long tests, which must pass before an issue is resolved",
         run: nightly::run_verb,
     },
     Verb { name: "generate", summary: "Write or check all generated files", run: generate::run },
     Verb { name: "house", summary: "Check the rules of this repository", run: house::run },
     Verb { name: "prose", summary: "Count the writing guide's patterns, and draw samples", run: prose::run },
     Verb { name: "msrv", summary: "Compile each package with its oldest promised Rust", run: msrv::run },
-    Verb { name: "check-targets", summary: "Check other systems and WebAssembly", run: check_targets::run },
+    Verb {
+        name: "check-targets",
+        summary: "Compile for other systems and WebAssembly",
+        run: check_targets::run,
+    },
     Verb { name: "images", summary: "Build and lint the bare-metal programs", run: images::run },
     Verb { name: "bench", summary: "Count the instructions of the accepting paths", run: bench::run },
 ];

@@ -1,8 +1,8 @@
 //! From flat 32-bit protected mode to `main` in 64-bit mode.
 //!
 //! The entry of a program sets EBP to the address of the label `boot` and jumps to it. The code is position-independent,
-//! so the program can copy itself to another place first. `main` is called with the values of EBX and ESI, and with
-//! everything below 4 GiB mapped to itself.
+//! so the program can copy itself to another place first. `main` is called with the values of EBX and ESI. Addresses
+//! below 4 GiB are identity-mapped.
 
 use core::arch::global_asm;
 

@@ -53,7 +53,8 @@ pub fn set_gate(vector: u8, handler: u64) {
 /// The fault.
 ///
 /// # Safety
-/// What the function requires. It must leave nothing behind that only its end would undo.
+/// The caller must meet the safety requirements of `function`. A fault abandons `function` without unwinding, so
+/// `function` must not leave a state that only its remaining code would restore.
 pub unsafe fn guarded(
     function: unsafe extern "C" fn(u64, u64),
     first: u64,

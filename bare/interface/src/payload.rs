@@ -25,7 +25,7 @@
 //! the memory words as physical address (8) and value (8).
 //!
 //! # The lines
-//! The payload writes lines of ASCII, numbers in hexadecimal without prefix, fields separated by one space:
+//! The payload writes ASCII lines. Numbers are hexadecimal and have no prefix. One space separates two fields.
 //!
 //! | line | meaning |
 //! | --- | --- |

@@ -173,7 +173,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // SAFETY: this value owns the mapping. Besides it only the VM has the address, and the VM is closed.
+        // SAFETY: this value owns the mapping. Only a VM may use the address too, and it is closed before its memory.
         unsafe { munmap(self.start.as_ptr().cast(), self.size) };
     }
 }

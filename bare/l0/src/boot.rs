@@ -1,6 +1,6 @@
 //! From PVH's 32-bit entry to `l0_main` in 64-bit mode, at the place where L0 lives.
 //!
-//! Everything below 4 GiB is mapped to itself. L0 depends on that: after a guest in an unusual mode, QEMU's #VMEXIT can
+//! Addresses below 4 GiB are identity-mapped. L0 depends on that: after a guest in an unusual mode, QEMU's #VMEXIT can
 //! leave paging off (see `vcpu`), and the CPU then fetches the next instruction by its physical address.
 
 use bare_interface::l0::{HEAD_MAGIC, LOAD};

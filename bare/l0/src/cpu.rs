@@ -38,7 +38,7 @@ pub(crate) fn prepare_vmrun(host_save: u64) -> Result<(), u32> {
             return Err(number);
         }
     }
-    // SAFETY: what arrives while GIF is clear waits for a guest.
+    // SAFETY: CLGI changes no memory. Interrupts that arrive while GIF is clear stay pending until a guest runs.
     unsafe { asm!("clgi", options(nomem, nostack)) }
     Ok(())
 }

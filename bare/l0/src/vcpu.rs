@@ -47,8 +47,8 @@ pub(crate) fn reset_fpu() {
     unsafe { asm!("fxrstor64 [{}]", in(reg) &raw const RESET, options(readonly, nostack, preserves_flags)) }
 }
 
-/// Runs the guest of a VMCB until it exits. `interrupts`: RFLAGS.IF at VMRUN, which V_INTR_MASKING uses. L0 itself takes
-/// no interrupt, because GIF is clear.
+/// Runs the guest of a VMCB until it exits. `interrupts` is the value of RFLAGS.IF at VMRUN. With V_INTR_MASKING, that
+/// flag masks physical interrupts while the guest runs. L0 itself takes no interrupt, because GIF is clear.
 #[inline(always)]
 pub(crate) fn enter(vmcb: &mut Page, registers: &mut Registers, interrupts: bool) {
     // SAFETY: the VMCB is one of L0's own, whose nested tables map no byte of L0 to the guest. The block saves RBX and

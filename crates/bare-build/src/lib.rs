@@ -1,8 +1,8 @@
 //! Builds the packages of `bare/` with the cargo that runs the calling build script.
 //!
 //! The inner cargo has its own workspace, lockfile and target directory, so it neither waits for the outer cargo nor
-//! needs a registry. It keeps the toolchain, the job limit and the compiler wrapper of the outer build, and drops what
-//! belongs to hosted code: `RUSTFLAGS` and the wrapper that clippy installs.
+//! needs a registry. It keeps the toolchain, the job limit and the compiler wrapper of the outer build. It removes
+//! `RUSTFLAGS`, `CARGO_PROFILE_*` and Clippy's wrapper, which are meant for hosted code.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -77,8 +77,8 @@ fn target_dir() -> PathBuf {
     Path::new(&variable("OUT_DIR")).join("bare")
 }
 
-/// Returns the inner cargo. `flags` are all flags of rustc: those in the environment and in the user's configuration are
-/// for hosted code, and a linker argument there would break the images.
+/// Returns the command of the inner cargo. `flags` replaces all rustc flags from the environment and from the user's
+/// configuration. Those flags are for hosted code, and a linker argument among them would break the images.
 fn cargo(target: &str, profile: &str, flags: &str) -> Command {
     let mut cargo = Command::new(variable("CARGO"));
     // Cargo reads `.cargo/config.toml` from the current directory.

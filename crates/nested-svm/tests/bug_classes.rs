@@ -438,7 +438,7 @@ fn cr3_and_pcid() {
             (CPU, PAE, 1 << 63, Some("sav-cr3-mbz-long")),
             // Without PCIDE, bits 11:0 are ignored or select the memory type.
             (CPU, PAE, 0x2FFF, None),
-            // With PCIDE they are the PCID. Bit 63 is not stored: it is an operand of MOV to CR3 only.
+            // With PCIDE they are the PCID. CR3 never holds bit 63: only the operand of MOV to CR3 may have it set.
             (CPU, PAE | PCIDE, 0x2001, None),
             (CPU, PAE | PCIDE, 0x2FFF, None),
             (CPU, PAE | PCIDE, 1 << 63 | 0x2001, Some("sav-cr3-mbz-long")),

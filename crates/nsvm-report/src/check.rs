@@ -1,4 +1,4 @@
-//! Checks VMCBs: reads inputs, asks `vmcb`, and reports what it answered. Nothing is judged here.
+//! Checks VMCBs: reads inputs, lets `vmcb` check each VMCB, and reports the verdicts. Nothing is judged here.
 
 mod case;
 mod culprit;
@@ -78,8 +78,8 @@ impl<'a> Check<'a> {
         })
     }
 
-    /// Judges every VMCB in the input. An input that ends in an error is reported like one that cannot be opened, and
-    /// the error is returned in `Ok`: the caller shows it and continues with the next input.
+    /// Judges every VMCB in the input. If the reader returns an error, this method reports it as an input that cannot
+    /// be read, and returns the error in `Ok`. The caller shows the error and continues with the next input.
     ///
     /// # Errors
     /// If the report cannot be written.
@@ -139,7 +139,8 @@ impl<'a> Check<'a> {
         self.status = self.status.and(status);
     }
 
-    /// Returns what is emitted, once, for the caller to write. Otherwise [`Check::finish`] prints it.
+    /// Takes the text of [`Output::emit`], so that the caller can write it. If the caller does not take it,
+    /// [`Check::finish`] prints it. Returns `None` if the text does not exist or was taken before.
     pub fn take_emitted(&mut self) -> Option<String> {
         self.emitter.take().map(Emitter::finish)
     }

@@ -22,9 +22,9 @@ use word::{Read, guess, read};
 /// How words are decoded.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
-    /// What the words are. Without it, it is guessed.
+    /// The field that each word holds. If it is `None`, a name in the word determines the field, or it is guessed.
     pub field: Option<Field>,
-    /// The virtual CPU, for whether it accepts an event.
+    /// The virtual CPU for which events are judged.
     pub cpu: Option<&'a Cpu>,
     /// How the answers are printed.
     pub format: Format,
@@ -60,7 +60,7 @@ pub fn decode(
     Ok(status)
 }
 
-/// Reads a word and finds out what it is. The text is why, if it is a guess.
+/// Reads a word and returns its field. If the field is a guess, the text is the reason for the guess.
 fn understand(word: &str, field: Option<Field>) -> Result<(Read, Field, Option<String>), Error> {
     let read = read(word, field)?;
     let (field, guess) = match field.or(read.named) {

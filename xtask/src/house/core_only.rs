@@ -1,7 +1,7 @@
 //! Checks that `vmcb` and `nested-svm` use `core` alone.
 //!
-//! The attribute `no_std` without an `extern crate` item leaves no way to `std` or `alloc`, and
-//! `forbid(unsafe_code)` is checked by the compiler. So this check looks at attributes and `extern crate` items.
+//! A crate that has `#![no_std]` and no `extern crate` item cannot use `std` or `alloc`. The compiler checks
+//! `forbid(unsafe_code)`. So this check looks at attributes and `extern crate` items.
 
 use super::Report;
 use crate::syntax;

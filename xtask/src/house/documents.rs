@@ -1,4 +1,4 @@
-//! Checks that README.md and ARCHITECTURE.md are true where a program can check it.
+//! Checks the commands and figures in README.md, and that the tests that ARCHITECTURE.md names exist.
 
 use super::Report;
 use crate::workspace::Workspace;

@@ -52,7 +52,8 @@ struct Run {
     length: usize,
 }
 
-/// Returns all longest runs of equal lines. Runs that overlap each other do not count.
+/// Returns all maximal runs of equal lines. It skips two runs that begin fewer than [`LIMIT`] lines apart, because they
+/// may overlap.
 fn runs(lines: &[Line]) -> Vec<Run> {
     let mut windows: HashMap<Vec<&str>, Vec<usize>> = HashMap::new();
     for (start, window) in lines.windows(LIMIT).enumerate() {

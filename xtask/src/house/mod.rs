@@ -91,7 +91,7 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "readme",
-        summary: "CI runs the README's commands, and its figures are current",
+        summary: "CI runs the README's commands, and the README's figures match the benchmark",
         is_slow: false,
         run: |workspace, _| documents::readme_commands_and_figures(workspace),
     },
@@ -168,7 +168,7 @@ fn run_checks(workspace: &Workspace, options: &Options, wanted: &[String]) -> Re
         problems += count;
     }
     if problems > 0 {
-        bail!("{problems} house rules are violated");
+        bail!("{problems} violations of the house rules");
     }
     Ok(())
 }

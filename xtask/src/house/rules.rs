@@ -13,12 +13,14 @@ const TABLES: &[(&str, &str)] = &[
     ("crates/vmcb-cases/src/", "the rows of the test cases"),
 ];
 
-/// Words and numbers that only code that decides a rule needs, outside `vmcb` and bare-metal programs.
+/// Identifiers and numbers that only rules of VMRUN need. In this repository, only `vmcb` and the bare-metal programs
+/// other than L0 may contain them.
 const MASKS: &[&str] = &["EFER_SVME", "0x8000_0011", "0x1f01"];
 
 const IMPLEMENTATIONS: &[&str] = &["KVM", "QEMU", "Bochs", "Xen", "VirtualBox", "Hyper-V"];
 
-/// No other crate decides what is legal: that needs the ids of rules or masks of registers.
+/// Checks that no other crate decides what is legal. Such code would need rule ids or register masks, so the check
+/// searches for these.
 pub(super) fn no_rule_is_written_outside_vmcb(workspace: &Workspace) -> Result<Report> {
     let ids = rule_ids(workspace)?;
     let mut report = Report { summary: format!("{} rules", ids.len()), ..Report::default() };
@@ -40,9 +42,10 @@ pub(super) fn no_rule_is_written_outside_vmcb(workspace: &Workspace) -> Result<R
                 }
                 _ => continue,
             };
-            report
-                .problems
-                .push(format!("{path}:{}: `{found}` belongs to `vmcb`, which decides", token.line));
+            report.problems.push(format!(
+                "{path}:{}: only `vmcb` may contain the rule id or mask `{found}`",
+                token.line
+            ));
         }
     }
     Ok(report)

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 const ALLOWED: &[&str] =
     &["bare/boot-sector/", "bare/common/", "bare/kvm-runner/", "bare/l0/", "bare/l1/", "bare/payload/"];
 
-/// Reports each `unsafe` elsewhere, and each allowed folder without a crate that gives its reason.
+/// Reports `unsafe` outside the allowed folders, and each folder whose unsafe code has no `UNSAFETY: ` comment.
 pub(super) fn check(workspace: &Workspace) -> Result<Report> {
     let mut report = Report::default();
     let mut allowed: BTreeMap<&str, (usize, bool)> = BTreeMap::new();

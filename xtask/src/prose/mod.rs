@@ -38,8 +38,8 @@ A higher count than the recorded one is an error, and so is a lower one that is 
 xtask/prose-patterns.txt lists the patterns, and xtask/prose-allowed.txt the allowed uses.
 
 Options:
-  --record       Write the counts to xtask/prose.txt; refuses a higher count, except that of a new file while
-                 the sum does not rise (text that moved)
+  --record       Write the counts to xtask/prose.txt. Refused if the count of a recorded file rose. A new file may
+                 have patterns if the sum of all counts does not rise (its text was moved)
   --sample SEED  Print a random sample of sentences with their places, for rating
   --doc N        Number of sentences from doc comments in the sample [default: 30]
   --messages N   Number of messages in the sample [default: 15]

@@ -12,7 +12,7 @@ pub(super) struct Pattern {
     pub(super) term: String,
     pub(super) replacement: String,
     words: Vec<Word>,
-    /// Words after the pattern with which it is not meant.
+    /// The pattern does not count if one of these words follows it.
     unless_before: Vec<String>,
     place: Place,
 }

@@ -127,7 +127,7 @@ pub(crate) fn takes_interrupt(page: &Page) -> bool {
     page.vmcb().rflags().contains(Rflags::IF) && !in_shadow(page)
 }
 
-/// Whether the guest on this page is in an interrupt shadow, which holds interrupts back for one instruction.
+/// Returns whether the guest of this VMCB is in an interrupt shadow, which blocks interrupts for one instruction.
 pub(crate) fn in_shadow(page: &Page) -> bool {
     page.get(f::interrupt_state) & 1 != 0
 }

@@ -175,7 +175,7 @@ impl<T: Tables> Shadow<T> {
         }
     }
 
-    /// Enters a translation into the shadow, which always has four levels: the host's.
+    /// Adds a translation to the shadow tables. They have four levels, because the host uses four-level paging.
     fn map(&mut self, root: Root, fault: NestedFault, found: Translation) -> Resolved {
         const BLOCK: u8 = 21;
         let address = fault.address;

@@ -37,7 +37,8 @@ impl Comparison {
         Self { cpus, pairs, migrations, safe }
     }
 
-    /// Returns `Refused` if the CPUs differ.
+    /// Returns `Refused` if two CPUs differ, `Undecided` if none do but an unknown fact may make a difference, and
+    /// `Fine` otherwise.
     #[must_use]
     pub fn status(&self) -> Status {
         let status = |pair: &Pair| match (pair.differences.is_empty(), pair.open.is_empty()) {

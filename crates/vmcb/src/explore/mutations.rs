@@ -1,7 +1,7 @@
-//! What would make a literal hold, or fail: the changes from which witnesses are searched.
+//! Proposes changes (moves) after which a literal may hold, or fail. The search for witnesses tries them.
 //!
-//! A move is only a proposal. Whoever applies one asks the literal itself whether it worked, so nothing here
-//! decides what a condition means.
+//! A move is only a proposal: the search evaluates the literal after each move. So this module does not decide what a
+//! condition means.
 
 use crate::cpu::bounds::Bounds;
 use crate::cpu::reserved::Reserved;
@@ -111,13 +111,13 @@ pub(crate) fn moves(
     }
 }
 
-/// The words that may hold these bits of `word`: V_NMI_ENABLE stands in the VMSA if the events do.
+/// Returns the words that may hold these bits of `word`. V_NMI_ENABLE is in the VMSA if events are.
 fn places(word: Word, mask: u64) -> impl Iterator<Item = Word> {
     let also_in_vmsa = word == Word::IntCtl && mask == IntCtl::V_NMI_ENABLE.bits();
     [word].into_iter().chain(also_in_vmsa.then_some(Word::VintrCtrl))
 }
 
-/// What one bit of the derived word rests on, without the CPU's features, which no move changes.
+/// Returns the sources of one bit of the derived word, except for CPU features, which moves do not change.
 fn sources(bit: u64) -> impl Iterator<Item = (Word, u64)> + Clone {
     let row = MODE_SOURCES.iter().filter(move |(of, _)| of.bits() == bit);
     row.flat_map(|(_, sources)| sources.iter().copied()).filter(|(word, _)| *word != Word::Cpu)
@@ -132,7 +132,7 @@ fn too_high(bounds: &Bounds) -> u64 {
     bounds.lowest_limit().wrapping_neg() & !bounds.c_bit
 }
 
-/// What may make a test say `wanted`.
+/// Finds moves after which a test may return `wanted`.
 struct TestMoves<'a> {
     wanted: bool,
     view: &'a View<'a>,
@@ -219,7 +219,7 @@ impl TestMoves<'_> {
         bases.any(|base| visit(Move::of(word, u64::MAX, base)))
     }
 
-    /// A register whose reserved bits depend on the CPU's features.
+    /// Visits changes of a register whose reserved bits depend on the CPU's features.
     fn reserved_bits(&self, word: Word, of: fn(&Bounds) -> Reserved, visit: Visit<'_>) -> bool {
         let reserved = of(self.bounds);
         if self.wanted {

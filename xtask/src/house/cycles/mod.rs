@@ -1,8 +1,8 @@
 //! Finds dependency cycles between modules.
 //!
 //! A module uses another one if its code names an item that the other one defines. A re-export counts for the module
-//! that defines the item. A parent and its children count as one, so the check compares siblings: a sibling includes
-//! everything inside it. Code that exists in tests only does not count.
+//! that defines the item. The check compares siblings only, and everything inside a module counts as part of it. Code
+//! that exists in tests only does not count.
 
 mod load;
 mod model;

@@ -144,8 +144,8 @@ impl<'c> Resolver<'c> {
         answer
     }
 
-    /// Looks up a name that follows the module in a path. The compiler finds it, so a macro defines the name in the
-    /// module if it is not in the module's text.
+    /// Looks up a name that follows the module in a path. The crate compiles, so the name exists. If the source text of
+    /// the module does not define it, this function assumes that a macro in the module does.
     fn member(&self, module: ModuleId, from: ModuleId, name: &str, space: Space) -> Option<Target> {
         if let Some(target) = self.name(module, from, name, space) {
             return Some(target);

@@ -30,7 +30,7 @@ pub(super) const SET_PAGES: u64 = 4;
 pub(super) const REGIONS: [(u64, u64); 4] = [(0, 16), (2 << 20, 4), (1 << 30, 4), (1 << 39, 4)];
 /// Guest physical pages of L2. The first `SETS * SET_PAGES` hold its own page tables.
 pub(super) const GUEST_PAGES: u64 = 28;
-/// Linear pages of L2 of 4 KiB.
+/// Number of linear pages of L2 that have 4 KiB.
 pub(super) const LINEAR_PAGES: u64 = 16;
 /// Linear address of the first page.
 pub(super) const LINEAR: u64 = 4 << 20;

@@ -1,5 +1,5 @@
-//! The program behind `nsvm lab`: the same cases on several implementations of VMRUN. The library `nsvm-lab` does the work.
-//! Here are arguments, files and what is printed.
+//! The program behind `nsvm lab`, which runs the same cases on several implementations of VMRUN. The library `nsvm-lab`
+//! does the work. This program parses arguments, reads and writes files, and prints the results.
 
 mod fetch;
 mod files;
