@@ -20,9 +20,9 @@ pub fn readers(bytes: &[u8]) {
         let view = View::new(&vmcb.vmcb, vmcb.phase, &limits, &environment);
         let verdict = view.judge();
         consistent(&verdict);
-        view.notes(&mut |_| {});
+        for _ in view.notes() {}
         for rule in verdict.unknown().iter() {
-            view.missing(rule, &mut |_| {});
+            for _ in view.missing(rule) {}
         }
     }
 }
@@ -234,9 +234,13 @@ pub fn judge(case: &Case) {
         // A page of which more is known may show after all that VMRUN refused it, and which event.
         let infers = |verdict: &Verdict| !verdict.inferred().is_empty();
         if phase == Phase::Before || infers(&verdict) == infers(&revealed) {
-            assert_eq!(verdict.broken().without(revealed.broken()), RuleSet::EMPTY, "no longer broken");
+            assert_eq!(verdict.broken().difference(revealed.broken()), RuleSet::EMPTY, "no longer broken");
             let possible = |verdict: &Verdict| verdict.broken().union(verdict.undecided());
-            assert_eq!(possible(&revealed).without(possible(&verdict)), RuleSet::EMPTY, "no longer excluded");
+            assert_eq!(
+                possible(&revealed).difference(possible(&verdict)),
+                RuleSet::EMPTY,
+                "no longer excluded"
+            );
         }
     }
 }
@@ -254,7 +258,7 @@ fn completed(page: &KnownPage, fill: u64) -> KnownPage {
 fn consistent(verdict: &Verdict) {
     assert!(verdict.broken().intersection(verdict.undecided()).is_empty());
     assert!(verdict.unstated().intersection(verdict.unknown()).is_empty());
-    assert!(verdict.inferred().without(verdict.broken()).is_empty());
+    assert!(verdict.inferred().difference(verdict.broken()).is_empty());
     let decision = verdict.decision();
     assert_eq!(decision == Decision::Refused, !verdict.broken().is_empty());
     assert_eq!(decision == Decision::Accepted, verdict.is_accepted());

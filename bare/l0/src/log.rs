@@ -150,8 +150,7 @@ impl Log {
 }
 
 fn raises_fault(verdict: &Verdict) -> bool {
-    let fault = |outcome: Outcome| matches!(outcome, Outcome::InvalidOpcode | Outcome::GeneralProtection);
-    verdict.broken().iter().any(|rule| fault(rule.row().outcome))
+    verdict.outcome().and_then(Outcome::exception).is_some()
 }
 
 /// Ids, with the values that each rule reads and what VMRUN does: `evt-exc-cp-without-shstk (EVENTINJ=80000315)`.
@@ -162,19 +161,16 @@ fn rules(set: RuleSet, address: u64, page: &Page) {
         first = false;
         let mut open = false;
         let mut last = None;
-        for literal in rule.row().when {
-            literal.reads(&mut |word, _| {
-                let value = match word.source() {
-                    Source::Control(field) | Source::Save(field) => page.get(field),
-                    _ if word == Word::VmcbAddress => address,
-                    _ => return,
-                };
-                if last.replace(word) != Some(word) {
-                    let _ =
-                        write!(Serial::com2(), "{}{}={value:#x}", if open { " " } else { " (" }, word.name());
-                    open = true;
-                }
-            });
+        for (word, _) in rule.reads() {
+            let value = match word.source() {
+                Source::Control(field) | Source::Save(field) => page.get(field),
+                _ if word == Word::VmcbAddress => address,
+                _ => continue,
+            };
+            if last.replace(word) != Some(word) {
+                let _ = write!(Serial::com2(), "{}{}={value:#x}", if open { " " } else { " (" }, word.name());
+                open = true;
+            }
         }
         let _ = write!(Serial::com2(), "{} {}", if open { ")" } else { "" }, rule.row().outcome.name());
     }

@@ -200,8 +200,8 @@ fn flips_cover_each_bit_that_a_rule_reads() {
     for rule in
         Rule::ALL.iter().filter(|rule| ["ctl-", "sav-", "evt-"].iter().any(|g| rule.id().starts_with(g)))
     {
-        for literal in rule.row().when {
-            literal.reads(&mut |word, mask| *reads.entry(word).or_default() |= mask);
+        for (word, mask) in rule.reads() {
+            *reads.entry(word).or_default() |= mask;
         }
     }
     let mut bits = 0;

@@ -192,15 +192,12 @@ pub(crate) fn class(class: Class) -> &'static str {
 }
 
 fn outcome(outcome: Outcome) -> String {
-    let what = match outcome {
-        Outcome::Invalid => "exit code -1",
-        Outcome::Busy => "exit code -2",
-        Outcome::IdleRequired => "exit code -3",
-        Outcome::InvalidPmc => "exit code -4",
-        Outcome::InvalidOpcode | Outcome::GeneralProtection => "a fault in the host; the VMCB is not read",
-        Outcome::NotStated => return "not stated by the manual".into(),
+    let what = match outcome.exit_code() {
+        Some(code) => format!("exit code {}", code.bits() as i64),
+        None if outcome.exception().is_some() => "a fault in the host; the VMCB is not read".into(),
+        None => return "not stated by the manual".into(),
     };
-    format!("{} ({what})", outcome.name())
+    format!("{outcome} ({what})")
 }
 
 /// `section 15.20` or `sections 15.5.1, 3.1.2`.
@@ -230,8 +227,8 @@ fn name_and_place(word: Word) -> String {
 /// What a rule reads, one line a word.
 fn reads(rule: Rule) -> Vec<String> {
     let mut words: BTreeMap<Word, u64> = BTreeMap::new();
-    for literal in rule.row().when {
-        literal.reads(&mut |word, mask| *words.entry(word).or_default() |= mask);
+    for (word, mask) in rule.reads() {
+        *words.entry(word).or_default() |= mask;
     }
     let mut lines = Vec::new();
     for (word, mask) in words {

@@ -101,11 +101,11 @@ fn words(rule: Rule) -> Vec<String> {
             names.push(name);
         }
     };
-    for literal in rule.row().when {
-        literal.reads(&mut |word, mask| match word {
+    for (word, mask) in rule.reads() {
+        match word {
             Word::Cpu => explain::features(mask).for_each(|feature| add(feature.name().into())),
             _ => add(word.name().into()),
-        });
+        }
     }
     names
 }

@@ -83,15 +83,13 @@ static GROUPS: LazyLock<Vec<Group>> = LazyLock::new(|| {
         (0..SHOWN.len()).map(|one| std::array::from_fn(|index| index == one)).collect();
     for rule in Rule::ALL {
         let mut read = [false; SHOWN.len()];
-        for literal in rule.row().when {
-            literal.reads(&mut |word, mask| {
-                let Some(field) = word.field(false) else { return };
-                for (read, (_, offset, size, shown)) in read.iter_mut().zip(SHOWN) {
-                    let at = offset.checked_sub(field.offset).filter(|&at| at < field.size);
-                    let bits = at.map_or(0, |at| (shown & u64::MAX >> (64 - size * 8)) << (at * 8));
-                    *read |= bits & mask != 0;
-                }
-            });
+        for (word, mask) in rule.reads() {
+            let Some(field) = word.field(false) else { continue };
+            for (read, (_, offset, size, shown)) in read.iter_mut().zip(SHOWN) {
+                let at = offset.checked_sub(field.offset).filter(|&at| at < field.size);
+                let bits = at.map_or(0, |at| (shown & u64::MAX >> (64 - size * 8)) << (at * 8));
+                *read |= bits & mask != 0;
+            }
         }
         let overlaps = |group: &mut Group| group.iter().zip(read).any(|(&one, other)| one && other);
         let joined = groups.extract_if(.., overlaps).reduce(|one, other| {
@@ -115,7 +113,7 @@ impl Broken {
     /// What either breaks.
     pub(crate) fn and(self, other: Self) -> Self {
         let refusing = self.refusing.union(other.refusing);
-        Self { refusing, unstated: self.unstated.union(other.unstated).without(refusing) }
+        Self { refusing, unstated: self.unstated.union(other.unstated).difference(refusing) }
     }
 }
 

@@ -21,6 +21,7 @@ pub use defs::exception::{EXCEPTIONS, Exception, ExceptionSet, Existence, Kind, 
 pub use defs::exit_code::ExitCode;
 pub use defs::known::{Bits, KnownPage};
 pub use defs::layout;
+pub use defs::named::UnknownName;
 pub use defs::phase::Phase;
 pub use defs::register::{
     AllowedSevFeatures, Asid, AvicPhysicalTable, Cr0, Cr4, CsAttributes, Dr6, Dr7, Efer, EventInj, Host,

@@ -53,7 +53,7 @@ const IMAGE: usize = {
 enum Loading {}
 
 impl TakesOver for Loading {
-    const INPUTS: Inputs = Inputs::NONE
+    const INPUTS: Inputs = Inputs::EMPTY
         .with(Input::HostMode)
         .with(Input::HostMsrs)
         .with(Input::VmcbAddress)

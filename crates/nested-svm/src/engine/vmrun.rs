@@ -303,7 +303,8 @@ impl Nested {
         let code = match reason {
             Refusal::Rules(verdict) => match fault_of(&verdict) {
                 Some(fault) => return Err(fault),
-                None => code_of(&verdict),
+                // If only undecided rules keep L2 from being entered, there is no outcome.
+                None => verdict.outcome().and_then(Outcome::exit_code).unwrap_or(ExitCode::INVALID),
             },
             Refusal::NoVmcb | Refusal::NoNestedPaging | Refusal::NoPdptes(_) => ExitCode::INVALID,
         };
@@ -331,26 +332,12 @@ fn before_reading(limits: &Limits, environment: &Environment<'_>) -> Verdict {
     View::new(&KnownPage::nothing(), Phase::Before, limits, environment).judge()
 }
 
-/// The fault that VMRUN raises before it reads the VMCB; #UD comes first.
+/// The fault that VMRUN raises instead of an exit.
 fn fault_of(verdict: &Verdict) -> Option<Fault> {
-    let raises = |outcome: Outcome| verdict.broken().iter().any(|rule| rule.row().outcome == outcome);
-    if raises(Outcome::InvalidOpcode) {
-        Some(Fault::InvalidOpcode)
-    } else if raises(Outcome::GeneralProtection) {
-        Some(Fault::GeneralProtection)
-    } else {
-        None
-    }
-}
-
-/// The exit code of a refusal. Where only undecided rules keep L2 from being entered, VMEXIT_INVALID.
-fn code_of(verdict: &Verdict) -> ExitCode {
-    let first = verdict.broken().iter().next().map(|rule| rule.row().outcome);
-    match first {
-        Some(Outcome::Busy) => ExitCode::BUSY,
-        Some(Outcome::IdleRequired) => ExitCode::IDLE_REQUIRED,
-        Some(Outcome::InvalidPmc) => ExitCode::INVALID_PMC,
-        _ => ExitCode::INVALID,
+    match verdict.outcome()? {
+        Outcome::InvalidOpcode => Some(Fault::InvalidOpcode),
+        Outcome::GeneralProtection => Some(Fault::GeneralProtection),
+        _ => None,
     }
 }
 

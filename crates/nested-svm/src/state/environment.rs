@@ -7,7 +7,7 @@ use vmcb::{Answer, Environment, Host as Facts, Input, Inputs, TakesOver};
 pub(crate) enum Engine {}
 
 impl TakesOver for Engine {
-    const INPUTS: Inputs = Inputs::NONE.with(Input::Vmsa).with(Input::Rmp).with(Input::SiblingThread);
+    const INPUTS: Inputs = Inputs::EMPTY.with(Input::Vmsa).with(Input::Rmp).with(Input::SiblingThread);
 }
 
 /// The same of an L2 without PAE paging of its own, which has no page directory pointers

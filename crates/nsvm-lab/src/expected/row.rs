@@ -61,7 +61,7 @@ impl Row {
         let changes = |name: &str| case.changed.iter().any(|change| change.field.name == name);
         self.matchers.iter().all(|matcher| match matcher {
             Matcher::Case(globs) => globs.matches(&case.id),
-            Matcher::Rules(rules) => !case.broken.is_empty() && case.broken.without(*rules).is_empty(),
+            Matcher::Rules(rules) => !case.broken.is_empty() && case.broken.difference(*rules).is_empty(),
             Matcher::Fields(names) => {
                 !case.changed.is_empty()
                     && case.changed.iter().all(|change| names.contains(change.field.name))

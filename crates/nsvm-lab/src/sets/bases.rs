@@ -24,14 +24,14 @@ pub(super) const V86: [&str; 2] = ["v86", "np-v86"];
 static READ: LazyLock<[u8; PAGE_SIZE]> = LazyLock::new(|| {
     let mut read = [0; PAGE_SIZE];
     for literal in Rule::ALL.iter().flat_map(|rule| rule.row().when) {
-        literal.reads(&mut |word, mask| {
+        for (word, mask) in literal.reads() {
             if let Some(field) = word.field(false).filter(|field| field.page == vmcb::layout::Page::Vmcb) {
                 let bytes = read.iter_mut().skip(usize::from(field.offset)).take(usize::from(field.size));
                 for (byte, mask) in bytes.zip(mask.to_le_bytes()) {
                     *byte |= mask;
                 }
             }
-        });
+        }
     }
     read
 });

@@ -33,13 +33,11 @@ fn checked() -> (Vec<Named>, Vec<Named>) {
     let (mut plain, mut all) = (BTreeSet::new(), BTreeSet::new());
     for rule in Rule::ALL {
         let about_sev = ["sev-", "seves-", "snp-"].iter().any(|group| rule.id().starts_with(group));
-        for literal in rule.row().when {
-            literal.reads(&mut |word, _| {
-                all.insert(word);
-                if !about_sev {
-                    plain.insert(word);
-                }
-            });
+        for (word, _) in rule.reads() {
+            all.insert(word);
+            if !about_sev {
+                plain.insert(word);
+            }
         }
     }
     let fields = |words: &mut dyn Iterator<Item = &Word>| {

@@ -63,11 +63,11 @@ impl Case<'_> {
         self.with_field(self.question.blank(), field, 1 << bit, &mut |view| {
             for &literal in rule.row().when.iter().filter(|literal| is_about_bits(**literal, word)) {
                 if view.holds(literal).is_none() {
-                    view.missing(rule, &mut |what| {
+                    for what in view.missing(rule) {
                         if let vmcb::Missing::Bits(Word::Cpu, mask) = what {
                             features.extend(explain::features(mask));
                         }
-                    });
+                    }
                 }
             }
         });

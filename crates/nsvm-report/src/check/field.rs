@@ -14,16 +14,16 @@ impl Case<'_> {
         let mut primary: Vec<Word> = Vec::new();
         for literal in rule.row().when {
             let mut read: Vec<Word> = Vec::new();
-            literal.reads(&mut |word, mask| {
+            for (word, mask) in literal.reads() {
                 if matches!(word, Word::Cpu | Word::Mode) {
-                    return;
+                    continue;
                 }
                 read.push(word);
                 match words.iter_mut().find(|(known, _)| *known == word) {
                     Some((_, all)) => *all |= mask,
                     None => words.push((word, mask)),
                 }
-            });
+            }
             if !read.is_empty() {
                 primary = read;
             }

@@ -16,52 +16,54 @@ impl Case<'_> {
                 missing.push(item);
             }
         };
-        self.view.missing(rule, &mut |what| match what {
-            vmcb::Missing::Bits(Word::Cpu, mask) => {
-                for feature in explain::features(mask) {
-                    add(MissingKind::Cpu, feature.name().into(), None);
-                }
-            }
-            vmcb::Missing::Bits(Word::Host, mask) => {
-                for (spelling, fact, _) in host::FACTS {
-                    if mask & fact.bits() != 0 {
-                        add(MissingKind::Host, spelling.into(), None);
+        for what in self.view.missing(rule) {
+            match what {
+                vmcb::Missing::Bits(Word::Cpu, mask) => {
+                    for feature in explain::features(mask) {
+                        add(MissingKind::Cpu, feature.name().into(), None);
                     }
                 }
-                if mask & vmcb::Host::CPL0.union(vmcb::Host::CPL1).bits() != 0 {
-                    add(MissingKind::Host, "cpl".into(), None);
+                vmcb::Missing::Bits(Word::Host, mask) => {
+                    for (spelling, fact, _) in host::FACTS {
+                        if mask & fact.bits() != 0 {
+                            add(MissingKind::Host, spelling.into(), None);
+                        }
+                    }
+                    if mask & vmcb::Host::CPL0.union(vmcb::Host::CPL1).bits() != 0 {
+                        add(MissingKind::Host, "cpl".into(), None);
+                    }
                 }
+                vmcb::Missing::Bits(word, mask) => match (word.source(), self.view.field(word)) {
+                    (Source::Environment, _) => {
+                        let name = match word {
+                            Word::VmcbAddress => "rax",
+                            _ => "pdptes",
+                        };
+                        add(MissingKind::Host, name.into(), None);
+                    }
+                    (_, None) => add(MissingKind::Host, "u-cet".into(), None),
+                    (_, Some(field)) => {
+                        let kind = match field.page {
+                            Page::Vmcb => MissingKind::Vmcb,
+                            Page::Vmsa => MissingKind::Vmsa,
+                        };
+                        add(kind, word.name().into(), Some(mask));
+                    }
+                },
+                vmcb::Missing::PhysBits => add(MissingKind::Cpu, "phys-bits".into(), None),
+                vmcb::Missing::CBit => {
+                    if self.judged_for.cpu.has(Feature::Sme) != Some(false) {
+                        add(MissingKind::Cpu, "c-bit".into(), None);
+                    }
+                    add(MissingKind::Host, "memenc".into(), None);
+                }
+                vmcb::Missing::SevAsids => {
+                    add(MissingKind::Cpu, "sev-asid-max".into(), None);
+                    add(MissingKind::Cpu, "sev-asid-min".into(), None);
+                }
+                other => add(MissingKind::Vmcb, format!("{other:?}"), None),
             }
-            vmcb::Missing::Bits(word, mask) => match (word.source(), self.view.field(word)) {
-                (Source::Environment, _) => {
-                    let name = match word {
-                        Word::VmcbAddress => "rax",
-                        _ => "pdptes",
-                    };
-                    add(MissingKind::Host, name.into(), None);
-                }
-                (_, None) => add(MissingKind::Host, "u-cet".into(), None),
-                (_, Some(field)) => {
-                    let kind = match field.page {
-                        Page::Vmcb => MissingKind::Vmcb,
-                        Page::Vmsa => MissingKind::Vmsa,
-                    };
-                    add(kind, word.name().into(), Some(mask));
-                }
-            },
-            vmcb::Missing::PhysBits => add(MissingKind::Cpu, "phys-bits".into(), None),
-            vmcb::Missing::CBit => {
-                if self.judged_for.cpu.has(Feature::Sme) != Some(false) {
-                    add(MissingKind::Cpu, "c-bit".into(), None);
-                }
-                add(MissingKind::Host, "memenc".into(), None);
-            }
-            vmcb::Missing::SevAsids => {
-                add(MissingKind::Cpu, "sev-asid-max".into(), None);
-                add(MissingKind::Cpu, "sev-asid-min".into(), None);
-            }
-            other => add(MissingKind::Vmcb, format!("{other:?}"), None),
-        });
+        }
         Undecided { vmcb: self.vmcb, rule: rule.id(), title: rule.row().title, missing }
     }
 
@@ -109,14 +111,8 @@ impl Case<'_> {
 
     /// What the CPU has to do with it: the features that the rule reads, where not all CPUs have the same.
     pub(super) fn cpu_facts(&self, rule: Rule) -> Vec<String> {
-        let mut mask = 0;
-        for literal in rule.row().when {
-            literal.reads(&mut |word, bits| {
-                if word == Word::Cpu {
-                    mask |= bits;
-                }
-            });
-        }
+        let of_cpu = rule.reads().filter(|(word, _)| *word == Word::Cpu);
+        let mask = of_cpu.fold(0, |all, (_, bits)| all | bits);
         let mut facts: Vec<String> = explain::features(mask)
             .filter(|&feature| Cpu::ANY.has(feature).is_none())
             .filter_map(|feature| {

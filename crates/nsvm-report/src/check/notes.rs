@@ -15,7 +15,7 @@ impl Case<'_> {
         if self.only_reasons() {
             return notes;
         }
-        self.view.notes(&mut |note| {
+        for note in self.view.notes() {
             let layout = note.field();
             let word = if layout == vmcb_field::eventinj { Some(Word::EventInj) } else { None };
             let bits = self.found.vmcb.field(layout);
@@ -42,7 +42,7 @@ impl Case<'_> {
                 section: Some(note.section()),
                 fields: vec![field],
             });
-        });
+        }
         notes
     }
 

@@ -114,9 +114,5 @@ fn text(predicted: &Predicted, asked: &Asked<'_>) -> String {
 }
 
 fn reads_the_event(id: &str) -> bool {
-    let mut reads = false;
-    for literal in Rule::from_id(id).map_or(&[][..], |rule| rule.row().when) {
-        literal.reads(&mut |word, _| reads |= word == Word::EventInj);
-    }
-    reads
+    Rule::from_id(id).is_some_and(|rule| rule.reads().any(|(word, _)| word == Word::EventInj))
 }

@@ -52,11 +52,11 @@ impl Pair {
                 pair.differences.extend(differences(cpus, rule, refusing, accepting));
             }
             for (index, named) in [(a, here), (b, there)] {
-                named.limits.unknown(rule, &mut |missing| {
+                for missing in named.limits.unknown(rule) {
                     for fact in facts(missing) {
                         pair.note(fact, index, rule);
                     }
-                });
+                }
             }
         }
         Some(pair)
@@ -138,23 +138,26 @@ fn behind(
     (accepting, other): (usize, &Named),
 ) -> (Vec<String>, Vec<Feature>) {
     let (mut because, mut features_behind) = (Vec::new(), Vec::new());
-    one.limits.differing(&other.limits, rule, &mut |fact| match fact {
-        Missing::Bits(Word::Cpu, mask) => features_behind.extend(features(mask)),
-        Missing::PhysBits => {
-            let width =
-                |named: &Named| named.cpu.phys_bits().map_or("unknown".to_owned(), |bits| bits.to_string());
-            because.push(format!(
-                "addresses of {} have {} bits, of {} {}",
-                letter(refusing),
-                width(one),
-                letter(accepting),
-                width(other)
-            ));
+    for fact in one.limits.differing(&other.limits, rule) {
+        match fact {
+            Missing::Bits(Word::Cpu, mask) => features_behind.extend(features(mask)),
+            Missing::PhysBits => {
+                let width = |named: &Named| {
+                    named.cpu.phys_bits().map_or("unknown".to_owned(), |bits| bits.to_string())
+                };
+                because.push(format!(
+                    "addresses of {} have {} bits, of {} {}",
+                    letter(refusing),
+                    width(one),
+                    letter(accepting),
+                    width(other)
+                ));
+            }
+            Missing::CBit => because.push("the C-bit is not the same".into()),
+            Missing::SevAsids => because.push("the ASIDs for SEV guests are not the same".into()),
+            _ => {}
         }
-        Missing::CBit => because.push("the C-bit is not the same".into()),
-        Missing::SevAsids => because.push("the ASIDs for SEV guests are not the same".into()),
-        _ => {}
-    });
+    }
     if let Some(gate) = bit.and_then(gate) {
         features_behind.retain(|feature| *feature == gate);
     }
@@ -205,8 +208,6 @@ impl Difference {
 
     /// The smallest VMCB that shows it: what the minimal legal guest has otherwise.
     pub(super) fn changes(&self) -> Vec<vmcb::Change> {
-        let mut changes = Vec::new();
-        self.witness.changes(&mut |change| changes.push(change));
-        changes
+        self.witness.changes().collect()
     }
 }

@@ -48,11 +48,11 @@ impl Safe {
             for rule in named.limits.may_differ(&limits).iter() {
                 if let Some((Contrast::Verdict, _)) = rule.contrast(&named.limits, &limits, None) {
                     let mut behind = Vec::new();
-                    named.limits.differing(&limits, rule, &mut |fact| {
+                    for fact in named.limits.differing(&limits, rule) {
                         if let Missing::Bits(Word::Cpu, mask) = fact {
                             behind.extend(features(mask));
                         }
-                    });
+                    }
                     exceptions.push(Exception { rule, refusing, features: behind });
                     continue;
                 }
@@ -64,13 +64,15 @@ impl Safe {
                     })
                 };
                 let mut open = Vec::new();
-                named.limits.unknown(rule, &mut |fact| match fact {
-                    Missing::Bits(Word::Cpu, mask) => {
-                        let adding = features(mask).filter(|&feature| adds_a_check(feature));
-                        open.extend(adding.map(|feature| feature.name().to_owned()));
+                for fact in named.limits.unknown(rule) {
+                    match fact {
+                        Missing::Bits(Word::Cpu, mask) => {
+                            let adding = features(mask).filter(|&feature| adds_a_check(feature));
+                            open.extend(adding.map(|feature| feature.name().to_owned()));
+                        }
+                        other => open.extend(facts(other)),
                     }
-                    other => open.extend(facts(other)),
-                });
+                }
                 for fact in open {
                     if !missing.contains(&fact) {
                         missing.push(fact);

@@ -13,6 +13,13 @@ pub(crate) struct Range<T> {
     pub(crate) highest: T,
 }
 
+impl<T: PartialEq> Range<T> {
+    /// Whether only one number is possible.
+    pub(crate) fn is_known(&self) -> bool {
+        self.lowest == self.highest
+    }
+}
+
 /// A virtual CPU, with what follows from it: masks of reserved bits, and ranges of numbers.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Bounds {

@@ -1,5 +1,6 @@
 //! The features of a CPU that some rule reads, and where CPUID states each.
 
+use crate::defs::named::named;
 use core::fmt;
 
 /// A register of CPUID's answer.
@@ -192,4 +193,9 @@ impl Feature {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|feature| feature.name() == name || feature.aliases().contains(&name))
     }
+}
+
+named! {
+    /// Its name, as QEMU spells it.
+    Feature: name, from_name, "no feature has this name"
 }

@@ -3,6 +3,7 @@
 //! # Source
 //! Manual volume 2, revision 3.44, section 8.2 and table 8-1; 15.20 for injection, 15.36.16 for #HV.
 
+use super::set::{set_of, set_operations};
 use core::fmt;
 
 /// The number of an interrupt or exception vector, 0 to 255.
@@ -85,10 +86,10 @@ impl fmt::Display for Vector {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct ExceptionSet(u32);
 
-impl ExceptionSet {
-    /// No vector.
-    pub const EMPTY: Self = Self(0);
+set_operations!(ExceptionSet, "vectors");
+set_of!(ExceptionSet, Vector);
 
+impl ExceptionSet {
     /// The set of these vectors; `None` when one is above 31. In a constant, `unwrap` makes that a
     /// compile error.
     #[must_use]
@@ -103,6 +104,12 @@ impl ExceptionSet {
             index += 1;
         }
         Some(set)
+    }
+
+    /// The set of this one vector; empty for vectors above 31.
+    #[must_use]
+    pub const fn only(vector: Vector) -> Self {
+        Self::EMPTY.with(vector)
     }
 
     /// The vectors whose row of the table satisfies `existence`.
@@ -129,24 +136,6 @@ impl ExceptionSet {
     #[must_use]
     pub const fn with(self, vector: Vector) -> Self {
         if vector.0 < 32 { Self(self.0 | 1 << (vector.0 & 31)) } else { self }
-    }
-
-    /// All vectors of both sets.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// The vectors that both sets have.
-    #[must_use]
-    pub const fn intersection(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-
-    /// Whether no vector is in it.
-    #[must_use]
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
     }
 
     /// The vectors, lowest first.
@@ -287,6 +276,8 @@ pub(crate) const HV: Vector = only(Existence::RestrictedInjection);
 pub(crate) const BP: Vector = named("#BP");
 pub(crate) const OF: Vector = named("#OF");
 pub(crate) const BR: Vector = named("#BR");
+pub(crate) const UD: Vector = named("#UD");
+pub(crate) const GP: Vector = named("#GP");
 
 /// The one vector with this existence: a second one would need a rule of its own, so it does not compile.
 const fn only(existence: Existence) -> Vector {

@@ -1,6 +1,7 @@
 //! EXITCODE (070h).
 
 use super::exception::Vector;
+use super::named::from_name;
 use core::fmt;
 
 /// EXITCODE, 64 bits, every value kept.
@@ -98,6 +99,8 @@ impl ExitCode {
     }
 }
 
+from_name!(ExitCode, from_name, "no exit code has this name");
+
 /// Compares what is written with a text, without a buffer.
 struct Expect<'a>(&'a str);
 
@@ -129,6 +132,12 @@ impl fmt::Display for ExitCode {
             },
             None => write!(f, "{:#x}", self.0),
         }
+    }
+}
+
+impl fmt::LowerHex for ExitCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::LowerHex::fmt(&self.0, f)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The registers and control words that rules read: one type each, so that a bit of one cannot be
 //! tested in another.
 
+use super::set::{set_of, set_operations};
 use super::word::Word;
 use core::fmt;
 
@@ -34,16 +35,33 @@ macro_rules! registers {
                     self.0
                 }
 
-                /// The bits of both.
+                /// Whether these bits are all set. The same as [`contains_all`](Self::contains_all): each bit of a
+                /// register is itself a set of one bit.
                 #[must_use]
-                pub const fn union(self, other: Self) -> Self {
-                    Self(self.0 | other.0)
+                #[inline(always)]
+                pub const fn contains(self, bits: Self) -> bool {
+                    self.contains_all(bits)
                 }
+            }
 
-                /// Whether all bits of `other` are set.
-                #[must_use]
-                pub const fn contains(self, other: Self) -> bool {
-                    self.0 & other.0 == other.0
+            set_operations!($name, "bits");
+            set_of!($name, $name);
+
+            impl $name {
+                const fn with(self, bits: Self) -> Self {
+                    self.union(bits)
+                }
+            }
+
+            impl fmt::LowerHex for $name {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    fmt::LowerHex::fmt(&self.0, f)
+                }
+            }
+
+            impl fmt::UpperHex for $name {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    fmt::UpperHex::fmt(&self.0, f)
                 }
             }
 

@@ -3,6 +3,7 @@
 use crate::defs::known::{Bits, KnownPage};
 use crate::defs::layout::PAGE_SIZE;
 use crate::defs::register::Host;
+use crate::defs::set::{set_of, set_operations};
 use crate::defs::word::Word;
 
 /// What is known of one fact.
@@ -99,11 +100,17 @@ impl Input {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Inputs(u8);
 
-impl Inputs {
-    /// None.
-    pub const NONE: Self = Self(0);
+set_operations!(Inputs, "inputs");
+set_of!(Inputs, Input);
 
-    /// With this one too.
+impl Inputs {
+    /// The set of this one input.
+    #[must_use]
+    pub const fn only(input: Input) -> Self {
+        Self::EMPTY.with(input)
+    }
+
+    /// The set with this input too.
     #[must_use]
     pub const fn with(self, input: Input) -> Self {
         Self(self.0 | 1 << input as u8)
@@ -113,12 +120,6 @@ impl Inputs {
     #[must_use]
     pub const fn contains(self, input: Input) -> bool {
         self.0 >> input as u8 & 1 == 1
-    }
-
-    /// Whether every input of `other` is in the set.
-    #[must_use]
-    pub const fn contains_all(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
     }
 
     /// The inputs.
@@ -144,7 +145,7 @@ pub trait TakesOver {
 pub enum Nothing {}
 
 impl TakesOver for Nothing {
-    const INPUTS: Inputs = Inputs::NONE;
+    const INPUTS: Inputs = Inputs::EMPTY;
 }
 
 /// What the rules read that is not in the VMCB. Each item is given, unknown, or taken over.
@@ -187,7 +188,7 @@ impl<'a> Environment<'a> {
             pdptes: [Bits::UNKNOWN; 4],
             u_cet: Bits::UNKNOWN,
             vmsa: Vmsa::Unknown,
-            taken_over: Inputs::NONE,
+            taken_over: Inputs::EMPTY,
         }
     }
 
@@ -330,10 +331,10 @@ mod tests {
             let fact = Host::from_bits(1 << position);
             let environment = Environment::unknown().with(fact, Answer::TakenOver);
             let belongs = Input::ALL.into_iter().filter(|input| input.facts().bits() & fact.bits() != 0);
-            let named = belongs.fold(Inputs::NONE, Inputs::with);
+            let named = belongs.fold(Inputs::EMPTY, Inputs::with);
             assert_eq!(environment.taken_over(), named);
             let has_name = Host::NAMES.iter().any(|&(bit, _, _)| bit == position);
-            assert_eq!(named != Inputs::NONE, has_name, "each fact belongs to an input: bit {position}");
+            assert_eq!(named != Inputs::EMPTY, has_name, "each fact belongs to an input: bit {position}");
         }
         let vmsa = Environment::unknown().with_vmsa(Vmsa::TakenOver);
         assert!(vmsa.taken_over().contains(Input::Vmsa));

@@ -21,6 +21,7 @@ use crate::rules::predicate::Test;
 use crate::rules::set::{ON_EVENT, REFUSING, RuleSet};
 use crate::rules::state::{CBit, State};
 use crate::rules::table::Rule;
+use core::fmt;
 
 /// A page to judge: complete or partly known.
 #[derive(Clone, Copy)]
@@ -208,11 +209,11 @@ impl<'a> View<'a> {
         self.judge_leaves(&mut all);
         let possible = all.possible.intersection(self.limits.rules());
         let broken = all.broken.intersection(possible);
-        let unstated = all.met.intersection(possible).without(broken);
+        let unstated = all.met.intersection(possible).difference(broken);
         Verdict {
             broken,
             unstated,
-            unknown: possible.without(broken).without(unstated),
+            unknown: possible.difference(broken).difference(unstated),
             inferred: self.inferred && !broken.intersection(ON_EVENT).is_empty(),
         }
     }
@@ -269,7 +270,7 @@ impl<'a> View<'a> {
         }
         // The manual says of the VMSA's EVENTINJ that it has the same layout, not that it is checked.
         let from_vmsa = self.bits(Word::Mode).only(Mode::VMSA_EVENTS.bits()).may_set() != 0;
-        let refusing = if from_vmsa { REFUSING.without(ON_EVENT) } else { REFUSING };
+        let refusing = if from_vmsa { REFUSING.difference(ON_EVENT) } else { REFUSING };
         Leaf { broken: met.intersection(refusing), met, possible }
     }
 
@@ -314,42 +315,34 @@ impl<'a> View<'a> {
     }
 
     /// What would have to be known for the rule to be decided.
-    pub fn missing(&self, rule: Rule, visit: &mut dyn FnMut(Missing)) {
-        for &literal in rule.row().when {
-            if self.holds(literal).is_some() {
-                continue;
-            }
-            literal.reads(&mut |word, mask| {
-                let unknown = self.bits(word).unknown_mask() & mask;
-                if unknown != 0 {
-                    visit(Missing::Bits(word, unknown));
-                }
-            });
-            if let Literal::Holds(test) = literal {
-                self.missing_limits(test, visit);
-            }
-        }
+    pub fn missing(&self, rule: Rule) -> impl Iterator<Item = Missing> {
+        let open = rule.row().when.iter().copied().filter(|&literal| self.holds(literal).is_none());
+        open.flat_map(|literal| {
+            let bits = literal.reads().map(|(word, mask)| (word, self.bits(word).unknown_mask() & mask));
+            let bits = bits.filter(|&(_, unknown)| unknown != 0);
+            let limits = match literal {
+                Literal::Holds(test) => self.missing_limits(test),
+                Literal::Is { .. } | Literal::IsNot { .. } => None,
+            };
+            bits.map(|(word, unknown)| Missing::Bits(word, unknown)).chain(limits)
+        })
     }
 
-    fn missing_limits(&self, test: Test, visit: &mut dyn FnMut(Missing)) {
+    /// What is missing of the CPU to decide the test.
+    fn missing_limits(&self, test: Test) -> Option<Missing> {
+        let bounds = &self.limits.bounds;
         let undecided =
             |word, reserved: Reserved| self.bits(word).may_set() & reserved.possible & !reserved.certain;
-        let mut features = |mask: u64| {
+        let features = |mask: u64| {
             let unknown = self.limits.cpu().features.unknown_mask() & mask;
-            if unknown != 0 {
-                visit(Missing::Bits(Word::Cpu, unknown));
-            }
+            (unknown != 0).then_some(Missing::Bits(Word::Cpu, unknown))
         };
         match test {
-            Test::Cr4Reserved => features(features_of_cr4(undecided(Word::Cr4, self.limits.bounds.cr4))),
-            Test::EferReserved => features(features_of_efer(undecided(Word::Efer, self.limits.bounds.efer))),
+            Test::Cr4Reserved => features(features_of_cr4(undecided(Word::Cr4, bounds.cr4))),
+            Test::EferReserved => features(features_of_efer(undecided(Word::Efer, bounds.efer))),
             Test::AsidAboveSevMaximum | Test::AsidBelowSevMinimum => {
-                if self.limits.bounds.sev_asid_maximum.lowest != self.limits.bounds.sev_asid_maximum.highest
-                    || self.limits.bounds.sev_asid_minimum.lowest
-                        != self.limits.bounds.sev_asid_minimum.highest
-                {
-                    visit(Missing::SevAsids);
-                }
+                let known = bounds.sev_asid_maximum.is_known() && bounds.sev_asid_minimum.is_known();
+                (!known).then_some(Missing::SevAsids)
             }
             Test::AddressTooWide(_)
             | Test::NotAPageAddress(_)
@@ -357,18 +350,15 @@ impl<'a> View<'a> {
             | Test::TableTooHigh { .. }
             | Test::AvicPointerTooWide
             | Test::PdpteReserved => {
-                if self.limits.bounds.phys_bits.lowest != self.limits.bounds.phys_bits.highest {
-                    visit(Missing::PhysBits);
-                } else if self.limits.bounds.c_bit != 0 {
-                    visit(Missing::CBit);
-                }
+                let c_bit = (bounds.c_bit != 0).then_some(Missing::CBit);
+                if bounds.phys_bits.is_known() { c_bit } else { Some(Missing::PhysBits) }
             }
             Test::PatInvalid
             | Test::EventTypeReserved
             | Test::VectorReserved
             | Test::SoftwareOrBpOrOf
             | Test::CounterEnabled
-            | Test::SevFeatureNotAllowed => {}
+            | Test::SevFeatureNotAllowed => None,
         }
     }
 }
@@ -395,6 +385,26 @@ pub enum Missing {
     CBit,
     /// The CPU's ASID bounds for SEV guests.
     SevAsids,
+}
+
+impl fmt::Display for Missing {
+    /// `bits 0x300 of EFER`, `CPU features: shstk, sev-es`, `the CPU's physical address width`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Bits(Word::Cpu, mask) => {
+                let features = Feature::ALL.iter().filter(|feature| feature.mask() & mask != 0);
+                f.write_str("CPU features: ")?;
+                features.enumerate().try_for_each(|(index, feature)| {
+                    let comma = if index == 0 { "" } else { ", " };
+                    write!(f, "{comma}{feature}")
+                })
+            }
+            Self::Bits(word, mask) => write!(f, "bits {mask:#x} of {}", word.name()),
+            Self::PhysBits => f.write_str("the CPU's physical address width"),
+            Self::CBit => f.write_str("the position of the C-bit, and whether memory encryption is active"),
+            Self::SevAsids => f.write_str("the CPU's ASID bounds for SEV guests"),
+        }
+    }
 }
 
 /// One of two, where it may be unknown which.

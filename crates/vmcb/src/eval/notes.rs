@@ -27,7 +27,7 @@ pub enum Note {
 
 impl Note {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: &'static [Self] = &[
         Self::ErrorCodeDiffers,
         Self::NoNextRip,
         Self::EventReservedBits,
@@ -87,8 +87,20 @@ impl Note {
 }
 
 impl View<'_> {
-    /// Calls `visit` with each note on this VMCB. What is not known for certain makes no note.
-    pub fn notes(&self, visit: &mut dyn FnMut(Note)) {
+    /// The notes on this VMCB. What is not known for certain makes no note.
+    pub fn notes(&self) -> impl Iterator<Item = Note> {
+        let mut notes = [None; Note::ALL.len()];
+        let mut places = notes.iter_mut();
+        self.each_note(&mut |note| {
+            if let Some(place) = places.next() {
+                *place = Some(note);
+            }
+        });
+        notes.into_iter().flatten()
+    }
+
+    /// Calls `visit` with each note, once.
+    fn each_note(&self, visit: &mut dyn FnMut(Note)) {
         let clean = self.control(vmcb_field::clean);
         if clean.value() != 0 {
             visit(Note::CleanBits);

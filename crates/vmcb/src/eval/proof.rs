@@ -49,7 +49,7 @@ impl<'a, T: TakesOver> Checked<'a, T> {
 /// /// Our engine raises VMRUN's own faults and reads the PDPTEs itself.
 /// enum Engine {}
 /// impl TakesOver for Engine {
-///     const INPUTS: Inputs = Inputs::NONE
+///     const INPUTS: Inputs = Inputs::EMPTY
 ///         .with(Input::HostMode).with(Input::VmcbAddress).with(Input::Pdptes).with(Input::UCet);
 /// }
 /// let limits = Limits::compile(&Cpu::parse("EPYC-Milan,phys-bits=48").unwrap(), Policy::VirtualCpu);

@@ -1,6 +1,8 @@
 //! The answer: which rules are broken, and which are not decided.
 
 use crate::rules::set::{ON_EVENT, REFUSING, RuleSet};
+use crate::rules::table::Outcome;
+use core::fmt;
 
 /// What VMRUN does with a VMCB: the three answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -31,8 +33,8 @@ impl Verdict {
     pub(crate) fn of(met: RuleSet, possible: RuleSet) -> Self {
         Self {
             broken: met.intersection(REFUSING),
-            unstated: met.without(REFUSING),
-            unknown: possible.without(met),
+            unstated: met.difference(REFUSING),
+            unknown: possible.difference(met),
             inferred: false,
         }
     }
@@ -53,6 +55,29 @@ impl Verdict {
     #[inline(always)]
     pub const fn is_accepted(&self) -> bool {
         self.broken.is_empty() && self.unstated.is_empty() && self.unknown.is_empty()
+    }
+
+    /// What VMRUN does instead of entering the guest: of the broken rules, the outcome of the one that VMRUN checks first.
+    ///
+    /// `None` if no rule is broken. Then the VMCB is either accepted or [undecided](Self::undecided); a hypervisor that
+    /// refuses an undecided VMCB delivers [`ExitCode::INVALID`](crate::ExitCode::INVALID).
+    ///
+    /// # Examples
+    /// ```
+    /// use vmcb::{Cpu, Environment, ExitCode, Limits, Outcome, Policy, check};
+    /// let limits = Limits::compile(&Cpu::parse("EPYC-Milan").unwrap(), Policy::VirtualCpu);
+    /// let verdict = check(&[0; 4096], &limits, &Environment::real_host());
+    /// assert_eq!(verdict.outcome(), Some(Outcome::Invalid));
+    /// assert_eq!(verdict.outcome().and_then(Outcome::exit_code), Some(ExitCode::INVALID));
+    /// ```
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        let outcomes = || self.broken.iter().map(|rule| rule.row().outcome);
+        // #UD comes before #GP, and both come before the VMCB is read.
+        let first = |wanted| outcomes().find(|&outcome| outcome == wanted);
+        first(Outcome::InvalidOpcode)
+            .or_else(|| first(Outcome::GeneralProtection))
+            .or_else(|| outcomes().next())
     }
 
     /// All rules that refuse the VMCB, whatever the unknown bits are.
@@ -84,5 +109,26 @@ impl Verdict {
     #[must_use]
     pub const fn inferred(&self) -> RuleSet {
         if self.inferred { self.broken.intersection(ON_EVENT) } else { RuleSet::EMPTY }
+    }
+}
+
+impl fmt::Display for Verdict {
+    /// `accepted`, `refused (VMEXIT_INVALID): sav-cr0-cd-nw, sav-dr6-high` or `undecided: ctl-asid-zero`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rules = match self.outcome() {
+            Some(outcome) => {
+                write!(f, "refused ({outcome}): ")?;
+                self.broken
+            }
+            None if self.is_accepted() => return f.write_str("accepted"),
+            None => {
+                f.write_str("undecided: ")?;
+                self.undecided()
+            }
+        };
+        rules.iter().enumerate().try_for_each(|(index, rule)| {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{rule}")
+        })
     }
 }

@@ -63,52 +63,39 @@ impl Limits {
     }
 
     /// What is not known of this CPU and decides whether some VMCB breaks the rule.
-    pub fn unknown(&self, rule: Rule, visit: &mut dyn FnMut(Missing)) {
-        if !self.breakable().contains(rule) {
-            return;
+    pub fn unknown(&self, rule: Rule) -> impl Iterator<Item = Missing> {
+        let mut open = Facts::default();
+        if self.breakable().contains(rule) {
+            open.features = self.features_read(rule);
+            rule.row()
+                .when
+                .iter()
+                .filter_map(|literal| literal.test())
+                .for_each(|test| self.open_in(test, &mut open));
         }
-        let mut features = 0;
-        self.features_read(rule, &mut |mask| features |= mask);
-        let mut on_features = |mask: u64| features |= mask;
-        for &literal in rule.row().when {
-            let Literal::Holds(test) = literal else { continue };
-            match test {
-                Test::Cr4Reserved => on_features(features_of_cr4(u64::MAX)),
-                Test::EferReserved => on_features(features_of_efer(u64::MAX)),
-                Test::AsidAboveSevMaximum
-                    if self.bounds.sev_asid_maximum.lowest != self.bounds.sev_asid_maximum.highest =>
-                {
-                    visit(Missing::SevAsids);
-                }
-                Test::AsidBelowSevMinimum
-                    if self.bounds.sev_asid_minimum.lowest != self.bounds.sev_asid_minimum.highest =>
-                {
-                    visit(Missing::SevAsids);
-                }
-                _ if !reads_address(test) => {}
-                _ => {
-                    if self.bounds.phys_bits.lowest != self.bounds.phys_bits.highest {
-                        visit(Missing::PhysBits);
-                    }
-                    if self.bounds.c_bit != 0 {
-                        on_features(encryption());
-                        if !self.bounds.c_bit.is_power_of_two() {
-                            visit(Missing::CBit);
-                        }
-                    }
+        open.missing(self.cpu().features.unknown_mask())
+    }
+
+    /// Adds what is not known of this CPU and decides the test.
+    fn open_in(&self, test: Test, open: &mut Facts) {
+        match test {
+            Test::Cr4Reserved => open.features |= features_of_cr4(u64::MAX),
+            Test::EferReserved => open.features |= features_of_efer(u64::MAX),
+            Test::AsidAboveSevMaximum => open.sev_asids |= !self.bounds.sev_asid_maximum.is_known(),
+            Test::AsidBelowSevMinimum => open.sev_asids |= !self.bounds.sev_asid_minimum.is_known(),
+            _ if reads_address(test) => {
+                open.phys_bits |= !self.bounds.phys_bits.is_known();
+                if self.bounds.c_bit != 0 {
+                    open.features |= encryption();
+                    open.c_bit |= !self.bounds.c_bit.is_power_of_two();
                 }
             }
-        }
-        let unknown = self.cpu().features.unknown_mask() & features;
-        if unknown != 0 {
-            visit(Missing::Bits(Word::Cpu, unknown));
+            _ => {}
         }
     }
 
     fn is_open(&self, rule: Rule) -> bool {
-        let mut open = false;
-        self.unknown(rule, &mut |_| open = true);
-        open
+        self.unknown(rule).next().is_some()
     }
 
     /// Asks about a VMCB, a VMSA and a host of which nothing is known.
@@ -118,95 +105,72 @@ impl Limits {
         ask(&View::new(&nothing, Phase::Before, self, &environment))
     }
 
-    /// Calls `visit` with the features that decide what the rule's conditions mean: those that it names, those
-    /// behind what is turned on, those that decide which page is read. Features behind something that this CPU
-    /// can never turn on are left out.
-    fn features_read(&self, rule: Rule, visit: &mut dyn FnMut(u64)) {
+    /// The features that decide what the rule's conditions mean: those that it names, those behind what is turned on,
+    /// those that decide which page is read. Features behind something that this CPU can never turn on are left out.
+    fn features_read(&self, rule: Rule) -> u64 {
         let possible = self.anything(|view| view.bits(Word::Mode).may_set());
-        let mut of_mode = |bit: Mode| {
-            if possible & bit.bits() != 0 {
-                for &(of, sources) in MODE_SOURCES {
-                    if of == bit {
-                        sources
-                            .iter()
-                            .filter(|(word, _)| *word == Word::Cpu)
-                            .for_each(|&(_, mask)| visit(mask));
-                    }
-                }
-            }
+        let of_mode = |modes: Mode| {
+            let rows =
+                MODE_SOURCES.iter().filter(|(bit, _)| modes.contains(*bit) && possible & bit.bits() != 0);
+            let sources = rows.flat_map(|(_, sources)| sources.iter());
+            let of_cpu = sources.filter(|(word, _)| *word == Word::Cpu);
+            of_cpu.fold(0, |all, (_, mask)| all | mask)
         };
-        let mut named = 0;
+        let mut features = 0;
         for &literal in rule.row().when {
             if let Literal::Is { word: Word::Mode, mask, .. }
             | Literal::IsNot { word: Word::Mode, mask, .. } = literal
             {
-                for &(bit, _) in MODE_SOURCES {
-                    if mask & bit.bits() != 0 {
-                        of_mode(bit);
-                    }
-                }
+                features |= of_mode(Mode::from_bits(mask));
             }
-            literal.reads(&mut |word, mask| match word.source() {
-                Source::Save(_) => of_mode(Mode::SEV_ES),
-                Source::Vmsa(_) if word == Word::UCet => of_mode(Mode::SEV_ES),
-                _ if matches!(word, Word::EventInj | Word::IntCtl)
-                    && possible & Mode::VMSA_EVENTS.bits() != 0 =>
-                {
-                    of_mode(Mode::ALTERNATE);
-                    named |= Feature::SecureAvic.mask() | Feature::SevEs.mask();
-                }
-                Source::Cpu if matches!(literal, Literal::Is { word: Word::Cpu, .. }) => named |= mask,
-                _ => {}
-            });
+            for (word, mask) in literal.reads() {
+                features |= match word.source() {
+                    Source::Save(_) => of_mode(Mode::SEV_ES),
+                    Source::Vmsa(_) if word == Word::UCet => of_mode(Mode::SEV_ES),
+                    _ if matches!(word, Word::EventInj | Word::IntCtl)
+                        && possible & Mode::VMSA_EVENTS.bits() != 0 =>
+                    {
+                        of_mode(Mode::ALTERNATE) | Feature::SecureAvic.mask() | Feature::SevEs.mask()
+                    }
+                    Source::Cpu if matches!(literal, Literal::Is { word: Word::Cpu, .. }) => mask,
+                    _ => 0,
+                };
+            }
         }
-        visit(named);
+        features
     }
 
     /// What the rule reads of the two CPUs and is not the same, or not known alike.
-    pub fn differing(&self, other: &Self, rule: Rule, visit: &mut dyn FnMut(Missing)) {
-        let mut features = 0;
-        self.features_read(rule, &mut |mask| features |= mask);
-        other.features_read(rule, &mut |mask| features |= mask);
-        for &literal in rule.row().when {
-            let Literal::Holds(test) = literal else { continue };
+    pub fn differing(&self, other: &Self, rule: Rule) -> impl Iterator<Item = Missing> {
+        let mut unlike =
+            Facts { features: self.features_read(rule) | other.features_read(rule), ..Facts::default() };
+        let (here, there) = (&self.bounds, &other.bounds);
+        for test in rule.row().when.iter().filter_map(|literal| literal.test()) {
             match test {
-                Test::Cr4Reserved => features |= features_of_cr4(unequal(self.bounds.cr4, other.bounds.cr4)),
-                Test::EferReserved => {
-                    features |= features_of_efer(unequal(self.bounds.efer, other.bounds.efer))
+                Test::Cr4Reserved => unlike.features |= features_of_cr4(unequal(here.cr4, there.cr4)),
+                Test::EferReserved => unlike.features |= features_of_efer(unequal(here.efer, there.efer)),
+                Test::AsidAboveSevMaximum => {
+                    unlike.sev_asids |= here.sev_asid_maximum != there.sev_asid_maximum
                 }
-                Test::AsidAboveSevMaximum
-                    if self.bounds.sev_asid_maximum != other.bounds.sev_asid_maximum =>
-                {
-                    visit(Missing::SevAsids);
-                }
-                Test::AsidBelowSevMinimum
-                    if self.bounds.sev_asid_minimum != other.bounds.sev_asid_minimum =>
-                {
-                    visit(Missing::SevAsids);
+                Test::AsidBelowSevMinimum => {
+                    unlike.sev_asids |= here.sev_asid_minimum != there.sev_asid_minimum
                 }
                 _ if reads_address(test) => {
-                    if self.bounds.phys_bits != other.bounds.phys_bits {
-                        visit(Missing::PhysBits);
-                    }
-                    if self.bounds.c_bit != other.bounds.c_bit {
-                        visit(Missing::CBit);
-                    }
-                    if self.bounds.c_bit | other.bounds.c_bit != 0 {
-                        features |= encryption();
+                    unlike.phys_bits |= here.phys_bits != there.phys_bits;
+                    unlike.c_bit |= here.c_bit != there.c_bit;
+                    if here.c_bit | there.c_bit != 0 {
+                        unlike.features |= encryption();
                     }
                 }
                 _ => {}
             }
         }
-        let unlike = differing(&self.cpu().features, &other.cpu().features) & features;
-        if unlike != 0 {
-            visit(Missing::Bits(Word::Cpu, unlike));
-        }
+        unlike.missing(differing(&self.cpu().features, &other.cpu().features))
     }
 
     fn reads_otherwise(&self, other: &Self, rule: Rule) -> bool {
         // Limits that were stored by another build may differ in more than the CPU tells.
-        let mut otherwise = rule.row().when.iter().any(|&literal| match literal {
+        let otherwise = rule.row().when.iter().any(|&literal| match literal {
             Literal::Holds(Test::Cr4Reserved) => self.bounds.cr4 != other.bounds.cr4,
             Literal::Holds(Test::EferReserved) => self.bounds.efer != other.bounds.efer,
             Literal::Holds(Test::VectorReserved) => {
@@ -214,8 +178,30 @@ impl Limits {
             }
             _ => false,
         });
-        self.differing(other, rule, &mut |_| otherwise = true);
-        otherwise
+        otherwise || self.differing(other, rule).next().is_some()
+    }
+}
+
+/// Facts about a CPU.
+#[derive(Default)]
+struct Facts {
+    features: u64,
+    phys_bits: bool,
+    c_bit: bool,
+    sev_asids: bool,
+}
+
+impl Facts {
+    /// The same as a list. `open` are the features that count.
+    fn missing(self, open: u64) -> impl Iterator<Item = Missing> {
+        let features = self.features & open;
+        let facts = [
+            self.sev_asids.then_some(Missing::SevAsids),
+            self.phys_bits.then_some(Missing::PhysBits),
+            self.c_bit.then_some(Missing::CBit),
+            (features != 0).then_some(Missing::Bits(Word::Cpu, features)),
+        ];
+        facts.into_iter().flatten()
     }
 }
 

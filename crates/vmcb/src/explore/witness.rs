@@ -140,23 +140,20 @@ impl Witness {
         self.seen(limits, |view| view.judge())
     }
 
-    /// Calls `visit` with each word that the minimal legal guest has otherwise.
-    pub fn changes(&self, visit: &mut dyn FnMut(Change)) {
+    /// The words whose value differs from that in the minimal legal guest.
+    pub fn changes(&self) -> impl Iterator<Item = Change> {
         let legal = Self::legal();
-        for &word in Word::ALL {
+        let both = move |&word: &Word| {
+            let field = match word.source() {
+                Source::Control(field) | Source::Save(field) => Some(field),
+                Source::Vmsa(_) | Source::Environment | Source::Cpu | Source::Derived => None,
+            };
             let (before, after) = (legal.plain(word), self.plain(word));
-            if before != after {
-                let field = match word.source() {
-                    Source::Control(field) | Source::Save(field) => Some(field),
-                    Source::Vmsa(_) | Source::Environment | Source::Cpu | Source::Derived => None,
-                };
-                visit(Change { word, field, before, after });
-            }
+            let plain = Change { word, field, before, after };
             let (before, after) = (legal.encrypted(word), self.encrypted(word));
-            if before != after {
-                visit(Change { word, field: encrypted_field(word), before, after });
-            }
-        }
+            [plain, Change { word, field: encrypted_field(word), before, after }]
+        };
+        Word::ALL.iter().flat_map(both).filter(|change| change.before != change.after)
     }
 
     /// The nearest legal case: one literal of the rule fails, and nothing is broken any more.
@@ -481,7 +478,7 @@ impl<'a> Search<'a> {
         };
         let this = RuleSet::only(self.rule);
         if self.strict == Strict::Alone {
-            if let Some(rule) = possible(self.refusing).without(this).iter().next() {
+            if let Some(rule) = possible(self.refusing).difference(this).iter().next() {
                 return Some((self.refusing, rule));
             }
         }

@@ -1,5 +1,6 @@
 //! The policies by which limits are compiled.
 
+use crate::defs::named::named;
 use crate::rules::set::RuleSet;
 use crate::rules::table::Rule;
 
@@ -17,6 +18,9 @@ pub enum Policy {
 }
 
 impl Policy {
+    /// All policies.
+    pub const ALL: &'static [Self] = &[Self::VirtualCpu, Self::FixedVectors];
+
     /// Its stable name.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -29,7 +33,7 @@ impl Policy {
     /// The policy with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::VirtualCpu, Self::FixedVectors].into_iter().find(|policy| policy.name() == name)
+        Self::ALL.iter().copied().find(|policy| policy.name() == name)
     }
 
     /// The rules that it enables.
@@ -41,7 +45,12 @@ impl Policy {
         ];
         match self {
             Self::VirtualCpu => RuleSet::ALL,
-            Self::FixedVectors => RuleSet::ALL.without(BY_FEATURE.into_iter().collect()),
+            Self::FixedVectors => RuleSet::ALL.difference(BY_FEATURE.into_iter().collect()),
         }
     }
+}
+
+named! {
+    /// Its stable name.
+    Policy: name, from_name, "no policy has this name"
 }

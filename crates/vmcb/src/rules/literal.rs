@@ -64,22 +64,27 @@ impl Literal {
         }
     }
 
-    /// Calls `visit` with each word that it reads and the bits that count; what is derived is
-    /// resolved into what it is derived from.
-    pub fn reads(self, visit: &mut dyn FnMut(Word, u64)) {
+    /// The test, if it is one.
+    pub(crate) const fn test(self) -> Option<Test> {
         match self {
-            Self::Is { word: Word::Mode, mask, .. } | Self::IsNot { word: Word::Mode, mask, .. } => {
-                for &(bit, sources) in MODE_SOURCES {
-                    if mask & bit.bits() != 0 {
-                        for &(word, mask) in sources {
-                            visit(word, mask);
-                        }
-                    }
-                }
-            }
-            Self::Is { word, mask, .. } | Self::IsNot { word, mask, .. } => visit(word, mask),
-            Self::Holds(test) => test.reads(visit),
+            Self::Holds(test) => Some(test),
+            Self::Is { .. } | Self::IsNot { .. } => None,
         }
+    }
+
+    /// Each word that it reads, with the bits that count. For a derived word, these are the words that it is derived
+    /// from.
+    pub fn reads(self) -> impl Iterator<Item = (Word, u64)> {
+        let (derived, plain, test) = match self {
+            Self::Is { word: Word::Mode, mask, .. } | Self::IsNot { word: Word::Mode, mask, .. } => {
+                (mask, None, None)
+            }
+            Self::Is { word, mask, .. } | Self::IsNot { word, mask, .. } => (0, Some((word, mask)), None),
+            Self::Holds(test) => (0, None, Some(test)),
+        };
+        let sources = MODE_SOURCES.iter().filter(move |(bit, _)| derived & bit.bits() != 0);
+        let sources = sources.flat_map(|(_, sources)| sources.iter().copied());
+        sources.chain(plain).chain(test.into_iter().flat_map(Test::reads))
     }
 }
 

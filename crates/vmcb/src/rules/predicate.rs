@@ -98,27 +98,28 @@ impl Test {
         }
     }
 
-    /// Calls `visit` with each word that it reads and the bits that count.
-    pub(super) fn reads(self, visit: &mut dyn FnMut(Word, u64)) {
-        match self {
-            Self::AddressTooWide(word) | Self::NotAPageAddress(word) => visit(word, u64::MAX),
-            Self::PointerTooWide(word) => visit(word, POINTER),
-            Self::TableTooHigh { word, .. } => visit(word, !PAGE_OFFSET),
-            Self::Cr4Reserved => visit(Word::Cr4, u64::MAX),
-            Self::EferReserved => visit(Word::Efer, u64::MAX),
-            Self::PatInvalid => visit(Word::GPat, u64::MAX),
-            Self::PdpteReserved => PDPTES.iter().for_each(|&word| visit(word, u64::MAX)),
-            Self::EventTypeReserved => visit(Word::EventInj, Event::TYPE),
-            Self::VectorReserved => visit(Word::EventInj, Event::VECTOR),
-            Self::SoftwareOrBpOrOf => visit(Word::EventInj, Event::TYPE | Event::VECTOR),
-            Self::AsidAboveSevMaximum | Self::AsidBelowSevMinimum => visit(Word::Asid, u32::MAX.into()),
-            Self::AvicPointerTooWide => AVIC_POINTERS.iter().for_each(|&word| visit(word, POINTER)),
-            Self::CounterEnabled => COUNTER_ENABLES.iter().for_each(|&(word, mask)| visit(word, mask)),
+    /// Each word that it reads, with the bits that count.
+    pub(super) fn reads(self) -> impl Iterator<Item = (Word, u64)> {
+        let (one, more, mask): (_, &[Word], _) = match self {
+            Self::AddressTooWide(word) | Self::NotAPageAddress(word) => (Some(word), &[], u64::MAX),
+            Self::PointerTooWide(word) => (Some(word), &[], POINTER),
+            Self::TableTooHigh { word, .. } => (Some(word), &[], !PAGE_OFFSET),
+            Self::Cr4Reserved => (Some(Word::Cr4), &[], u64::MAX),
+            Self::EferReserved => (Some(Word::Efer), &[], u64::MAX),
+            Self::PatInvalid => (Some(Word::GPat), &[], u64::MAX),
+            Self::PdpteReserved => (None, &PDPTES, u64::MAX),
+            Self::EventTypeReserved => (Some(Word::EventInj), &[], Event::TYPE),
+            Self::VectorReserved => (Some(Word::EventInj), &[], Event::VECTOR),
+            Self::SoftwareOrBpOrOf => (Some(Word::EventInj), &[], Event::TYPE | Event::VECTOR),
+            Self::AsidAboveSevMaximum | Self::AsidBelowSevMinimum => (Some(Word::Asid), &[], u32::MAX.into()),
+            Self::AvicPointerTooWide => (None, &AVIC_POINTERS, POINTER),
             Self::SevFeatureNotAllowed => {
-                visit(Word::SevFeatures, SEV_FEATURE_BITS);
-                visit(Word::AllowedSevFeatures, SEV_FEATURE_BITS);
+                (None, &[Word::SevFeatures, Word::AllowedSevFeatures], SEV_FEATURE_BITS)
             }
-        }
+            Self::CounterEnabled => (None, &[], 0),
+        };
+        let counters = COUNTER_ENABLES.into_iter().filter(move |_| self == Self::CounterEnabled);
+        one.into_iter().chain(more.iter().copied()).map(move |word| (word, mask)).chain(counters)
     }
 }
 

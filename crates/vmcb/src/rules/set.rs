@@ -3,15 +3,17 @@
 use super::literal::Literal;
 use super::table::{ROWS, Rule};
 use crate::defs::register::{Mode, NestedCtl};
+use crate::defs::set::{set_of, set_operations};
 use crate::defs::word::Word;
 
 /// A set of rules. Which bit stands for which rule is private and may change; only ids are stable.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct RuleSet(u128);
 
+set_operations!(RuleSet, "rules");
+set_of!(RuleSet, Rule);
+
 impl RuleSet {
-    /// No rule.
-    pub const EMPTY: Self = Self(0);
     /// Every rule of this build.
     pub const ALL: Self = Self((1 << ROWS.len()) - 1);
 
@@ -27,35 +29,10 @@ impl RuleSet {
         self.0 & Self::only(rule).0 != 0
     }
 
-    /// Whether no rule is in it.
+    /// The set with this rule too.
     #[must_use]
-    #[inline(always)]
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// How many rules are in it.
-    #[must_use]
-    pub const fn len(self) -> usize {
-        self.0.count_ones() as usize
-    }
-
-    /// The rules of either.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// The rules of both.
-    #[must_use]
-    pub const fn intersection(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-
-    /// The rules that `other` has not.
-    #[must_use]
-    pub const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
+    pub const fn with(self, rule: Rule) -> Self {
+        self.union(Self::only(rule))
     }
 
     /// The rules, in the order of the rulebook.
@@ -66,12 +43,6 @@ impl RuleSet {
             left &= left.wrapping_sub(1);
             rule
         })
-    }
-}
-
-impl FromIterator<Rule> for RuleSet {
-    fn from_iter<I: IntoIterator<Item = Rule>>(rules: I) -> Self {
-        rules.into_iter().fold(Self::EMPTY, |set, rule| set.union(Self::only(rule)))
     }
 }
 

@@ -13,13 +13,16 @@ use super::literal::Literal;
 use super::predicate::Test;
 use crate::cpu::feature::Feature;
 use crate::defs::event::Event;
-use crate::defs::exception::{BR, CP, HV, NMI, OF, OVERRUN, VC, Vector};
+use crate::defs::exception::{BR, CP, GP, HV, NMI, OF, OVERRUN, UD, VC, Vector};
+use crate::defs::exit_code::ExitCode;
+use crate::defs::named::named;
 use crate::defs::register::{
     AllowedSevFeatures, Asid, AvicPhysicalTable, Cr0, Cr4, CsAttributes, Dr6, Dr7, Efer, EventInj, HIGH,
     Host, IntCtl, InterceptMisc1, InterceptMisc2, Mode, NestedCtl, Rflags, SCet, SecureAvicCtl, SevFeatures,
     UCet, VintrCtrl, VirtExt,
 };
 use crate::defs::word::Word;
+use core::fmt;
 
 /// What the manual's words carry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -89,6 +92,34 @@ impl Outcome {
             Self::GeneralProtection => "#GP(0)",
             Self::NotStated => "not stated",
         }
+    }
+
+    /// EXITCODE of the #VMEXIT; `None` for a fault, and where the manual states nothing.
+    #[must_use]
+    pub const fn exit_code(self) -> Option<ExitCode> {
+        match self {
+            Self::Invalid => Some(ExitCode::INVALID),
+            Self::Busy => Some(ExitCode::BUSY),
+            Self::IdleRequired => Some(ExitCode::IDLE_REQUIRED),
+            Self::InvalidPmc => Some(ExitCode::INVALID_PMC),
+            Self::InvalidOpcode | Self::GeneralProtection | Self::NotStated => None,
+        }
+    }
+
+    /// The exception that VMRUN raises in the host; `None` where it raises none. The error code of #GP is 0.
+    #[must_use]
+    pub const fn exception(self) -> Option<Vector> {
+        match self {
+            Self::InvalidOpcode => Some(UD),
+            Self::GeneralProtection => Some(GP),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 
@@ -163,11 +194,21 @@ impl Rule {
         self.row().id
     }
 
+    /// Each word that the rule reads, with the bits that count; a word comes as often as conditions read it.
+    pub fn reads(self) -> impl Iterator<Item = (Word, u64)> {
+        self.row().when.iter().flat_map(|literal| literal.reads())
+    }
+
     /// The rule with this id.
     #[must_use]
     pub fn from_id(id: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|rule| rule.id() == id)
     }
+}
+
+named! {
+    /// Its id.
+    Rule: id, from_id, "no rule has this id"
 }
 
 /// An exception to inject: V = 1, TYPE = 3 and this vector.

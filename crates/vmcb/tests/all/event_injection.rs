@@ -306,7 +306,7 @@ fn every_event_for_plain_guests_by_both_policies() {
             let injection = if mode.name == "64-bit" { GuestMode::BITS_64 } else { GuestMode::OTHER };
             for word in words(&mut random) {
                 let (broken, unstated) = by_the_manual(word as u32, guest);
-                let broken = broken.without(by_feature.into_iter().collect());
+                let broken = broken.difference(by_feature.into_iter().collect());
                 put(&mut vmcb, 0xA8, word);
                 compare(word, guest, "fixed", check(&vmcb, &fixed, &environment()), broken, unstated);
                 let found = check_event(Event::from_bits(word), injection, &fixed);

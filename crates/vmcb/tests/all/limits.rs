@@ -104,7 +104,7 @@ fn policies_have_names_and_differ_in_three_rules() {
     assert_eq!(Policy::from_name("fixed"), None);
     let [derived, fixed] = POLICIES.map(|policy| Limits::compile(&Cpu::ANY, policy).rules());
     assert_eq!(derived, RuleSet::ALL);
-    let missing: Vec<_> = derived.without(fixed).iter().map(Rule::id).collect();
+    let missing: Vec<_> = derived.difference(fixed).iter().map(Rule::id).collect();
     assert_eq!(
         missing,
         ["evt-exc-cp-without-shstk", "evt-exc-vc-without-seves", "evt-exc-hv-without-restricted-injection"]
@@ -308,7 +308,7 @@ fn stored_limits_decide_until_they_are_upgraded() {
     let bytes = with(&limits, "rule:sav-cr4-mbz", None);
     let older = Limits::decode(&bytes).unwrap();
     assert_eq!(broken(&older), RuleSet::EMPTY);
-    assert_eq!(older.rules(), RuleSet::ALL.without(RuleSet::only(Rule::SavCr4Mbz)));
+    assert_eq!(older.rules(), RuleSet::ALL.difference(RuleSet::only(Rule::SavCr4Mbz)));
     assert_eq!(encoded(&older), bytes);
     assert_eq!(older.upgrade(), limits);
 
@@ -506,7 +506,7 @@ fn the_frozen_corpus_breaks_every_rule_of_its_time() {
     // A rule that comes later needs no state here, only rows.
     let first: RuleSet =
         Limits::decode(&std::fs::read(published("v0.1").join("any.bin")).unwrap()).unwrap().rules();
-    let never: Vec<_> = first.without(seen).iter().map(Rule::id).collect();
+    let never: Vec<_> = first.difference(seen).iter().map(Rule::id).collect();
     assert!(never.is_empty(), "never broken: {never:?}");
     assert!(accepted > 1_000, "{accepted} accepted");
 }

@@ -6,5 +6,6 @@ mod cpu;
 mod event_injection;
 mod limits;
 mod registry;
+mod text;
 mod view;
 mod witness;

@@ -94,9 +94,9 @@ fn neighbours_differ_in_one_item_and_in_one_rule() {
         }
         let only = RuleSet::only(rule);
         let without = Expected {
-            broken: broken.expected.broken.without(only),
-            unstated: broken.expected.unstated.without(only),
-            unknown: broken.expected.unknown.without(only),
+            broken: broken.expected.broken.difference(only),
+            unstated: broken.expected.unstated.difference(only),
+            unknown: broken.expected.unknown.difference(only),
         };
         if without == broken.expected {
             errors.push(format!("{}: `{of}` does not break `{}`", broken.place, rule.id()));
@@ -336,11 +336,9 @@ fn every_row_of_the_rulebook_reads_well() {
 fn every_word_is_read_by_some_rule() {
     let mut read = BTreeSet::new();
     for &rule in Rule::ALL {
-        for literal in rule.row().when {
-            literal.reads(&mut |word, mask| {
-                assert_ne!(mask, 0, "{}: {literal:?} reads no bit of {word:?}", rule.id());
-                read.insert(word);
-            });
+        for (word, mask) in rule.reads() {
+            assert_ne!(mask, 0, "{}: a condition reads no bit of {word:?}", rule.id());
+            read.insert(word);
         }
     }
     let unread: Vec<_> = Word::ALL.iter().copied().filter(|word| !read.contains(word)).collect();

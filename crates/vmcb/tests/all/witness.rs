@@ -48,8 +48,7 @@ fn each_rule_has_a_witness_that_breaks_it_alone() {
     for text in CPUS {
         let limits = limits(text);
         for rule in limits.breakable().iter() {
-            let mut open = false;
-            limits.unknown(rule, &mut |_| open = true);
+            let open = limits.unknown(rule).next().is_some();
             let Some(witness) = rule.witness(&limits) else {
                 assert!(open, "{text}: {} has no witness, and nothing is unknown", rule.id());
                 continue;
@@ -63,7 +62,7 @@ fn each_rule_has_a_witness_that_breaks_it_alone() {
             assert_ne!(neighbour, witness);
             shown = shown.union(RuleSet::only(rule));
         }
-        for rule in RuleSet::ALL.without(limits.breakable()).iter() {
+        for rule in RuleSet::ALL.difference(limits.breakable()).iter() {
             assert_eq!(rule.witness(&limits), None, "{text}: {}", rule.id());
         }
     }
@@ -77,8 +76,7 @@ fn a_witness_is_the_smallest() {
     let mut most = 0;
     for rule in limits.breakable().iter() {
         let witness = rule.witness(&limits).unwrap_or_else(|| panic!("{}", rule.id()));
-        let mut changes = Vec::new();
-        witness.changes(&mut |change| changes.push(change));
+        let changes: Vec<_> = witness.changes().collect();
         assert!(!changes.is_empty(), "{}", rule.id());
         most = most.max(changes.len());
         for change in &changes {
@@ -103,11 +101,9 @@ fn witnesses_stand_at_the_edge() {
     );
     let edge = |rule: Rule| {
         let witness = rule.witness(&limits).unwrap();
-        let mut values = Vec::new();
-        witness.changes(&mut |change| values.push((change.word.name(), change.after)));
+        let values: Vec<_> = witness.changes().map(|change| (change.word.name(), change.after)).collect();
         let neighbour = witness.neighbour(rule, &limits).unwrap();
-        let mut legal = Vec::new();
-        neighbour.changes(&mut |change| legal.push((change.word.name(), change.after)));
+        let legal: Vec<_> = neighbour.changes().map(|change| (change.word.name(), change.after)).collect();
         (values.last().copied(), legal.last().copied())
     };
     assert_eq!(
@@ -122,7 +118,7 @@ fn witnesses_stand_at_the_edge() {
     assert_eq!(edge(Rule::SavCr4Mbz).0, Some(("CR4", 0x1020)));
     let mut asids = Vec::new();
     let witness = Rule::SevAsidAboveMax.witness(&limits).unwrap();
-    witness.changes(&mut |change| asids.push((change.word.name(), change.after)));
+    asids.extend(witness.changes().map(|change| (change.word.name(), change.after)));
     assert!(asids.contains(&("ASID", 510)), "{asids:?}");
 }
 
@@ -154,11 +150,15 @@ fn no_difference_is_left_out() {
             let environment = guest.environment();
             let (one, other) =
                 (check(&guest.vmcb, &here, &environment), check(&guest.vmcb, &there, &environment));
-            let apart = |left: RuleSet, right: RuleSet| left.without(right).union(right.without(left));
+            let apart = |left: RuleSet, right: RuleSet| left.difference(right).union(right.difference(left));
             let rules = apart(one.broken(), other.broken())
                 .union(apart(one.unstated(), other.unstated()))
                 .union(apart(one.unknown(), other.unknown()));
-            assert!(rules.without(may).is_empty(), "round {round}: {:?} is not named", rules.without(may));
+            assert!(
+                rules.difference(may).is_empty(),
+                "round {round}: {:?} is not named",
+                rules.difference(may)
+            );
             differences += usize::from(!rules.is_empty());
             if one.is_accepted() == other.is_accepted() {
                 continue;
@@ -229,15 +229,13 @@ fn the_unknown_is_never_equal() {
     let may = milan.may_differ(&milan);
     for rule in [Rule::CtlMsrpmBeyondMaxphyaddr, Rule::SavCr3MbzLong, Rule::SavEferMbz] {
         assert!(may.contains(rule), "{}", rule.id());
-        let mut missing = Vec::new();
-        milan.unknown(rule, &mut |fact| missing.push(fact));
+        let missing: Vec<_> = milan.unknown(rule).collect();
         assert_eq!(missing.len(), 1, "{}: {missing:?}", rule.id());
     }
     assert!(!may.contains(Rule::SavCr4Mbz) && !may.contains(Rule::SevSmmlockClear));
     let any = limits("any");
     for rule in any.may_differ(&any).iter() {
-        let mut open = false;
-        any.unknown(rule, &mut |_| open = true);
+        let open = any.unknown(rule).next().is_some();
         assert!(open, "{}", rule.id());
     }
     assert!(any.may_differ(&any).contains(Rule::SevAsidAboveMax));
@@ -262,8 +260,7 @@ fn a_seed_is_kept() {
     let bit = vmcb::Cr4::PKE.bits();
     let (contrast, witness) = Rule::SavCr4Mbz.contrast(&rome, &milan, Some((vmcb::Word::Cr4, bit))).unwrap();
     assert_eq!(contrast, Contrast::Verdict);
-    let mut changes = Vec::new();
-    witness.changes(&mut |change| changes.push((change.word, change.after)));
+    let changes: Vec<_> = witness.changes().map(|change| (change.word, change.after)).collect();
     assert_eq!(changes, [(vmcb::Word::Cr4, bit | vmcb::Cr4::PAE.bits())]);
 }
 
@@ -330,11 +327,7 @@ fn narrower_widths_and_fewer_bits_only_take_away() {
 #[test]
 fn what_differs_is_named() {
     use vmcb::{Feature, Missing, Word};
-    let facts = |a: &str, b: &str, rule: Rule| {
-        let mut facts = Vec::new();
-        limits(a).differing(&limits(b), rule, &mut |fact| facts.push(fact));
-        facts
-    };
+    let facts = |a: &str, b: &str, rule: Rule| limits(a).differing(&limits(b), rule).collect::<Vec<_>>();
     let (rome, milan) = ("EPYC-Rome,phys-bits=43", "EPYC-Milan,phys-bits=48");
     assert_eq!(facts(rome, milan, Rule::CtlMsrpmBeyondMaxphyaddr), [Missing::PhysBits]);
     let Some(&Missing::Bits(Word::Cpu, mask)) = facts(rome, milan, Rule::SavCr4Mbz).first() else { panic!() };

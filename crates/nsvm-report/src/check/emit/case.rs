@@ -221,13 +221,7 @@ fn mask(size: u16) -> u64 {
 fn environment(case: &Case<'_>, broken: &[Rule]) -> String {
     let is_snp = case.found.vm_type == Some(VmType::SevSnp);
     let mut items = case.question.host.case_items(if is_snp { "@snp-host" } else { "@host" });
-    let reads_address = |rule: &Rule| {
-        let mut reads = false;
-        for literal in rule.row().when {
-            literal.reads(&mut |word, _| reads |= word == Word::VmcbAddress);
-        }
-        reads
-    };
+    let reads_address = |rule: &Rule| rule.reads().any(|(word, _)| word == Word::VmcbAddress);
     if let Some(address) = case.found.vmcb_address.filter(|_| broken.iter().any(reads_address))
         && !items.contains("vmcb-address=")
     {

@@ -118,19 +118,17 @@ pub fn bit_of_some_rule(random: &mut Random) -> Option<(Page, usize, usize, u64)
 /// The bits in the pages that a rule reads; a register in both pages that may hold it.
 pub fn places_of(rule: Rule) -> Vec<(Page, usize, usize, u64)> {
     let mut places = Vec::new();
-    for literal in rule.row().when {
-        literal.reads(&mut |word, mask| {
-            for field in [word.field(false), word.field(true)].into_iter().flatten() {
-                let size = usize::from(field.size.min(8));
-                let width = if size == 8 { u64::MAX } else { (1 << (8 * size)) - 1 };
-                if mask & width != 0 {
-                    places.push((field.page, usize::from(field.offset), size, mask & width));
-                }
+    for (word, mask) in rule.reads() {
+        for field in [word.field(false), word.field(true)].into_iter().flatten() {
+            let size = usize::from(field.size.min(8));
+            let width = if size == 8 { u64::MAX } else { (1 << (8 * size)) - 1 };
+            if mask & width != 0 {
+                places.push((field.page, usize::from(field.offset), size, mask & width));
             }
-            if word == Word::EventInj {
-                places.push((Page::Vmsa, 0x3E0, 8, mask));
-            }
-        });
+        }
+        if word == Word::EventInj {
+            places.push((Page::Vmsa, 0x3E0, 8, mask));
+        }
     }
     places
 }
@@ -138,14 +136,14 @@ pub fn places_of(rule: Rule) -> Vec<(Page, usize, usize, u64)> {
 /// The features and facts that a rule reads.
 pub fn reads_of(rule: Rule) -> (Vec<Feature>, u64) {
     let (mut features, mut facts) = (Vec::new(), 0);
-    for literal in rule.row().when {
-        literal.reads(&mut |word, mask| match word {
+    for (word, mask) in rule.reads() {
+        match word {
             Word::Cpu => {
                 features.extend((0..64).filter(|bit| mask >> bit & 1 == 1).filter_map(Feature::at_bit))
             }
             Word::Host => facts |= mask & all_facts(),
             _ => {}
-        });
+        }
     }
     (features, facts)
 }

@@ -279,7 +279,7 @@ impl Machine {
             unstated = unstated.union(event_rules);
         }
         let all = all.union(event_rules);
-        (all.without(unstated), all.intersection(unstated))
+        (all.difference(unstated), all.intersection(unstated))
     }
 
     /// 3.1.3.
