@@ -1,6 +1,6 @@
 //! Two events for one guest at the same time: what is delivered, by the double-fault rules.
 
-use vmcb::{Event, EventType, Vector};
+use vmcb::{Event, EventType, Kind, Vector};
 
 /// What becomes of an exception that occurs while another event is being delivered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,11 +30,12 @@ fn weight(event: Event) -> Weight {
     if event.event_type() != EventType::EXCEPTION {
         return Weight::Benign;
     }
-    match event.vector().number() {
-        // #DE, #TS, #NP, #SS, #GP, #CP, #VC and #HV.
-        0 | 10..=13 | 21 | 28 | 29 => Weight::Contributory,
-        14 => Weight::PageFault,
-        8 => Weight::DoubleFault,
+    if event.vector() == DF {
+        return Weight::DoubleFault;
+    }
+    match event.vector().exception().map(|row| row.kind) {
+        Some(Kind::Contributory) => Weight::Contributory,
+        Some(Kind::PageFault) => Weight::PageFault,
         _ => Weight::Benign,
     }
 }
@@ -73,8 +74,8 @@ mod tests {
     /// The whole table of the manual, row by row.
     #[test]
     fn double_fault_table() {
-        let contributory = [0, 10, 11, 12, 13];
-        let benign = [1, 3, 4, 5, 6, 7, 16, 17, 18, 19];
+        let contributory = [0, 10, 11, 12, 13, 21, 29];
+        let benign = [1, 3, 4, 5, 6, 7, 16, 17, 18, 19, 28, 30];
         for second in contributory.into_iter().chain(benign).chain([14, 8]) {
             let heavy = contributory.contains(&second);
             for first in benign {

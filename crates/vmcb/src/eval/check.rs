@@ -4,7 +4,7 @@
 //! a compare for each. The pass asks only whether some rule *may* be broken; where none may, that is the
 //! answer. Naming what is broken is the judge's work, out of line.
 
-use super::environment::{Environment, Nothing, TakesOver};
+use super::environment::{Environment, Inputs, Nothing, TakesOver};
 use super::judge::View;
 use super::verdict::Verdict;
 use crate::cpu::bounds::Bounds;
@@ -137,7 +137,11 @@ fn guest_mode<T: TakesOver>(state: &Plain<'_, T>) -> GuestMode {
 /// ```
 #[inline]
 pub fn check(vmcb: &[u8; PAGE_SIZE], limits: &Limits, environment: &Environment<'_>) -> Verdict {
-    check_beside::<Nothing>(vmcb, limits, environment)
+    if passes::<Nothing>(vmcb, limits, environment) {
+        Verdict::ACCEPTED
+    } else {
+        name(vmcb, limits, environment)
+    }
 }
 
 /// Does the same as [`check`], but is compiled once, in this crate.
@@ -149,14 +153,19 @@ pub fn check_out_of_line(vmcb: &[u8; PAGE_SIZE], limits: &Limits, environment: &
     check(vmcb, limits, environment)
 }
 
-/// [`check`] where `environment` takes over what `T` says, if not more.
+/// [`check`] where exactly the inputs of `T` are taken over, whatever `environment` takes over.
 #[inline(always)]
-pub(super) fn check_beside<T: TakesOver>(
+pub(super) fn check_for<T: TakesOver>(
     vmcb: &[u8; PAGE_SIZE],
     limits: &Limits,
     environment: &Environment<'_>,
 ) -> Verdict {
-    if passes::<T>(vmcb, limits, environment) { Verdict::ACCEPTED } else { name(vmcb, limits, environment) }
+    // Inputs of a constant type cost nothing. Other inputs that are taken over are unknown, which is rare.
+    if T::INPUTS.contains_all(environment.taken_over()) && passes::<T>(vmcb, limits, environment) {
+        Verdict::ACCEPTED
+    } else {
+        name_for(vmcb, limits, environment, T::INPUTS)
+    }
 }
 
 /// Whether no rule can be broken: the pass that accepts.
@@ -173,6 +182,17 @@ fn passes<T: TakesOver>(vmcb: &[u8; PAGE_SIZE], limits: &Limits, environment: &E
 #[inline(never)]
 fn name(vmcb: &[u8; PAGE_SIZE], limits: &Limits, environment: &Environment<'_>) -> Verdict {
     View::complete(vmcb, limits, environment).judge()
+}
+
+#[cold]
+#[inline(never)]
+fn name_for(
+    vmcb: &[u8; PAGE_SIZE],
+    limits: &Limits,
+    environment: &Environment<'_>,
+    taken_over: Inputs,
+) -> Verdict {
+    name(vmcb, limits, &environment.with_taken_over(taken_over))
 }
 
 #[cfg(test)]

@@ -244,44 +244,72 @@ impl<'a> Environment<'a> {
         self
     }
 
-    /// rAX of VMRUN, a physical address.
+    /// States rAX of VMRUN, a physical address. The caller no longer takes it over.
     #[must_use]
     pub const fn with_vmcb_address(mut self, address: u64) -> Self {
         self.vmcb_address = Bits::known(address);
+        self.taken_over = self.taken_over.difference(Inputs::only(Input::VmcbAddress));
         self
     }
 
-    /// Takes the facts about the host, and rAX, as `from` has them: what differs from one VMRUN to the next. Both must
-    /// have taken over the same.
+    /// Copies the facts about the host, and rAX, from another environment: what differs from one VMRUN to the next.
     #[inline(always)]
     pub const fn update(&mut self, from: &Self) {
+        const COPIED: Inputs = Inputs::only(Input::HostMode)
+            .with(Input::HostMsrs)
+            .with(Input::VmcbAddress)
+            .with(Input::Rmp)
+            .with(Input::SiblingThread);
         self.host = from.host;
         self.vmcb_address = from.vmcb_address;
+        self.taken_over = self.taken_over.difference(COPIED).union(from.taken_over.intersection(COPIED));
     }
 
-    /// The four entries at CR3\[31:5\].
+    /// States the four entries at CR3\[31:5\]. The caller no longer takes them over.
     #[must_use]
     pub const fn with_pdptes(mut self, entries: [u64; 4]) -> Self {
         let [a, b, c, d] = entries;
         self.pdptes = [Bits::known(a), Bits::known(b), Bits::known(c), Bits::known(d)];
+        self.taken_over = self.taken_over.difference(Inputs::only(Input::Pdptes));
         self
     }
 
-    /// MSR 6A0h of the executing CPU.
+    /// States MSR 6A0h of the executing CPU. The caller no longer takes it over.
     #[must_use]
     pub const fn with_u_cet(mut self, value: u64) -> Self {
         self.u_cet = Bits::known(value);
+        self.taken_over = self.taken_over.difference(Inputs::only(Input::UCet));
         self
     }
 
-    /// The VMSA.
+    /// States the VMSA. With [`Vmsa::TakenOver`], the caller takes it over, else no longer.
     #[must_use]
     pub const fn with_vmsa(mut self, vmsa: Vmsa<'a>) -> Self {
-        if matches!(vmsa, Vmsa::TakenOver) {
-            self.taken_over = self.taken_over.with(Input::Vmsa);
-        }
+        let vmsa_only = Inputs::only(Input::Vmsa);
+        self.taken_over = match vmsa {
+            Vmsa::TakenOver => self.taken_over.union(vmsa_only),
+            Vmsa::Unknown | Vmsa::Page(_) | Vmsa::Known(_) => self.taken_over.difference(vmsa_only),
+        };
         self.vmsa = vmsa;
         self
+    }
+
+    /// Returns the environment in which exactly these inputs are taken over. Another input that was taken over is
+    /// unknown.
+    pub(crate) fn with_taken_over(&self, inputs: Inputs) -> Self {
+        let mut environment = *self;
+        for input in self.taken_over.difference(inputs).iter() {
+            environment.host = environment.host.with(input.facts().bits(), Bits::UNKNOWN);
+            match input {
+                Input::VmcbAddress => environment.vmcb_address = Bits::UNKNOWN,
+                Input::Pdptes => environment.pdptes = [Bits::UNKNOWN; 4],
+                Input::UCet => environment.u_cet = Bits::UNKNOWN,
+                Input::Vmsa => environment.vmsa = Vmsa::Unknown,
+                Input::HostMode | Input::HostMsrs | Input::Rmp | Input::SiblingThread => {}
+            }
+        }
+        environment.taken_over = Inputs::EMPTY;
+        inputs.iter().fold(environment, Self::take_over)
     }
 
     /// The same, where these inputs are taken over: constants, if `inputs` is one.
@@ -323,6 +351,39 @@ impl<'a> Environment<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is stated after it was taken over is no longer taken over.
+    #[test]
+    fn the_last_statement_counts() {
+        let taken = Input::ALL.into_iter().fold(Environment::unknown(), Environment::take_over);
+        let page = [0; PAGE_SIZE];
+        for (input, stated) in [
+            (Input::VmcbAddress, taken.with_vmcb_address(0x1000)),
+            (Input::Pdptes, taken.with_pdptes([1; 4])),
+            (Input::UCet, taken.with_u_cet(0)),
+            (Input::Vmsa, taken.with_vmsa(Vmsa::Page(&page))),
+        ] {
+            assert_eq!(stated.taken_over(), taken.taken_over() - Inputs::only(input));
+            assert!(stated.take_over(input).taken_over().contains(input));
+        }
+        let mut updated = taken;
+        updated.update(&Environment::real_host());
+        assert!(updated.taken_over().iter().eq([Input::Pdptes, Input::UCet, Input::Vmsa]));
+    }
+
+    #[test]
+    fn what_a_type_does_not_take_over_is_unknown() {
+        let taken = Input::ALL.into_iter().fold(Environment::unknown(), Environment::take_over);
+        for input in Input::ALL {
+            let one = Inputs::only(input);
+            let found = taken.with_taken_over(one);
+            assert_eq!(found.taken_over(), one);
+            let nothing = found.with_taken_over(Inputs::EMPTY);
+            assert_eq!((nothing.host, nothing.vmcb_address), (Bits::UNKNOWN, Bits::UNKNOWN), "{input:?}");
+            assert_eq!((nothing.pdptes, nothing.u_cet), ([Bits::UNKNOWN; 4], Bits::UNKNOWN), "{input:?}");
+            assert!(matches!(nothing.vmsa, Vmsa::Unknown), "{input:?}");
+        }
+    }
 
     /// Whatever way a fact is taken over, the input is named: `Checked` relies on it.
     #[test]

@@ -1,6 +1,6 @@
 //! The proof that a VMCB was checked.
 
-use super::check::{check_beside, check_out_of_line};
+use super::check::check_for;
 use super::environment::{Environment, Inputs, Nothing, TakesOver};
 use super::verdict::Verdict;
 use crate::defs::layout::PAGE_SIZE;
@@ -35,13 +35,15 @@ impl<'a, T: TakesOver> Checked<'a, T> {
     }
 }
 
-/// [`check`](crate::check()), and the proof of it.
+/// Checks a VMCB and returns the proof.
 ///
-/// The page must be a private copy: one that a guest can still write proves nothing. Where `environment` takes over
-/// what `T` says, no more and no less, nothing of those inputs is looked at.
+/// The page must be a private copy: a page that a guest can still write proves nothing.
+///
+/// `T` alone decides what the caller takes over. Those inputs are not read. An input that only `environment` takes over
+/// counts as unknown, so a rule that reads it is undecided.
 ///
 /// # Errors
-/// The verdict, when a rule is broken or undecided, or when `environment` takes over more than `T` says.
+/// Returns the verdict if a rule is broken or undecided.
 ///
 /// # Examples
 /// ```
@@ -49,17 +51,21 @@ impl<'a, T: TakesOver> Checked<'a, T> {
 /// /// Our engine raises VMRUN's own faults and reads the PDPTEs itself.
 /// enum Engine {}
 /// impl TakesOver for Engine {
-///     const INPUTS: Inputs = Inputs::EMPTY
-///         .with(Input::HostMode).with(Input::VmcbAddress).with(Input::Pdptes).with(Input::UCet);
+///     const INPUTS: Inputs = Inputs::only(Input::HostMode)
+///         .with(Input::VmcbAddress).with(Input::Pdptes).with(Input::UCet);
 /// }
 /// let limits = Limits::compile(&Cpu::parse("EPYC-Milan,phys-bits=48").unwrap(), Policy::VirtualCpu);
-/// let environment = Engine::INPUTS.iter().fold(Environment::unknown(), |e, input| e.take_over(input));
+/// let environment = Environment::unknown();
 /// let mut page = [0; 4096];
 /// assert!(vmcb::admit::<Engine>(&page, &limits, &environment).is_err());
 /// page[0x10] = 1; // intercept VMRUN
 /// page[0x58] = 1; // ASID
 /// page[0x4D1] = 0x10; // EFER.SVME
 /// assert!(vmcb::admit::<Engine>(&page, &limits, &environment).is_ok());
+/// // A caller that takes over nothing must state the executing CPU.
+/// assert!(vmcb::admit::<vmcb::Nothing>(&page, &limits, &environment).is_err());
+/// let environment = Environment::real_host().with_vmcb_address(0x1000);
+/// assert!(vmcb::admit::<vmcb::Nothing>(&page, &limits, &environment).is_ok());
 /// ```
 #[inline]
 pub fn admit<'a, T: TakesOver>(
@@ -67,16 +73,6 @@ pub fn admit<'a, T: TakesOver>(
     limits: &Limits,
     environment: &Environment<'_>,
 ) -> Result<Checked<'a, T>, Verdict> {
-    // What is known at compile time to be taken over costs nothing.
-    let exactly = environment.taken_over() == T::INPUTS;
-    let verdict = if exactly {
-        check_beside::<T>(vmcb, limits, environment)
-    } else {
-        check_out_of_line(vmcb, limits, environment)
-    };
-    if verdict.is_accepted() && (exactly || T::INPUTS.contains_all(environment.taken_over())) {
-        Ok(Checked { vmcb, taken_over: PhantomData })
-    } else {
-        Err(verdict)
-    }
+    let verdict = check_for::<T>(vmcb, limits, environment);
+    if verdict.is_accepted() { Ok(Checked { vmcb, taken_over: PhantomData }) } else { Err(verdict) }
 }
