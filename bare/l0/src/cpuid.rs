@@ -2,7 +2,7 @@
 
 use bare_common::cpu;
 use nested_svm::Nested;
-use vmcb::{CpuidEntry, Cr4, Feature, Register, Vmcb};
+use vmcb::{Cr4, Feature, Register, Vmcb};
 
 /// The leaves that state some feature, or the width of physical addresses.
 const LEAVES: [(u32, u32); 9] = [
@@ -17,16 +17,9 @@ const LEAVES: [(u32, u32); 9] = [
     (0x8000_0021, 0),
 ];
 
-/// The CPU below. Leaves beyond its highest are not asked, since the answer would be another leaf's.
+/// Returns the CPU below.
 pub(crate) fn host() -> vmcb::Cpu {
-    let mut table = [CpuidEntry::default(); LEAVES.len() + 2];
-    let ends = [(0, 0), (0x8000_0000, 0)];
-    for (entry, &(leaf, subleaf)) in table.iter_mut().zip(ends.iter().chain(&LEAVES)) {
-        let [eax, ebx, ecx, edx] =
-            if leaf <= cpu::cpuid(leaf & 0x8000_0000, 0)[0] { cpu::cpuid(leaf, subleaf) } else { [0; 4] };
-        *entry = CpuidEntry { leaf, subleaf, eax, ebx, ecx, edx };
-    }
-    vmcb::Cpu::from_cpuid(&table)
+    vmcb::Cpu::ask_cpuid(cpu::cpuid)
 }
 
 /// Whether the CPU below has pages of 1 GiB, and so L1's: a bit that no rule reads is passed on as it is.

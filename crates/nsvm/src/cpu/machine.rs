@@ -7,7 +7,7 @@ use nsvm_report::Described;
 use nsvm_report::Error;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use vmcb::{Cpu, CpuidEntry, Feature};
+use vmcb::{Cpu, Feature};
 
 const DEVICE: &str = "/dev/cpu/0/cpuid";
 const CPUINFO: &str = "/proc/cpuinfo";
@@ -36,26 +36,25 @@ pub(super) fn this() -> Result<Described, Error> {
     }
 }
 
-/// The leaves that state features, by the kernel's CPUID device.
+/// Reads the CPU through the kernel's CPUID device.
 fn device() -> std::io::Result<Cpu> {
     let mut device = File::open(DEVICE)?;
-    let mut table: Vec<CpuidEntry> = Vec::new();
-    // The first leaf of a range says how far it goes; what lies beyond is not asked.
-    let stated = Feature::ALL.iter().map(|feature| (feature.cpuid().leaf, feature.cpuid().subleaf));
-    for (leaf, subleaf) in [(0, 0), (0x8000_0000, 0), (0x8000_0008, 0)].into_iter().chain(stated) {
-        let known = |leaf, subleaf| table.iter().find(|entry| entry.leaf == leaf && entry.subleaf == subleaf);
-        let beyond = known(leaf & 0x8000_0000, 0).is_some_and(|first| first.eax < leaf);
-        if beyond || known(leaf, subleaf).is_some() {
-            continue;
-        }
-        let mut words = [0; 16];
+    let mut failed = None;
+    let mut ask = |leaf: u32, subleaf: u32| {
+        let mut registers = [0; 4];
         device.seek(SeekFrom::Start(u64::from(subleaf) << 32 | u64::from(leaf)))?;
-        device.read_exact(&mut words)?;
-        let mut words = words
-            .chunks_exact(4)
-            .map(|word| word.iter().rev().fold(0_u32, |number, &byte| number << 8 | u32::from(byte)));
-        let mut next = || words.next().unwrap_or(0);
-        table.push(CpuidEntry { leaf, subleaf, eax: next(), ebx: next(), ecx: next(), edx: next() });
-    }
-    Ok(Cpu::from_cpuid(&table))
+        for register in &mut registers {
+            let mut bytes = [0; 4];
+            device.read_exact(&mut bytes)?;
+            *register = u32::from_le_bytes(bytes);
+        }
+        Ok(registers)
+    };
+    let cpu = Cpu::ask_cpuid(|leaf, subleaf| {
+        ask(leaf, subleaf).unwrap_or_else(|error| {
+            failed = Some(error);
+            [0; 4]
+        })
+    });
+    failed.map_or(Ok(cpu), Err)
 }

@@ -16,6 +16,18 @@ pub enum Register {
     Edx,
 }
 
+impl Register {
+    /// Selects this register from EAX, EBX, ECX and EDX.
+    pub(crate) const fn of(self, [eax, ebx, ecx, edx]: [u32; 4]) -> u32 {
+        match self {
+            Self::Eax => eax,
+            Self::Ebx => ebx,
+            Self::Ecx => ecx,
+            Self::Edx => edx,
+        }
+    }
+}
+
 /// The CPUID bit that states a feature.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct CpuidBit {

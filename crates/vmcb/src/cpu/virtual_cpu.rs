@@ -1,6 +1,6 @@
 //! The virtual CPU: which features it has, as far as is known.
 
-use super::feature::{CpuidBit, Feature, Register};
+use super::feature::{CpuidBit, Feature};
 use super::models::{BASE, MODELS, Model};
 use crate::defs::known::Bits;
 use core::fmt;
@@ -46,13 +46,10 @@ pub struct CpuidEntry {
 }
 
 impl CpuidEntry {
-    const fn register(&self, register: Register) -> u32 {
-        match register {
-            Register::Eax => self.eax,
-            Register::Ebx => self.ebx,
-            Register::Ecx => self.ecx,
-            Register::Edx => self.edx,
-        }
+    /// Returns EAX, EBX, ECX and EDX of the first entry for this leaf.
+    fn find(table: &[Self], leaf: u32, subleaf: u32) -> Option<[u32; 4]> {
+        let found = table.iter().find(|entry| entry.leaf == leaf && entry.subleaf == subleaf)?;
+        Some([found.eax, found.ebx, found.ecx, found.edx])
     }
 }
 
@@ -220,10 +217,11 @@ impl Cpu {
         }
     }
 
-    /// A CPU described by CPUID's own answers.
+    /// Returns the CPU that these answers of CPUID describe.
     ///
-    /// A leaf that is not in the table is unknown, unless leaf 0 or 8000_0000h says that the CPU does
-    /// not have it. `sev-es` and the ASID bounds come from leaf 8000_001Fh, the address width from
+    /// If leaf 0 or 8000_0000h reports the maximum leaf, the CPU lacks all features of leaves above it, and entries for
+    /// such leaves are ignored: an emulator or KVM may return the values of another leaf there. Any other leaf that is
+    /// not in the table is unknown. `sev-es` and the ASID bounds come from leaf 8000_001Fh, the address width from
     /// 8000_0008h.
     ///
     /// # Examples
@@ -232,30 +230,74 @@ impl Cpu {
     /// let table = [CpuidEntry { leaf: 7, ecx: 1 << 7, ..CpuidEntry::default() }];
     /// assert_eq!(Cpu::from_cpuid(&table).has(Feature::Shstk), Some(true));
     /// assert_eq!(Cpu::from_cpuid(&table).has(Feature::SevEs), None);
+    /// assert_eq!(Cpu::from_complete_cpuid(&table).has(Feature::SevEs), Some(false));
     /// ```
     #[must_use]
     pub fn from_cpuid(table: &[CpuidEntry]) -> Self {
-        let find = |leaf, subleaf| table.iter().find(|entry| entry.leaf == leaf && entry.subleaf == subleaf);
-        let beyond = |leaf: u32| {
-            find(leaf & 0x8000_0000, 0)
-                .is_some_and(|entry| entry.eax >= leaf & 0x8000_0000 && entry.eax < leaf)
+        Self::from_leaves(|leaf, subleaf| CpuidEntry::find(table, leaf, subleaf), false)
+    }
+
+    /// Does the same as [`from_cpuid`](Self::from_cpuid) for a complete table, in which a missing leaf means zero: that
+    /// of KVM (`KVM_GET_CPUID2`), or one that `cpuid -r` printed.
+    #[must_use]
+    pub fn from_complete_cpuid(table: &[CpuidEntry]) -> Self {
+        Self::from_leaves(|leaf, subleaf| CpuidEntry::find(table, leaf, subleaf), true)
+    }
+
+    /// Returns the CPU whose CPUID instruction `ask` executes or emulates. Its parameters are EAX and ECX on entry, and
+    /// it returns EAX, EBX, ECX and EDX. It is called for existing leaves only.
+    ///
+    /// # Examples
+    /// ```
+    /// use vmcb::{Cpu, Feature};
+    /// let cpu = Cpu::ask_cpuid(|leaf, _subleaf| match leaf {
+    ///     0x8000_0000 => [0x8000_0008, 0, 0, 0],
+    ///     0x8000_0008 => [48, 0, 0, 0],
+    ///     _ => [0; 4],
+    /// });
+    /// assert_eq!((cpu.phys_bits(), cpu.has(Feature::SevEs)), (Some(48), Some(false)));
+    /// ```
+    #[must_use]
+    pub fn ask_cpuid(mut ask: impl FnMut(u32, u32) -> [u32; 4]) -> Self {
+        Self::from_leaves(|leaf, subleaf| Some(ask(leaf, subleaf)), true)
+    }
+
+    /// `complete`: a leaf without an answer is zero, else it is unknown.
+    fn from_leaves(mut ask: impl FnMut(u32, u32) -> Option<[u32; 4]>, complete: bool) -> Self {
+        let [standard, extended] = [0, 0x8000_0000].map(|first| {
+            let maximum = ask(first, 0).map(|[eax, ..]| eax);
+            // A CPU without extended leaves answers with the values of another leaf.
+            maximum.filter(|&maximum| maximum >= first).or(if complete { maximum } else { None })
+        });
+        let exists = |leaf: u32| {
+            let maximum = if leaf < 0x8000_0000 { standard } else { extended };
+            maximum.is_none_or(|maximum| leaf <= maximum)
+        };
+        let mut answer = |leaf, subleaf| {
+            let absent = if complete { Some([0; 4]) } else { None };
+            if exists(leaf) { ask(leaf, subleaf).or(absent) } else { Some([0; 4]) }
         };
         let mut cpu = Self { features: Self::NO_FEATURE_KNOWN, ..Self::ANY };
+        let mut last = ((0, 0), None);
         for &feature in Feature::ALL {
             let CpuidBit { leaf, subleaf, register, bit } = feature.cpuid();
-            match find(leaf, subleaf) {
-                Some(entry) => cpu = cpu.with(feature, entry.register(register) >> bit & 1 == 1),
-                None if beyond(leaf) => cpu = cpu.with(feature, false),
-                None => {}
+            // Features of a leaf follow each other.
+            if last.0 != (leaf, subleaf) || last.1.is_none() {
+                last = ((leaf, subleaf), answer(leaf, subleaf));
+            }
+            if let Some(registers) = last.1 {
+                cpu = cpu.with(feature, register.of(registers) >> bit & 1 == 1);
             }
         }
-        if let Some(width) = find(0x8000_0008, 0).and_then(|entry| u8::try_from(entry.eax & 0xFF).ok()) {
-            cpu = cpu.with_phys_bits(width).unwrap_or(cpu);
+        if let Some([eax, ..]) = answer(0x8000_0008, 0) {
+            cpu = cpu.with_phys_bits(eax as u8).unwrap_or(cpu);
         }
-        if let Some(entry) = find(0x8000_001F, 0) {
-            cpu.sev_asid_maximum = Some(entry.ecx);
-            cpu.sev_asid_minimum = Some(entry.edx);
-            cpu.c_bit = Some(entry.ebx as u8 & 0x3F);
+        if exists(0x8000_001F)
+            && let Some([_, ebx, ecx, edx]) = answer(0x8000_001F, 0)
+        {
+            cpu.sev_asid_maximum = Some(ecx);
+            cpu.sev_asid_minimum = Some(edx);
+            cpu.c_bit = Some(ebx as u8 & 0x3F);
         }
         cpu
     }

@@ -234,9 +234,56 @@ fn leaves_beyond_the_largest_are_absent() {
     assert_eq!(has(largest(0x8000_0000, 0x8000_0000)).has(Feature::Svm), Some(false));
     // A CPU without extended leaves answers with something else: that says nothing.
     assert_eq!(has(largest(0x8000_0000, 0x10)).has(Feature::Npt), None);
-    // What is in the table counts for more.
-    let table = [largest(0x8000_0000, 0x8000_0008), CpuidEntry { leaf: 0x8000_000A, edx: 1, ..ENTRY }];
-    assert_eq!(Cpu::from_cpuid(&table).has(Feature::Npt), Some(true));
+}
+
+/// An emulator returned the values of leaf 0Dh for leaf 8000_001Fh, so #VC seemed to exist.
+#[test]
+fn entries_beyond_the_largest_leaf_are_ignored() {
+    let maximum = CpuidEntry { leaf: 0x8000_0000, eax: 0x8000_0008, ..ENTRY };
+    let beyond = CpuidEntry { leaf: 0x8000_001F, eax: 1 << 3, ebx: 51, ecx: 509, edx: 100, ..ENTRY };
+    for table in [[maximum, beyond], [beyond, maximum]] {
+        for cpu in [Cpu::from_cpuid(&table), Cpu::from_complete_cpuid(&table)] {
+            assert_eq!(cpu.has(Feature::SevEs), Some(false));
+            assert_eq!((cpu.sev_asid_maximum(), cpu.sev_asid_minimum(), cpu.c_bit()), (None, None, None));
+        }
+    }
+    assert_eq!(Cpu::from_cpuid(&[beyond]).has(Feature::SevEs), Some(true), "no maximum is known");
+    let standard = [CpuidEntry { eax: 6, ..ENTRY }, CpuidEntry { leaf: 7, ebx: u32::MAX, ..ENTRY }];
+    assert_eq!(Cpu::from_cpuid(&standard).has(Feature::Smep), Some(false));
+}
+
+#[test]
+fn a_missing_leaf_of_a_complete_table_is_zero() {
+    let none = Cpu::from_complete_cpuid(&[]);
+    assert!(Feature::ALL.iter().all(|&feature| none.has(feature) == Some(false)));
+    assert_eq!(none.phys_bits(), None);
+    let without_extended =
+        [CpuidEntry { eax: 7, ..ENTRY }, CpuidEntry { leaf: 0x8000_0000, eax: 7, ..ENTRY }];
+    let svm = CpuidEntry { leaf: 0x8000_0001, ecx: 1 << 2, ..ENTRY };
+    let table = [&without_extended[..], &[svm]].concat();
+    assert_eq!(Cpu::from_complete_cpuid(&table).has(Feature::Svm), Some(false));
+}
+
+#[test]
+fn a_callback_is_asked_for_existing_leaves_only() {
+    let mut asked = Vec::new();
+    let cpu = Cpu::ask_cpuid(|leaf, subleaf| {
+        asked.push((leaf, subleaf));
+        match leaf {
+            0 => [1, 0, 0, 0],
+            0x8000_0000 => [0x8000_000A, 0, 0, 0],
+            0x8000_000A => [0, 0, 0, 1],
+            _ => [0; 4],
+        }
+    });
+    assert_eq!(cpu.has(Feature::Npt), Some(true));
+    assert_eq!((cpu.has(Feature::Smep), cpu.has(Feature::SevEs)), (Some(false), Some(false)));
+    assert_eq!(asked[..2], [(0, 0), (0x8000_0000, 0)]);
+    assert!(
+        asked.iter().all(|&(leaf, _)| leaf <= 1 || (0x8000_0000..=0x8000_000A).contains(&leaf)),
+        "{asked:?}"
+    );
+    assert!(asked.len() <= 8, "each leaf is asked once: {asked:?}");
 }
 
 #[test]
