@@ -210,7 +210,7 @@ impl L0 {
 
     #[inline(always)]
     fn exit_of_l1(&mut self) {
-        let exit = self.vmcb01.vmcb().exit_code().bits();
+        let exit = self.vmcb01.vmcb().exitcode().bits();
         // What was injected was delivered: no exit that VMCB01 has can interrupt a delivery but a shutdown.
         self.vmcb01.set(f::eventinj, 0);
         self.vmcb01.set(f::tlb_control, 0);
@@ -320,7 +320,7 @@ impl L0 {
     #[cold]
     #[inline(never)]
     fn exit_of_l2(&mut self) {
-        let exit = self.vmcb02.vmcb().exit_code().bits();
+        let exit = self.vmcb02.vmcb().exitcode().bits();
         let next = match exit {
             code::IOIO => self.vmcb02.get(f::exitinfo2),
             code::INIT => self.shut_down("the CPU got INIT in L2, which L1 does not intercept"),

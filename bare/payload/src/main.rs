@@ -21,15 +21,18 @@ use cpu::msr;
 
 /// Offsets in the VMCB of what is reported.
 mod field {
-    pub(crate) const EXITCODE: usize = 0x070;
-    pub(crate) const EXITINFO1: usize = 0x078;
-    pub(crate) const EXITINFO2: usize = 0x080;
-    pub(crate) const EXITINTINFO: usize = 0x088;
-    pub(crate) const EVENTINJ: usize = 0x0A8;
-    pub(crate) const SAVE_AREA: usize = 0x400;
-    pub(crate) const SS_BASE: usize = 0x428;
-    pub(crate) const RIP: usize = 0x578;
-    pub(crate) const RSP: usize = 0x5D8;
+    use vmcb::layout::vmcb_field as f;
+
+    pub(crate) const EXITCODE: usize = f::exitcode.offset as usize;
+    pub(crate) const EXITINFO1: usize = f::exitinfo1.offset as usize;
+    pub(crate) const EXITINFO2: usize = f::exitinfo2.offset as usize;
+    pub(crate) const EXITINTINFO: usize = f::exitintinfo.offset as usize;
+    pub(crate) const EVENTINJ: usize = f::eventinj.offset as usize;
+    pub(crate) const SAVE_AREA: usize = vmcb::layout::SAVE_AREA as usize;
+    /// The base is the upper half of a segment register.
+    pub(crate) const SS_BASE: usize = f::ss.offset as usize + 8;
+    pub(crate) const RIP: usize = f::rip.offset as usize;
+    pub(crate) const RSP: usize = f::rsp.offset as usize;
 }
 
 const VMMCALL: u64 = 0x81;

@@ -2,6 +2,7 @@
 
 use crate::events::codes::{AC, DB};
 use crate::l0::page::Page;
+use core::ops::Range;
 use vmcb::layout::{Field, vmcb_field as f};
 use vmcb::{
     Cr0, Efer, ExceptionSet, Feature, IntCtl, InterceptMisc1, InterceptMisc2, Limits, NestedCtl, VirtExt,
@@ -98,7 +99,7 @@ impl Enabled {
             offers,
             nested_paging: offers.has(Feature::Npt) & nested_paging,
             last_branches: offers.has(Feature::Lbrv) & last_branches,
-            pause: view.intercepts1().contains(InterceptMisc1::PAUSE),
+            pause: view.intercept_misc1().contains(InterceptMisc1::PAUSE),
         }
     }
 
@@ -389,23 +390,23 @@ fn with_lma(efer: Efer, cr0: Cr0) -> u64 {
 }
 
 /// The parts of VMCB12 that #VMEXIT writes; a field between two stored ones that it does not write keeps what VMRUN read.
-pub(crate) const WRITTEN: [core::ops::Range<usize>; 12] = [
-    0x060..0x064,
-    0x068..0x090,
-    0x0A8..0x0B0,
-    0x0C8..0x0D0,
-    0x400..0x440,
-    0x460..0x470,
-    0x480..0x490,
-    0x4CB..0x4D8,
-    0x548..0x580,
-    0x5D8..0x600,
-    0x640..0x648,
-    0x668..0x698,
+pub(crate) const WRITTEN: [Range<usize>; 12] = [
+    f::int_ctl.bytes(),
+    f::interrupt_state.through(f::exitintinfo),
+    f::eventinj.bytes(),
+    f::nrip.bytes(),
+    f::es.through(f::ds),
+    f::gdtr.bytes(),
+    f::idtr.bytes(),
+    f::cpl.through(f::efer),
+    f::cr4.through(f::rip),
+    f::rsp.through(f::rax),
+    f::cr2.bytes(),
+    f::g_pat.through(f::last_excp_to),
 ];
 
 /// Bytes of the instruction, where the virtual CPU has decode assists.
-pub(crate) const DECODED: core::ops::Range<usize> = 0x0D0..0x0E0;
+pub(crate) const DECODED: Range<usize> = f::fetched_bytes.through(f::instruction_bytes);
 
 macro_rules! move_back {
     ($(#[$doc:meta])* $name:ident; $($field:ident: $($bits:ident $when:expr),*;)*) => {

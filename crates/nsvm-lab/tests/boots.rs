@@ -61,7 +61,7 @@ fn l0_delivers_what_the_bare_machine_does() {
         let legal = verdict::expected(&set, case, &limits).broken().is_empty();
         if accepted && legal && view.efer().contains(Efer::LMA) == long {
             assert_eq!(l0, bare, "{}", case.id);
-            delivered += usize::from(view.event_inj().valid());
+            delivered += usize::from(view.eventinj().valid());
         }
     }
     assert!(delivered > 1000, "{delivered}");

@@ -29,7 +29,7 @@ pub use defs::register::{
     SevFeatures, UCet, VintrCtrl, VirtExt,
 };
 pub use defs::segment::{Segment, SegmentAttributes};
-pub use defs::view::{Vmcb, VmsaView};
+pub use defs::view::{Vmcb, VmcbMut, VmsaMut, VmsaView};
 pub use defs::word::{Source, Word};
 pub use eval::check::{check, check_out_of_line};
 pub use eval::environment::{Answer, Environment, Input, Inputs, Nothing, TakesOver, Vmsa};

@@ -22,7 +22,7 @@ impl Nested {
         if self.state.guest == Guest::L1 {
             return Exit::NotInL2;
         }
-        let code = world.vmcb02.vmcb().exit_code();
+        let code = world.vmcb02.vmcb().exitcode();
         let cause = Cause::of(code);
         let reflects = match cause {
             Cause::Bit(..) => {

@@ -92,7 +92,7 @@ impl Nested {
         }
         let guest = self.state.guest;
         let page = world.page(guest);
-        if !self.state.gif || page.vmcb().event_inj().valid() {
+        if !self.state.gif || page.vmcb().eventinj().valid() {
             return;
         }
         let displaced = self.state.displaced;
@@ -171,7 +171,7 @@ impl Nested {
         if event.event_type() == EventType::EXCEPTION && event.vector() == PF {
             page.set(f::cr2, address);
         }
-        let before = page.vmcb().event_inj();
+        let before = page.vmcb().eventinj();
         let event = if before.valid() {
             match combine(before, event) {
                 Combined::Second => event,

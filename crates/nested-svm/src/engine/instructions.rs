@@ -16,7 +16,8 @@ use vmcb::IntCtl;
 use vmcb::layout::vmcb_field as f;
 
 /// The bytes of a VMCB that VMLOAD and VMSAVE handle: FS and GS; LDTR; TR; KernelGsBase and the SYSCALL and SYSENTER MSRs.
-const VMLOAD_STATE: [core::ops::Range<usize>; 4] = [0x440..0x460, 0x470..0x480, 0x490..0x4A0, 0x600..0x640];
+pub(super) const VMLOAD_STATE: [core::ops::Range<usize>; 4] =
+    [f::fs.through(f::gs), f::ldtr.bytes(), f::tr.bytes(), f::star.through(f::sysenter_eip)];
 
 impl Nested {
     /// VMLOAD: FS, GS, TR, LDTR and the MSRs beside them, from the VMCB at rAX into the page of the guest.

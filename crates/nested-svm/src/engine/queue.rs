@@ -67,7 +67,7 @@ impl Nested {
     /// to them. Injected ones must be injected again. The emulation of a task switch delivers the event itself.
     #[inline(always)]
     pub(crate) fn keep(&mut self, vmcb02: &mut Page, code: ExitCode) {
-        let interrupted = vmcb02.vmcb().exit_int_info();
+        let interrupted = vmcb02.vmcb().exitintinfo();
         self.state.entered = true;
         vmcb02.set(f::eventinj, 0);
         vmcb02.set(f::tlb_control, tlb_control(self.state.flush, self.host.flush_by_asid).into());
@@ -169,7 +169,7 @@ impl Nested {
         }
         let parked = core::mem::replace(&mut self.state.parked, Parked::NOTHING);
         let view = self.vmcb12.vmcb();
-        if view.event_inj().valid() && view.event_inj().same_vector(view.exit_int_info()) {
+        if view.eventinj().valid() && view.eventinj().same_vector(view.exitintinfo()) {
             self.state.displaced = parked.event;
         }
     }

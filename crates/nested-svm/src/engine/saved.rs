@@ -6,6 +6,7 @@
 //! The bytes hold a magic, the version, the stored form of the `Limits` (length, bytes), the registers of the virtual
 //! CPU, the state of L2 if L2 runs, and a CRC-32. Numbers are little-endian.
 
+use super::instructions::VMLOAD_STATE;
 use super::msr::{SPEC_CTRL_BITS, SVMDIS, VM_CR_WRITABLE, is_tsc_ratio};
 use super::vmrun::READ;
 use crate::events::held::{Injected, Origin, Parked, Pending, is_asynchronous};
@@ -33,9 +34,10 @@ const SHARED: [Field; 8] =
 const SHARED_SPEC_CTRL: usize = 6;
 
 /// The parts of VMCB12 that VMRUN reads, with L2's state in them, and the registers that only VMLOAD loads.
-const PARTS: [core::ops::Range<usize>; READ.len() + 4] = {
+const PARTS: [core::ops::Range<usize>; READ.len() + VMLOAD_STATE.len()] = {
     let [a, b, c, d, e, g, h, i, j, k] = READ;
-    [a, b, c, d, e, g, h, i, j, k, 0x440..0x460, 0x470..0x480, 0x490..0x4A0, 0x600..0x640]
+    let [l, m, n, o] = VMLOAD_STATE;
+    [a, b, c, d, e, g, h, i, j, k, l, m, n, o]
 };
 
 const IMAGE: usize = {
@@ -163,7 +165,7 @@ impl Nested {
             let mut image = self.vmcb12.clone();
             vmcb02::store_running(&mut image, vmcb02, state.enabled, state.shared_tpr);
             vmcb02::copy_unloaded(&mut image, vmcb02);
-            image.set(f::eventinj, saved_event(vmcb02.vmcb().event_inj()).bits());
+            image.set(f::eventinj, saved_event(vmcb02.vmcb().eventinj()).bits());
             for part in PARTS {
                 out.bytes(image.bytes().get(part).unwrap_or_default());
             }
@@ -300,7 +302,7 @@ impl Nested {
         for (field, &value) in SHARED.into_iter().zip(shared) {
             world.vmcb02.set(field, value);
         }
-        let event = saved_event(world.vmcb02.vmcb().event_inj());
+        let event = saved_event(world.vmcb02.vmcb().eventinj());
         world.vmcb02.set(f::eventinj, event.bits());
         self.state.injected = Injected { event, origin, rip, next_rip };
     }

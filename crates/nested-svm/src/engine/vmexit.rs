@@ -25,7 +25,7 @@ impl Nested {
             self.close_window(world.vmcb02);
             self.flush_l1_too();
             // EXITINTINFO reports an undelivered event of EVENTINJ, unless it is an interrupt or NMI of L0.
-            let event = self.undelivered(world.vmcb02.vmcb().event_inj());
+            let event = self.undelivered(world.vmcb02.vmcb().eventinj());
             self.end_l2(world, code, info, event);
         }
     }
@@ -37,7 +37,7 @@ impl Nested {
         code: ExitCode,
         info: [u64; 2],
     ) {
-        let interrupted = world.vmcb02.vmcb().exit_int_info();
+        let interrupted = world.vmcb02.vmcb().exitintinfo();
         self.end_l2(world, code, info, interrupted);
     }
 

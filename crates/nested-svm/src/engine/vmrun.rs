@@ -11,40 +11,54 @@ use crate::state::nested::{Nested, TSC_RATIO_ONE};
 use crate::state::world::World;
 use crate::types::{Fault, Flush, Guest};
 use crate::vmcb02::{self, Enabled, Own};
-use vmcb::layout::vmcb_field as f;
+use core::ops::Range;
+use vmcb::layout::{Field, vmcb_field as f};
 use vmcb::{
     Answer, Cr0, Environment, ExitCode, Host as Facts, InterceptMisc1, KnownPage, Limits, NestedCtl, Outcome,
     Phase, Rflags, Verdict, View,
 };
 
-/// The bytes of VMCB12 that are read, each once: what VMRUN of a plain guest loads, and what the rules ask of it.
-pub(crate) const READ: [core::ops::Range<usize>; 10] = [
-    0x000..0x018,
-    0x038..0x0D0,
-    0x400..0x440,
-    0x460..0x470,
-    0x480..0x490,
-    0x4C8..0x4D8,
-    0x548..0x580,
-    0x5D8..0x600,
-    0x640..0x648,
-    0x668..0x698,
+/// The bytes of VMCB12 that are read, each once: what VMRUN of a plain guest loads, and what the rules read. The saved
+/// state has the same ranges.
+pub(crate) const READ: [Range<usize>; 10] = [
+    words(f::intercept_cr, f::intercept_misc3),
+    words(f::pause_filter_threshold, f::nrip),
+    words(f::es, f::ds),
+    words(f::gdtr, f::gdtr),
+    words(f::idtr, f::idtr),
+    words(f::cpl, f::efer),
+    words(f::cr4, f::rip),
+    words(f::rsp, f::rax),
+    words(f::cr2, f::cr2),
+    words(f::g_pat, f::last_excp_to),
 ];
 
-/// The rest, up to SPEC_CTRL: the fields of AVIC and SEV, and what only whoever looks at a refusal wants to see.
-const REST: [core::ops::Range<usize>; 11] = [
-    0x018..0x038,
-    0x0D0..0x170,
-    0x440..0x460,
-    0x470..0x480,
-    0x490..0x4C8,
-    0x4D8..0x548,
-    0x580..0x5D8,
-    0x600..0x640,
-    0x648..0x668,
-    0x698..0x6E8,
-    0x3E0..0x400,
+/// The other bytes up to SPEC_CTRL: the fields of AVIC and SEV, and bytes that only the trace of a refusal shows.
+const REST: [Range<usize>; 11] = [
+    gap(f::intercept_misc3, f::pause_filter_threshold),
+    f::fetched_bytes.through(f::requested_irr),
+    f::fs.through(f::gs),
+    f::ldtr.bytes(),
+    gap(f::idtr, f::cpl),
+    gap(f::efer, f::cr4),
+    gap(f::rip, f::rsp),
+    gap(f::rax, f::cr2),
+    gap(f::cr2, f::g_pat),
+    f::dbgextnctl.through(f::spec_ctrl),
+    f::software.bytes(),
 ];
+
+/// The bytes from a field to the end of another one, from a multiple of 8 on: copies of whole words are shorter.
+const fn words(first: Field, last: Field) -> Range<usize> {
+    let Range { start, end } = first.through(last);
+    start & !7..end
+}
+
+/// The bytes between two ranges of [`READ`].
+const fn gap(last: Field, next: Field) -> Range<usize> {
+    let Range { start, end } = last.gap_to(next);
+    start..end & !7
+}
 
 /// VMCB12 in the trace of a VMRUN that raised a fault before it was read.
 static NOTHING_READ: Page = Page::zeroed();
@@ -146,7 +160,7 @@ impl Nested {
     pub(crate) fn enter<M: Memory, T: Tables, L: Trace>(&mut self, world: &mut World<'_, M, T, L>) {
         let enabled = Enabled::new(self.offers, &self.vmcb12);
         self.state.enabled = enabled;
-        let (asid, tlb_control) = (self.vmcb12.vmcb().asid(), self.vmcb12.get(f::tlb_control));
+        let (asid, tlb_control) = (self.vmcb12.vmcb().guest_asid(), self.vmcb12.get(f::tlb_control));
         let wanted = match tlb_control {
             0 => Flush::Nothing,
             1 => Flush::All,
@@ -162,7 +176,7 @@ impl Nested {
         };
         self.flush_l2(world.vmcb02, if changed { wanted.max(Flush::Asid) } else { wanted });
         self.state.last_asid = asid;
-        let intercepts = self.vmcb12.vmcb().intercepts1();
+        let intercepts = self.vmcb12.vmcb().intercept_misc1();
         let own = Own {
             n_cr3: root,
             asid: self.host.asid,
@@ -344,6 +358,32 @@ fn fault_of(verdict: &Verdict) -> Option<Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::vec::Vec;
+
+    /// With the ranges of the saved state, so a change of a range is a new version of it.
+    #[test]
+    fn ranges_are_stable() {
+        let read = [
+            0x000..0x018,
+            0x038..0x0D0,
+            0x400..0x440,
+            0x460..0x470,
+            0x480..0x490,
+            0x4C8..0x4D8,
+            0x548..0x580,
+            0x5D8..0x600,
+            0x640..0x648,
+            0x668..0x698,
+        ];
+        assert_eq!(READ, read);
+        let mut seen = [0_u8; 0x6E8];
+        for range in READ.iter().chain(&REST) {
+            seen.get_mut(range.clone()).into_iter().flatten().for_each(|times| *times += 1);
+        }
+        assert!(seen.iter().all(|&times| times <= 1), "no byte is read twice");
+        let unread: Vec<_> = (0..seen.len()).filter(|&at| seen[at] == 0).collect();
+        assert_eq!(unread, (0x170..0x3E0).collect::<Vec<_>>());
+    }
 
     #[test]
     fn offsets_are_signed() {

@@ -35,7 +35,7 @@ impl Injected {
     /// EVENTINJ of a page as it stands.
     #[inline(always)]
     pub(crate) fn of(page: &Page, origin: Origin) -> Self {
-        Self { event: page.vmcb().event_inj(), origin, rip: page.get(f::rip), next_rip: page.get(f::nrip) }
+        Self { event: page.vmcb().eventinj(), origin, rip: page.get(f::rip), next_rip: page.get(f::nrip) }
     }
 
     /// Whether `interrupted` is this one, and not one that an instruction raised after it.

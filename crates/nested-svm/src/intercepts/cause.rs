@@ -50,8 +50,8 @@ impl Cause {
         let bit = |field: Field, position: u8| vmcb12.get(field) >> position & 1 != 0;
         match self {
             Self::Bit(field, position) => bit(field, position),
-            Self::Port => vmcb12.vmcb().intercepts1().contains(InterceptMisc1::IOIO_PROT),
-            Self::Msr => vmcb12.vmcb().intercepts1().contains(InterceptMisc1::MSR_PROT),
+            Self::Port => vmcb12.vmcb().intercept_misc1().contains(InterceptMisc1::IOIO_PROT),
+            Self::Msr => vmcb12.vmcb().intercept_misc1().contains(InterceptMisc1::MSR_PROT),
             Self::NestedPageFault | Self::Refused | Self::NotOffered => false,
         }
     }

@@ -1,7 +1,7 @@
 //! A VMCB page that the engine reads and writes.
 
-use vmcb::Vmcb;
 use vmcb::layout::{Field, PAGE_SIZE};
+use vmcb::{Vmcb, VmcbMut};
 
 /// The bytes of a VMCB.
 ///
@@ -39,7 +39,14 @@ impl Page {
         Vmcb::new(&self.0)
     }
 
+    /// The same to write.
+    #[inline(always)]
+    pub const fn vmcb_mut(&mut self) -> VmcbMut<'_> {
+        VmcbMut::new(&mut self.0)
+    }
+
     /// A field of 1, 2, 4 or 8 bytes; of a larger one the first 8 bytes.
+    // By its own slices: with the accessors of `vmcb`, VMRUN takes 42 instructions more (rustc 1.95).
     #[must_use]
     #[inline(always)]
     pub fn get(&self, field: Field) -> u64 {

@@ -167,7 +167,7 @@ struct Running<'a, M> {
 impl<M: HostMemory> Running<'_, M> {
     /// Delivers the event in EVENTINJ.
     fn inject(&mut self) -> Result<(), VmExit> {
-        let event = self.page.vmcb().event_inj();
+        let event = self.page.vmcb().eventinj();
         if event.valid() { self.deliver(event, Source::Injected) } else { Ok(()) }
     }
 
@@ -320,7 +320,7 @@ impl<M: HostMemory> Running<'_, M> {
     }
 
     fn exit_if(&self, intercept: InterceptMisc1, code: u64) -> Result<(), VmExit> {
-        let intercepted = self.page.vmcb().intercepts1().contains(intercept);
+        let intercepted = self.page.vmcb().intercept_misc1().contains(intercept);
         if intercepted { Err(VmExit::new(code, [0, 0])) } else { Ok(()) }
     }
 

@@ -292,9 +292,7 @@ impl Cpu {
         if let Some([eax, ..]) = answer(0x8000_0008, 0) {
             cpu = cpu.with_phys_bits(eax as u8).unwrap_or(cpu);
         }
-        if exists(0x8000_001F)
-            && let Some([_, ebx, ecx, edx]) = answer(0x8000_001F, 0)
-        {
+        if let Some([_, ebx, ecx, edx]) = answer(0x8000_001F, 0).filter(|_| exists(0x8000_001F)) {
             cpu.sev_asid_maximum = Some(ecx);
             cpu.sev_asid_minimum = Some(edx);
             cpu.c_bit = Some(ebx as u8 & 0x3F);

@@ -7,6 +7,8 @@
 //! # Source
 //! AMD64 Architecture Programmer's Manual volume 2, revision 3.44, appendix B (tables B-1 to B-4).
 
+use core::ops::Range;
+
 /// One of the two pages that describe a guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 pub enum Page {
@@ -42,6 +44,30 @@ impl Field {
     #[must_use]
     pub const fn is_reserved(&self) -> bool {
         matches!(self.name.as_bytes(), b"reserved")
+    }
+
+    /// The bytes of the page that hold the field.
+    #[must_use]
+    pub const fn bytes(self) -> Range<usize> {
+        self.through(self)
+    }
+
+    /// The bytes of the page from this field to the end of `last`.
+    ///
+    /// # Examples
+    /// ```
+    /// use vmcb::layout::vmcb_field as f;
+    /// assert_eq!(f::es.through(f::ds), 0x400..0x440);
+    /// ```
+    #[must_use]
+    pub const fn through(self, last: Self) -> Range<usize> {
+        self.offset as usize..last.offset as usize + last.size as usize
+    }
+
+    /// The bytes of the page between the end of this field and `next`.
+    #[must_use]
+    pub const fn gap_to(self, next: Self) -> Range<usize> {
+        self.offset as usize + self.size as usize..next.offset as usize
     }
 
     /// The same register in the VMSA: a field of the state save area, seen in the encrypted page.

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-/// A text is not the name of any value. Its `Display` says of what.
+/// The error for a text that is not the name of a value of the type. Its `Display` names the type.
 ///
 /// # Examples
 /// ```

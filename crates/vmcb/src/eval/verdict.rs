@@ -4,12 +4,12 @@ use crate::rules::set::{ON_EVENT, REFUSING, RuleSet};
 use crate::rules::table::Outcome;
 use core::fmt;
 
-/// What VMRUN does with a VMCB: the three answers.
+/// The three possible results for a VMCB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Decision {
     /// No rule is broken, and none is undecided.
     Accepted,
-    /// A rule is broken, whatever the unknown bits are.
+    /// A rule is broken for all values of the unknown bits.
     Refused,
     /// No rule is broken for certain, but some are not decided.
     Undecided,
@@ -57,7 +57,8 @@ impl Verdict {
         self.broken.is_empty() && self.unstated.is_empty() && self.unknown.is_empty()
     }
 
-    /// What VMRUN does instead of entering the guest: of the broken rules, the outcome of the one that VMRUN checks first.
+    /// Returns the outcome of the broken rule that VMRUN checks first: the exit code or the fault that a hypervisor must
+    /// deliver.
     ///
     /// `None` if no rule is broken. Then the VMCB is either accepted or [undecided](Self::undecided); a hypervisor that
     /// refuses an undecided VMCB delivers [`ExitCode::INVALID`](crate::ExitCode::INVALID).
@@ -80,19 +81,19 @@ impl Verdict {
             .or_else(|| outcomes().next())
     }
 
-    /// All rules that refuse the VMCB, whatever the unknown bits are.
+    /// Returns all rules that refuse the VMCB for all values of the unknown bits.
     #[must_use]
     pub const fn broken(&self) -> RuleSet {
         self.broken
     }
 
-    /// All rules of which it is not decided whether VMRUN refuses.
+    /// Returns all rules that may refuse the VMCB, but not for certain.
     #[must_use]
     pub const fn undecided(&self) -> RuleSet {
         self.unstated.union(self.unknown)
     }
 
-    /// Of the undecided ones: what the manual requires is not met, and it does not say what VMRUN does.
+    /// Returns the undecided rules whose requirement is not met. The manual does not specify what VMRUN does then.
     #[must_use]
     pub const fn unstated(&self) -> RuleSet {
         self.unstated

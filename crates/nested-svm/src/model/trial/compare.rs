@@ -82,7 +82,7 @@ impl Trial {
         self.hardware.seen = seen;
         self.hardware.seen.clear();
         if let (Guest::L2, Some(source)) = (guest, self.hardware.interrupted) {
-            let event = self.vms[index].vmcb02.vmcb().exit_int_info();
+            let event = self.vms[index].vmcb02.vmcb().exitintinfo();
             self.ledgers[index].interrupted(event, source);
         }
         result.or_else(|wrong| self.found(Oracle::Events, index, || wrong))

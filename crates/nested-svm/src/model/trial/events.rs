@@ -82,7 +82,7 @@ impl Trial {
         let vm = &self.vms[index];
         let before = vm.nested.guest();
         let page = if before == Guest::L1 { &vm.vmcb01 } else { &vm.vmcb02 };
-        let in_flight = key(page.vmcb().event_inj()) == key(event);
+        let in_flight = key(page.vmcb().eventinj()) == key(event);
         let ledger = &mut self.ledgers[index];
         if ledger.l2_has(event) {
             return Ok(Stop::L0(CPUID));
@@ -104,8 +104,8 @@ impl Trial {
         let vm = &mut self.vms[index];
         let guest = vm.nested.guest();
         let (first, intercepts) = match guest {
-            Guest::L1 => (vm.vmcb01.vmcb().event_inj(), 0),
-            Guest::L2 => (vm.vmcb02.vmcb().event_inj(), vm.get12(f::intercept_exceptions)),
+            Guest::L1 => (vm.vmcb01.vmcb().eventinj(), 0),
+            Guest::L2 => (vm.vmcb02.vmcb().eventinj(), vm.get12(f::intercept_exceptions)),
         };
         let displaces = matches!(first.event_type(), EventType::INTERRUPT | EventType::NMI);
         if first.valid() && displaces && !self.displaces_events {

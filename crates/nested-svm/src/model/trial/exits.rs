@@ -17,9 +17,9 @@ impl Trial {
         call: impl FnOnce(&mut Vm) -> R,
     ) -> Result<R, Finding> {
         let vm = &mut self.vms[index];
-        let before = vm.page().vmcb().event_inj();
+        let before = vm.page().vmcb().eventinj();
         let result = call(vm);
-        let event = vm.page().vmcb().event_inj();
+        let event = vm.page().vmcb().eventinj();
         if event.valid() && !before.valid() && is_asynchronous(event) {
             let by_l1 = self.ledgers[index].l2_has(event);
             if !vm.takes(vm.nested.guest(), event.event_type(), by_l1) {

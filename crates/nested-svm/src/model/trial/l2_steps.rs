@@ -191,7 +191,7 @@ impl Trial {
         // all events stay pending.
         if vm.nested.gif() && vm.vmcb01.get(f::rflags) & IF != 0 {
             self.found(Oracle::Events, index, || {
-                let (waits, event) = (vm.nested.waits(), vm.vmcb02.vmcb().event_inj());
+                let (waits, event) = (vm.nested.waits(), vm.vmcb02.vmcb().eventinj());
                 format!("never delivered: {:x?}; {waits}, {event:x?}", self.ledgers[index])
             })?;
         }

@@ -44,7 +44,7 @@ impl Trial {
             if self.before_entry(index)? == Guest::L1 {
                 return self.l2_ended(index, false);
             }
-            if core::mem::take(&mut window_opened) && !self.vms[index].vmcb02.vmcb().event_inj().valid() {
+            if core::mem::take(&mut window_opened) && !self.vms[index].vmcb02.vmcb().eventinj().valid() {
                 self.found(Oracle::Progress, index, || "a window opened, but no event was injected".into())?;
             }
             let vm = &mut self.vms[index];

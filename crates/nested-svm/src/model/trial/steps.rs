@@ -47,7 +47,7 @@ impl Trial {
         if vm.nested.gif() != vm.gif {
             self.found(Oracle::Events, index, || format!("GIF should be {}", vm.gif))?;
         }
-        if vm.nested.waits() || vm.page().vmcb().event_inj().valid() {
+        if vm.nested.waits() || vm.page().vmcb().eventinj().valid() {
             return Ok(());
         }
         if self.ledgers[index].is_settled() {
