@@ -1,17 +1,21 @@
 //! Patterns of names: of cases, subjects, versions.
 
-/// Patterns of which one must match, with braces written out.
+use globset::{GlobBuilder, GlobMatcher};
+
+/// Patterns of which one must match the whole text.
+///
+/// In a pattern, `*` is any text, `?` one byte, and `[ab]` and `[a-c]` one of these. A `/` is an ordinary character.
 #[derive(Clone, Debug)]
-pub struct Globs(Vec<String>);
+pub struct Globs(Vec<GlobMatcher>);
 
 /// More patterns than this in one column are a mistake.
 const MOST_PATTERNS: usize = 256;
 
 impl Globs {
-    /// From patterns separated by commas.
+    /// Parses patterns separated by commas. Braces contain alternatives: `a{b,c}` is `ab,ac`.
     ///
     /// # Errors
-    /// Says what is wrong with them.
+    /// Returns what is wrong with them.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut patterns = vec![String::new()];
         // The patterns before `start` are finished.
@@ -47,68 +51,43 @@ impl Globs {
         if patterns.iter().any(String::is_empty) {
             return Err(format!("`{text}`: an empty pattern"));
         }
-        Ok(Self(patterns))
+        patterns.iter().map(|pattern| compile(pattern)).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Compiles the patterns of a table in this program.
+    ///
+    /// # Panics
+    /// If a pattern is invalid.
+    #[must_use]
+    pub(crate) fn of(patterns: &[&str]) -> Self {
+        let compiled: Result<_, String> = patterns.iter().map(|pattern| compile(pattern)).collect();
+        Self(compiled.unwrap_or_else(|error| panic!("{error}")))
     }
 
     /// Whether one of them matches the whole text.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
-        self.0.iter().any(|pattern| matches(pattern, text))
+        self.0.iter().any(|pattern| pattern.is_match(text))
     }
 
-    /// A pattern that names nothing is misspelt.
-    pub(crate) fn each_names_one_of<I: Iterator<Item = &'static str>>(
-        &self,
-        names: impl Fn() -> I,
-        what: &str,
-    ) -> Result<(), String> {
-        match self.0.iter().find(|pattern| !names().any(|name| matches(pattern, name))) {
-            Some(pattern) => Err(format!("`{pattern}` names no {what}")),
-            None => Ok(()),
-        }
+    /// Returns the first pattern that matches none of the names. It is usually misspelled.
+    pub fn unused<'a, I: Iterator<Item = &'a str>>(&self, names: impl Fn() -> I) -> Option<&str> {
+        let unused = self.0.iter().find(|pattern| !names().any(|name| pattern.is_match(name)));
+        unused.map(|pattern| pattern.glob().glob())
     }
 }
 
-/// Whether a pattern matches the whole text: `*` is any text, `?` one character, `[ab]` and `[a-c]` one of these.
-///
-/// Takes at most the product of the two lengths in steps, whatever the pattern: lists of patterns may come from
-/// strangers.
-#[must_use]
-pub fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    let (mut p, mut t) = (0, 0);
-    // Where the last `*` stands, and the text up to which it reaches so far.
-    let mut star = None;
-    while t < text.len() {
-        if pattern.get(p) == Some(&b'*') {
-            star = Some((p, t));
-            p += 1;
-        } else if let Some(length) = one(&pattern[p..], text[t]) {
-            p += length;
-            t += 1;
-        } else {
-            let Some((at, reach)) = star else { return false };
-            star = Some((at, reach + 1));
-            p = at + 1;
-            t = reach + 1;
-        }
+fn compile(pattern: &str) -> Result<GlobMatcher, String> {
+    // globset has more syntax: negated classes, and `**` for folders.
+    if ["[!", "[^", "[]"].iter().any(|class| pattern.contains(class)) {
+        return Err(format!("`{pattern}`: a class begins with `!`, `^` or `]`"));
     }
-    pattern[p..].iter().all(|&c| c == b'*')
-}
-
-/// How long the part of the pattern is that takes this character; nothing if none does.
-fn one(pattern: &[u8], letter: u8) -> Option<usize> {
-    match pattern {
-        [b'?', ..] => Some(1),
-        [b'[', rest @ ..] => {
-            let length = rest.iter().position(|&c| c == b']')?;
-            let class = &rest[..length];
-            let range = |range: &[u8]| range[1] == b'-' && (range[0]..=range[2]).contains(&letter);
-            (class.contains(&letter) || class.windows(3).any(range)).then_some(length + 2)
-        }
-        [first, ..] if *first == letter => Some(1),
-        _ => None,
+    let mut plain = pattern.to_owned();
+    while plain.contains("**") {
+        plain = plain.replace("**", "*");
     }
+    let glob = GlobBuilder::new(&plain).backslash_escape(false).build();
+    Ok(glob.map_err(|error| format!("`{pattern}`: {}", error.kind()))?.compile_matcher())
 }
 
 #[cfg(test)]
@@ -117,23 +96,40 @@ mod tests {
 
     #[test]
     fn patterns_match_whole_texts() {
+        let matches =
+            |pattern: &str, text: &str| Globs::parse(pattern).is_ok_and(|globs| globs.matches(text));
         for (pattern, text) in [
             ("*", ""),
             ("a*", "a"),
             ("a*c", "abcbc"),
+            ("a?c", "abc"),
             ("#[23]?", "#3f"),
             ("#1[9a-f]", "#1c"),
             ("a*b*", "axbx"),
+            ("**a", "bca"),
+            ("*ab*ab", "abxab"),
+            ("x,a{,b}/{c,d*}", "ab/d/e"),
+            ("a/**", "a/"),
+            (r"a\*", r"a\b"),
         ] {
             assert!(matches(pattern, text), "{pattern} {text}");
         }
-        for (pattern, text) in
-            [("", "a"), ("a", "ab"), ("a*c", "abcb"), ("#[23]?", "#2"), ("#1[9a-f]", "#18"), ("?", "")]
-        {
+        for (pattern, text) in [
+            ("a", "ab"),
+            ("a*c", "abcb"),
+            ("a?c", "ac"),
+            ("*ab*ab", "ab"),
+            ("#[23]?", "#2"),
+            ("#1[9a-f]", "#18"),
+            ("?", ""),
+            ("a/**/b", "a/b"),
+        ] {
             assert!(!matches(pattern, text), "{pattern} {text}");
         }
-        // A star that reaches further than it seems, and many of them: no time is lost.
-        let many = "a*".repeat(40);
-        assert!(!matches(&format!("{many}b"), &"a".repeat(200)));
+        // Many stars take no time, whatever the text is.
+        assert!(!matches(&format!("{}b", "a*".repeat(40)), &"a".repeat(200)));
+        for invalid in ["", "a,", "{a", "a}", "{{a}}", "[a", "[!a]", "[]", "[c-a]"] {
+            assert!(Globs::parse(invalid).is_err(), "{invalid}");
+        }
     }
 }

@@ -143,12 +143,12 @@ fn matcher(text: &str) -> Result<Matcher, String> {
         "case" => Ok(Matcher::Case(Globs::parse(what)?)),
         "rules" => {
             let globs = Globs::parse(what)?;
-            globs.each_names_one_of(|| Rule::ALL.iter().map(|rule| rule.id()), "rule")?;
+            each_is_used(&globs, || Rule::ALL.iter().map(|rule| rule.id()), "rule")?;
             Ok(Matcher::Rules(Rule::ALL.iter().copied().filter(|rule| globs.matches(rule.id())).collect()))
         }
         "field" => {
             let globs = Globs::parse(what)?;
-            globs.each_names_one_of(field_names, "field of the VMCB")?;
+            each_is_used(&globs, field_names, "field of the VMCB")?;
             Ok(Matcher::Fields(field_names().filter(|name| globs.matches(name)).collect()))
         }
         "bits" => {
@@ -163,6 +163,14 @@ fn matcher(text: &str) -> Result<Matcher, String> {
         }
         _ => Err(format!("`{text}`: expected `case:GLOB`, `rules:GLOB`, `field:GLOB` or `bits:FIELD=MASK`")),
     }
+}
+
+fn each_is_used<I: Iterator<Item = &'static str>>(
+    globs: &Globs,
+    names: impl Fn() -> I,
+    what: &str,
+) -> Result<(), String> {
+    globs.unused(names).map_or(Ok(()), |pattern| Err(format!("`{pattern}` names no {what}")))
 }
 
 fn field_names() -> impl Iterator<Item = &'static str> {
