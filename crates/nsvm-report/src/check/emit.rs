@@ -45,7 +45,7 @@ impl Emitter {
         self.written += 1;
         match &self.form {
             Form::Case(rows) => self.text.push_str(&rows.row(case, report)),
-            Form::Page(everyone) => page::section(case, report, everyone, &mut self.text),
+            Form::Page(everyone) => self.text.push_str(&page::section(case, report, everyone).into_string()),
         }
     }
 

@@ -1,93 +1,85 @@
 //! The cases of each rule.
 
-use super::html::{Page, anchor, class, put};
+use super::html::{anchor, class, ids};
 use crate::report::agreement::Agreement;
 use crate::report::table::{Line, Report};
 use crate::report::words::prediction;
 use crate::results::{compress, events};
-use nsvm_report::Escaped;
+use maud::{Markup, html};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use vmcb::Rule;
 
-impl Page<'_> {
-    pub(super) fn cases(&mut self) {
-        put!(self, "<section id=\"cases\">\n<h2>Cases</h2>\n");
-        let report = self.report;
-        for (index, line) in report.lines.iter().enumerate() {
-            put!(
-                self,
-                "<section id=\"{}\" class=\"rule\">\n<h3>{}</h3>\n",
-                anchor(index, line, None),
-                Escaped(line.name())
-            );
-            match line.rule.map(|id| (id, Rule::from_id(id))) {
-                Some((_, Some(rule))) => {
-                    let row = rule.row();
-                    put!(
-                        self,
-                        "<p class=\"small\">{}. Manual volume 2, {}; class {}.</p>\n",
-                        Escaped(row.title),
-                        Escaped(row.section),
-                        row.class.letter()
-                    );
+pub(super) fn cases(report: &Report) -> Markup {
+    html! {
+        section id="cases" {
+            "\n"
+            h2 { "Cases" } "\n"
+            @for (index, line) in report.lines.iter().enumerate() {
+                section id=(anchor(index, line, None)) class="rule" {
+                    "\n"
+                    h3 { (line.name()) } "\n"
+                    @if line.rule.is_none() {
+                        p class="small" { "VMCBs that break no rule." } "\n"
+                    } @else if let Some(row) = line.rule.and_then(Rule::from_id).map(Rule::row) {
+                        p class="small" {
+                            (row.title) ". Manual volume 2, " (row.section) "; class " (row.class.letter()) "."
+                        }
+                        "\n"
+                    }
+                    @for (block, subjects) in blocks(report, line) {
+                        (table(report, (index, line), &block, &subjects))
+                    }
                 }
-                Some(_) => {}
-                None => {
-                    put!(self, "<p class=\"small\">VMCBs that break no rule.</p>\n");
-                }
+                "\n"
             }
-            // Subjects whose cases came out the same share a table.
-            let mut blocks: Vec<(Block, Vec<usize>)> = Vec::new();
-            for subject in 0..report.rows.len() {
-                let block = block(report, line, subject);
-                match blocks.iter_mut().find(|(known, _)| *known == block) {
-                    _ if block.is_empty() => {}
-                    Some((_, subjects)) => subjects.push(subject),
-                    None => blocks.push((block, vec![subject])),
-                }
-            }
-            for (block, subjects) in blocks {
-                self.block(index, line, &block, &subjects);
-            }
-            put!(self, "</section>\n");
         }
-        put!(self, "</section>\n");
+        "\n"
     }
+}
 
-    fn block(&mut self, index: usize, line: &Line, block: &Block, subjects: &[usize]) {
-        put!(self, "<h4>");
-        for (at, &subject) in subjects.iter().enumerate() {
-            let comma = if at > 0 { "; " } else { "" };
-            let (id, label) = (anchor(index, line, Some(subject)), self.report.rows[subject].head.label());
-            put!(self, "{comma}<span id=\"{id}\">{}</span>", Escaped(&label));
+fn table(report: &Report, (index, line): (usize, &Line), block: &Block, subjects: &[usize]) -> Markup {
+    html! {
+        h4 {
+            @for (at, &subject) in subjects.iter().enumerate() {
+                @if at > 0 { "; " }
+                span id=(anchor(index, line, Some(subject))) { (report.rows[subject].head.label()) }
+            }
         }
-        put!(
-            self,
-            "</h4>\n<div class=\"scroll\"><table class=\"plain wide\">\n<caption class=\"hear\">{}</caption>\n<thead>\
-             <tr><th scope=\"col\">cases</th><th scope=\"col\">expected</th><th scope=\"col\">seen</th>\
-             <th scope=\"col\">why</th><th scope=\"col\">which</th></tr></thead>\n<tbody>\n",
-            Escaped(line.name())
-        );
-        for (key, (count, ids, events)) in block {
-            put!(
-                self,
-                "<tr><th scope=\"row\" class=\"{}\"><i aria-hidden=\"true\">{}</i> {count} {}</th><td>{}</td>\
-                 <td><code>{}</code></td><td>",
-                class(key.agreement),
-                key.agreement.sign(),
-                key.agreement.words(),
-                Escaped(key.expected),
-                Escaped(&key.outcome)
-            );
-            let layer = key.layer.as_ref().map(|layer| format!("answered by {layer}"));
-            let words = prediction(key.prediction).trim_start_matches(", ").to_owned();
-            let why = [key.reason.clone(), layer, Some(words).filter(|words| !words.is_empty())];
-            put!(self, "{}</td><td>", Escaped(&why.into_iter().flatten().collect::<Vec<_>>().join("; ")));
-            self.ids(ids, events);
-            put!(self, "</td></tr>\n");
+        "\n"
+        div class="scroll" {
+            table class="plain wide" {
+                "\n"
+                caption class="hear" { (line.name()) } "\n"
+                thead {
+                    tr {
+                        th scope="col" { "cases" }
+                        th scope="col" { "expected" }
+                        th scope="col" { "seen" }
+                        th scope="col" { "why" }
+                        th scope="col" { "which" }
+                    }
+                }
+                "\n"
+                tbody {
+                    "\n"
+                    @for (common, (count, cases, events)) in block {
+                        tr {
+                            th scope="row" class=(class(common.agreement)) {
+                                i aria-hidden="true" { (common.agreement.sign()) }
+                                " " (count) " " (common.agreement.words())
+                            }
+                            td { (common.expected) }
+                            td { code { (common.outcome) } }
+                            td { (common.why()) }
+                            td { (ids(cases, events)) }
+                        }
+                        "\n"
+                    }
+                }
+                "\n"
+            }
         }
-        put!(self, "</tbody>\n</table></div>\n");
+        "\n"
     }
 }
 
@@ -102,8 +94,31 @@ struct Common {
     prediction: Option<bool>,
 }
 
+impl Common {
+    fn why(&self) -> String {
+        let layer = self.layer.as_ref().map(|layer| format!("answered by {layer}"));
+        let words = prediction(self.prediction).trim_start_matches(", ").to_owned();
+        let why = [self.reason.clone(), layer, Some(words).filter(|words| !words.is_empty())];
+        why.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+}
+
 /// The cases of one rule on one subject: how many, which, which events.
 type Block = BTreeMap<Common, (usize, Vec<String>, Vec<String>)>;
+
+/// Subjects whose cases came out the same share a block.
+fn blocks(report: &Report, line: &Line) -> Vec<(Block, Vec<usize>)> {
+    let mut blocks: Vec<(Block, Vec<usize>)> = Vec::new();
+    for subject in 0..report.rows.len() {
+        let block = block(report, line, subject);
+        match blocks.iter_mut().find(|(known, _)| *known == block) {
+            _ if block.is_empty() => {}
+            Some((_, subjects)) => subjects.push(subject),
+            None => blocks.push((block, vec![subject])),
+        }
+    }
+    blocks
+}
 
 fn block(report: &Report, line: &Line, subject: usize) -> Block {
     let mut groups: BTreeMap<Common, Vec<&str>> = BTreeMap::new();

@@ -1,8 +1,8 @@
-//! What all parts of the page use: the text under way, names of classes, anchors.
+//! What all parts of the page use: names of classes, anchors, lists of ids.
 
 use crate::report::agreement::Agreement;
-use crate::report::table::{Line, Report};
-use nsvm_report::Escaped;
+use crate::report::table::Line;
+use maud::{Markup, html};
 use std::fmt::Write as _;
 use vmcb::Rule;
 
@@ -17,42 +17,25 @@ pub(super) const fn class(agreement: Agreement) -> &'static str {
     }
 }
 
-pub(super) struct Page<'a> {
-    pub(super) report: &'a Report,
-    pub(super) out: String,
-}
-
-macro_rules! put {
-    ($page:expr, $($what:tt)*) => { let _ = write!($page.out, $($what)*); };
-}
-pub(super) use put;
-
-impl Page<'_> {
-    /// Ids and the events that they inject; long lists are folded.
-    pub(super) fn ids(&mut self, ids: &[String], events: &[String]) {
-        for line in events {
-            put!(self, "<div class=\"events\">{}</div>", Escaped(line));
-        }
-        let length: usize = ids.iter().map(|ids| ids.len() + 1).sum();
-        let folded = length > if events.is_empty() { 160 } else { 40 };
-        if folded {
-            put!(self, "<details><summary>ids</summary>");
-        }
-        put!(self, "<code class=\"ids\">");
-        for (index, ids) in ids.iter().enumerate() {
-            if index > 0 {
-                put!(self, "<br>");
-            }
-            // Ids are long words: they may break behind a comma.
-            for (index, part) in ids.split(',').enumerate() {
-                let comma = if index > 0 { ",<wbr>" } else { "" };
-                put!(self, "{comma}{}", Escaped(part));
+/// Ids and the events that they inject; long lists are folded.
+pub(super) fn ids(ids: &[String], events: &[String]) -> Markup {
+    let length: usize = ids.iter().map(|ids| ids.len() + 1).sum();
+    let folded = length > if events.is_empty() { 160 } else { 40 };
+    let list = html! {
+        code class="ids" {
+            @for (index, ids) in ids.iter().enumerate() {
+                @if index > 0 { br; }
+                // Ids are long words: they may break behind a comma.
+                @for (index, part) in ids.split(',').enumerate() {
+                    @if index > 0 { "," wbr; }
+                    (part)
+                }
             }
         }
-        put!(self, "</code>");
-        if folded {
-            put!(self, "</details>");
-        }
+    };
+    html! {
+        @for line in events { div class="events" { (line) } }
+        @if folded { details { summary { "ids" } (list) } } @else { (list) }
     }
 }
 

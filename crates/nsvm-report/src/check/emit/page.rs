@@ -6,10 +6,9 @@ use crate::check::case::Case;
 use crate::check::prediction::Asked;
 use crate::check::stack::Stack;
 use crate::explain;
-use crate::html::Escaped;
 use crate::record::{Decision, Field, Finding, MANUAL, Mark, REVISION, Report};
+use maud::{Markup, PreEscaped, html};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::ops::Range;
 use vmcb::layout::{Page as Which, SAVE_AREA, field_at};
 use vmcb::{KnownPage, Rule};
@@ -20,224 +19,250 @@ const STYLE: &str = include_str!("page.css");
 const CELL: u16 = 8;
 const ROW: u16 = 64;
 
-/// The parts of the page that fields stand in: title, first byte, end.
+/// The parts of the page that contain fields: title, first byte, end.
 const AREAS: [(&str, u16, u16); 2] =
     [("control area", 0, 0x180), ("state save area", SAVE_AREA, SAVE_AREA + 0x300)];
 
 /// The whole page.
 pub(super) fn whole(sections: &str, written: u64, left_out: u64) -> String {
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-         <title>nsvm check</title>\n<style>\n{STYLE}</style></head>\n<body>\n<h1>Why VMRUN refuses</h1>\n\
-         <p>{written} VMCB{} judged by the rules of {MANUAL}, revision {REVISION}, with nsvm {}.</p>\n{sections}",
-        if written == 1 { "" } else { "s" },
-        env!("CARGO_PKG_VERSION"),
-    );
-    if left_out > 0 {
-        let _ = writeln!(page, "<p>{left_out} more VMCBs are left out.</p>");
-    }
-    page.push_str("</body></html>\n");
-    page
+    let page = html! {
+        (PreEscaped("<!doctype html>\n"))
+        html lang="en" {
+            head {
+                meta charset="utf-8"; "\n"
+                meta name="viewport" content="width=device-width, initial-scale=1"; "\n"
+                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"; "\n"
+                title { "nsvm check" } "\n"
+                style { "\n" (PreEscaped(STYLE)) }
+            }
+            "\n"
+            body {
+                "\n"
+                h1 { "Why VMRUN refuses" } "\n"
+                p {
+                    (written) " VMCB" @if written != 1 { "s" } " judged by the rules of " (MANUAL) ", revision "
+                    (REVISION) ", with nsvm " (env!("CARGO_PKG_VERSION")) "."
+                }
+                "\n"
+                (PreEscaped(sections))
+                @if left_out > 0 {
+                    p { (left_out) " more VMCBs are left out." } "\n"
+                }
+            }
+        }
+        "\n"
+    };
+    // Control characters of the input are invalid in HTML.
+    page.into_string().replace(|c: char| c.is_control() && c != '\n', " ")
 }
 
 /// One VMCB.
-pub(super) fn section(case: &Case<'_>, report: &Report, everyone: &[Stack], out: &mut String) {
+pub(super) fn section(case: &Case<'_>, report: &Report, everyone: &[Stack]) -> Markup {
     let verdict = &report.verdict;
     let class = match verdict.decision {
         Decision::Accepted => "accepted",
         Decision::Refused => "refused",
         Decision::Undecided => "undecided",
     };
-    let (place, text) = (verdict.place.to_string(), &verdict.text);
-    let _ = writeln!(
-        out,
-        "<section>\n<h2>{}</h2>\n<p class=\"{class}\">{}</p>\n<p><small>CPU: {}</small></p>",
-        Escaped(&place),
-        Escaped(text),
-        Escaped(&verdict.cpu)
-    );
-    for finding in &report.findings {
-        self::finding(case, finding, out);
-    }
-    for note in &report.notes {
-        let _ = writeln!(out, "<p>Note: {}.</p>", Escaped(&note.text));
-    }
-    for remark in &report.remarks {
-        let _ = writeln!(
-            out,
-            "<p>Of the input, {}: {}.</p>",
-            Escaped(&remark.place.to_string()),
-            Escaped(&remark.text)
-        );
-    }
-    if case.shows_a_vmcb() {
-        grids(case, &report.findings, out);
-        peers(case, everyone, out);
-    }
-    out.push_str("</section>\n");
-}
-
-fn finding(case: &Case<'_>, finding: &Finding, out: &mut String) {
-    let ids = finding.candidates.join(" | ");
-    let _ = writeln!(out, "<h3><code>{}</code> {}</h3>", Escaped(&ids), Escaped(&finding.title));
-    lines(case, finding, out);
-    if finding.fields.iter().any(|field| !field.value.is_empty()) {
-        out.push_str(
-            "<div class=\"scroll\"><table><tr><th>field</th><th>at</th><th>value</th><th></th></tr>\n",
-        );
-        for field in finding.fields.iter().filter(|field| !field.value.is_empty()) {
-            let class = if field.primary { "bad" } else { "" };
-            let _ = writeln!(
-                out,
-                "<tr><td class=\"{class}\">{}</td><td>{} {}</td><td><code>{}</code></td><td>{}</td></tr>",
-                Escaped(&field.name),
-                field.page,
-                Escaped(field.offset.as_deref().unwrap_or_default()),
-                Escaped(&field.value),
-                Escaped(&field.decoded)
-            );
+    html! {
+        section {
+            "\n"
+            h2 { (verdict.place) } "\n"
+            p class=(class) { (verdict.text) } "\n"
+            p { small { "CPU: " (verdict.cpu) } } "\n"
+            @for finding in &report.findings {
+                (self::finding(case, finding))
+            }
+            @for note in &report.notes {
+                p { "Note: " (note.text) "." } "\n"
+            }
+            @for remark in &report.remarks {
+                p { "Of the input, " (remark.place) ": " (remark.text) "." } "\n"
+            }
+            @if case.shows_a_vmcb() {
+                (grids(case, &report.findings))
+                (peers(case, everyone))
+            }
         }
-        out.push_str("</table></div>\n");
-    }
-    for text in finding.cpu.iter().chain(&finding.notes) {
-        let _ = writeln!(out, "<p>{}</p>", Escaped(text));
-    }
-    if let Some(help) = finding.help {
-        let _ = writeln!(out, "<p><b>To mend it:</b> {}</p>", Escaped(help));
-    }
-    if let Some(section) = finding.section {
-        let section = explain::section(section);
-        let _ = writeln!(out, "<p><small>{MANUAL}, {}, revision {REVISION}</small></p>", Escaped(&section));
-    }
-    for rule in finding.candidates.iter().filter_map(|id| Rule::from_id(id)) {
-        let page = explain::rule_page(rule);
-        let _ = writeln!(
-            out,
-            "<details><summary>The rule <code>{}</code></summary>{}</details>",
-            rule.id(),
-            preformatted(page.lines())
-        );
+        "\n"
     }
 }
 
-fn preformatted<'a>(lines: impl Iterator<Item = &'a str>) -> String {
-    let mut text = "<pre>".to_owned();
-    for line in lines {
-        let _ = writeln!(text, "{}", Escaped(line));
+fn finding(case: &Case<'_>, finding: &Finding) -> Markup {
+    html! {
+        h3 { code { (finding.candidates.join(" | ")) } " " (finding.title) } "\n"
+        (lines(case, finding))
+        @if finding.fields.iter().any(|field| !field.value.is_empty()) {
+            div class="scroll" {
+                table {
+                    tr { th { "field" } th { "at" } th { "value" } th {} } "\n"
+                    @for field in finding.fields.iter().filter(|field| !field.value.is_empty()) {
+                        tr {
+                            td class=(if field.primary { "bad" } else { "" }) { (field.name) }
+                            td { (field.page) " " (field.offset.as_deref().unwrap_or_default()) }
+                            td { code { (field.value) } }
+                            td { (field.decoded) }
+                        }
+                        "\n"
+                    }
+                }
+            }
+            "\n"
+        }
+        @for text in finding.cpu.iter().chain(&finding.notes) {
+            p { (text) } "\n"
+        }
+        @if let Some(help) = finding.help {
+            p { b { "To mend it:" } " " (help) } "\n"
+        }
+        @if let Some(section) = finding.section {
+            p { small { (MANUAL) ", " (explain::section(section)) ", revision " (REVISION) } } "\n"
+        }
+        @for rule in finding.candidates.iter().filter_map(|id| Rule::from_id(id)) {
+            details {
+                summary { "The rule " code { (rule.id()) } }
+                pre { @for line in explain::rule_page(rule).lines() { (line) "\n" } }
+            }
+            "\n"
+        }
     }
-    text + "</pre>"
 }
 
 /// The lines of the input with what the finding is about marked.
-fn lines(case: &Case<'_>, finding: &Finding, out: &mut String) {
+fn lines(case: &Case<'_>, finding: &Finding) -> Markup {
     let mut marked: BTreeMap<u64, Vec<(Range<usize>, bool)>> = BTreeMap::new();
     for field in &finding.fields {
         if let Some(Mark::Text { line, columns, .. }) = &field.mark {
             marked.entry(*line).or_default().push((columns.clone(), field.primary));
         }
     }
-    if marked.is_empty() {
-        return;
+    marked.values_mut().for_each(|marks| marks.sort_by_key(|(columns, _)| columns.start));
+    html! {
+        @if !marked.is_empty() {
+            pre {
+                @for (number, marks) in &marked {
+                    @if let Some(line) = case.found.line(*number) {
+                        span { (format!("{number:>5} ")) }
+                        (marked_line(line, marks)) "\n"
+                    }
+                }
+            }
+            "\n"
+        }
     }
-    out.push_str("<pre>");
-    for (number, mut marks) in marked {
-        let Some(line) = case.found.line(number) else { continue };
-        marks.sort_by_key(|(columns, _)| columns.start);
-        let _ = write!(out, "<span>{number:>5} </span>");
-        let mut done = 0;
-        for (columns, primary) in marks {
-            let (Some(before), Some(text)) = (line.get(done..columns.start), line.get(columns.clone()))
-            else {
-                continue;
-            };
-            let class = if primary { " class=\"bad\"" } else { "" };
-            let _ = write!(out, "{}<mark{class}>{}</mark>", Escaped(before), Escaped(text));
+}
+
+fn marked_line(line: &str, marks: &[(Range<usize>, bool)]) -> Markup {
+    let mut done = 0;
+    let mut parts = Vec::new();
+    for (columns, primary) in marks {
+        if let (Some(before), Some(text)) = (line.get(done..columns.start), line.get(columns.clone())) {
+            parts.push((before, text, primary.then_some("bad")));
             done = columns.end;
         }
-        let _ = writeln!(out, "{}", Escaped(line.get(done..).unwrap_or_default()));
     }
-    out.push_str("</pre>\n");
+    html! {
+        @for (before, text, class) in parts { (before) mark class=[class] { (text) } }
+        (line.get(done..).unwrap_or_default())
+    }
 }
 
 /// The VMCB, and the VMSA where it counts, a cell each 8 bytes.
-fn grids(case: &Case<'_>, findings: &[Finding], out: &mut String) {
+fn grids(case: &Case<'_>, findings: &[Finding]) -> Markup {
     let fields: Vec<&Field> = findings.iter().flat_map(|finding| &finding.fields).collect();
-    out.push_str(
-        "<h3>What is known of it</h3>\n<p><small>A cell is 8 bytes. Blue: known; grey: in part; empty: not shown. Red: what is \
-         refused; yellow: what the rule reads besides.</small></p>\n",
-    );
-    for (title, start, end) in AREAS {
-        grid(&case.found.vmcb, Which::Vmcb, title, start..end, &fields, out);
-    }
-    if let Some(vmsa) = case.vmsa {
-        grid(vmsa, Which::Vmsa, "VMSA", 0..0x400, &fields, out);
+    html! {
+        h3 { "What is known of it" } "\n"
+        p {
+            small {
+                "A cell is 8 bytes. Blue: known. Gray: in part. Empty: not shown. "
+                "Red: what is refused. Yellow: what the rule reads besides."
+            }
+        }
+        "\n"
+        @for (title, start, end) in AREAS {
+            (grid(&case.found.vmcb, Which::Vmcb, title, start..end, &fields))
+        }
+        @if let Some(vmsa) = case.vmsa {
+            (grid(vmsa, Which::Vmsa, "VMSA", 0..0x400, &fields))
+        }
     }
 }
 
-fn grid(page: &KnownPage, which: Which, title: &str, range: Range<u16>, fields: &[&Field], out: &mut String) {
-    let _ = writeln!(out, "<div class=\"scroll\"><table class=\"grid\"><caption>{title}</caption>");
+fn grid(page: &KnownPage, which: Which, title: &str, range: Range<u16>, fields: &[&Field]) -> Markup {
+    html! {
+        div class="scroll" {
+            table class="grid" {
+                caption { (title) } "\n"
+                @for row in range.clone().step_by(ROW.into()) {
+                    tr {
+                        th { (format!("{row:03X}h")) }
+                        @for at in (row..(row + ROW).min(range.end)).step_by(CELL.into()) {
+                            (cell(page, which, at, fields))
+                        }
+                    }
+                    "\n"
+                }
+            }
+        }
+        "\n"
+    }
+}
+
+fn cell(page: &KnownPage, which: Which, at: u16, fields: &[&Field]) -> Markup {
     let name = match which {
         Which::Vmcb => "vmcb",
         Which::Vmsa => "vmsa",
     };
     let offset = |field: &Field| u16::from_str_radix(field.offset.as_deref()?.strip_prefix("0x")?, 16).ok();
-    for row in range.clone().step_by(ROW.into()) {
-        let _ = write!(out, "<tr><th>{row:03X}h</th>");
-        for at in (row..(row + ROW).min(range.end)).step_by(CELL.into()) {
-            let here = fields.iter().filter(|field| {
-                field.page == name && offset(field).is_some_and(|offset| (at..at + CELL).contains(&offset))
-            });
-            let bits = page.read(at, CELL);
-            let class = match here.map(|field| field.primary).max() {
-                Some(true) => "bad",
-                Some(false) => "with",
-                None if bits.unknown_mask() == 0 => "known",
-                None if bits.known_mask() != 0 => "partly",
-                None => "",
-            };
-            let mut names: Vec<&str> = Vec::new();
-            for field in (at..at + CELL).filter_map(|byte| field_at(which, byte)) {
-                if names.last() != Some(&field.name) {
-                    names.push(field.name);
-                }
-            }
-            let label = names.iter().find(|name| **name != "reserved").copied().unwrap_or_default();
-            let value = match bits.known_mask() {
-                0 => "not shown".to_owned(),
-                u64::MAX => format!("{:#018x}", bits.value()),
-                mask => format!("{:#x}, of which {mask:#x} is known", bits.value()),
-            };
-            let _ = write!(
-                out,
-                "<td class=\"{class}\" title=\"{at:03X}h {}: {value}\">{}</td>",
-                Escaped(&names.join(", ")),
-                Escaped(label)
-            );
+    let here = fields.iter().filter(|field| {
+        field.page == name && offset(field).is_some_and(|offset| (at..at + CELL).contains(&offset))
+    });
+    let bits = page.read(at, CELL);
+    let class = match here.map(|field| field.primary).max() {
+        Some(true) => "bad",
+        Some(false) => "with",
+        None if bits.unknown_mask() == 0 => "known",
+        None if bits.known_mask() != 0 => "partly",
+        None => "",
+    };
+    let mut names: Vec<&str> = Vec::new();
+    for field in (at..at + CELL).filter_map(|byte| field_at(which, byte)) {
+        if names.last() != Some(&field.name) {
+            names.push(field.name);
         }
-        out.push_str("</tr>\n");
     }
-    out.push_str("</table></div>\n");
+    let label = names.iter().find(|name| **name != "reserved").copied().unwrap_or_default();
+    let value = match bits.known_mask() {
+        0 => "not shown".to_owned(),
+        u64::MAX => format!("{:#018x}", bits.value()),
+        mask => format!("{:#x}, of which {mask:#x} is known", bits.value()),
+    };
+    let title = format!("{at:03X}h {}: {value}", names.join(", "));
+    html! { td class=(class) title=(title) { (label) } }
 }
 
 /// Who would do what.
-fn peers(case: &Case<'_>, everyone: &[Stack], out: &mut String) {
-    out.push_str("<h3>Who would do what</h3>\n<div class=\"scroll\"><table>\n");
-    let mut assumed = String::new();
-    for predicted in everyone.iter().map(|stack| case.predicted(&Asked::new(stack))) {
-        let _ = writeln!(
-            out,
-            "<tr><th>{}</th><td class=\"{}\">{}</td><td>{}</td></tr>",
-            Escaped(&predicted.title),
-            predicted.answer,
-            Escaped(&predicted.text),
-            Escaped(&predicted.known_from())
-        );
-        assumed = predicted.assumed.join(", ");
-    }
-    out.push_str("</table></div>\n");
-    if !assumed.is_empty() {
-        let _ = writeln!(out, "<p><small>Assumed: {}.</small></p>", Escaped(&assumed));
+fn peers(case: &Case<'_>, everyone: &[Stack]) -> Markup {
+    let predicted: Vec<_> = everyone.iter().map(|stack| case.predicted(&Asked::new(stack))).collect();
+    let assumed = predicted.last().map(|predicted| predicted.assumed.join(", ")).unwrap_or_default();
+    html! {
+        h3 { "Who would do what" } "\n"
+        div class="scroll" {
+            table {
+                "\n"
+                @for predicted in &predicted {
+                    tr {
+                        th { (predicted.title) }
+                        td class=(predicted.answer) { (predicted.text) }
+                        td { (predicted.known_from()) }
+                    }
+                    "\n"
+                }
+            }
+        }
+        "\n"
+        @if !assumed.is_empty() {
+            p { small { "Assumed: " (assumed) "." } } "\n"
+        }
     }
 }
