@@ -1,12 +1,14 @@
-//! ANSI sequences of the text reports. The caller strips them if its output is not a terminal.
+//! Styles of the text reports, as ANSI sequences. The caller strips them if its output is not a terminal.
+
+use anstyle::{AnsiColor, Reset, Style};
 
 /// Begins an error.
-pub const RED: &str = "\x1b[1m\x1b[91m";
+pub const RED: Style = AnsiColor::BrightRed.on_default().bold();
 /// Begins what is accepted.
-pub const GREEN: &str = "\x1b[1m\x1b[92m";
+pub const GREEN: Style = AnsiColor::BrightGreen.on_default().bold();
 /// Begins a warning.
-pub const YELLOW: &str = "\x1b[1m\x1b[93m";
+pub const YELLOW: Style = AnsiColor::BrightYellow.on_default().bold();
 /// Begins a headline.
-pub const BOLD: &str = "\x1b[1m";
+pub const BOLD: Style = Style::new().bold();
 /// Ends each of the others.
-pub const PLAIN: &str = "\x1b[0m";
+pub const PLAIN: Reset = Reset;

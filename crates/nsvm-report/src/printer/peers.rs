@@ -4,6 +4,7 @@ use super::Printer;
 use crate::error::Error;
 use crate::record::Predicted;
 use crate::style::{BOLD, GREEN, PLAIN, RED, YELLOW};
+use anstyle::Style;
 
 /// More reasons of one answer are counted, not printed, unless `--verbose`.
 const MOST: usize = 6;
@@ -53,7 +54,7 @@ impl Printer<'_> {
 /// An answer that is wider breaks the column.
 const WIDEST: usize = 72;
 
-fn colour(predicted: &Predicted) -> &'static str {
+fn colour(predicted: &Predicted) -> Style {
     match predicted.answer {
         "accepts" => GREEN,
         "unknown" => YELLOW,
