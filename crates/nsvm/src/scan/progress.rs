@@ -1,45 +1,40 @@
 //! Progress of a scan.
 
 use super::words::human_bytes;
-use std::cell::Cell;
-use std::io::IsTerminal as _;
-use std::time::{Duration, Instant};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::time::Duration;
 
 /// Progress on stderr. It is shown on a terminal only, after a second.
 pub(super) struct Bar<'a> {
     file: &'a str,
-    size: Option<u64>,
-    began: Instant,
-    drawn: Cell<Option<Instant>>,
-    terminal: bool,
+    bar: ProgressBar,
 }
 
 impl<'a> Bar<'a> {
     pub(super) fn new(file: &'a str, size: Option<u64>) -> Self {
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-        let terminal = std::io::stderr().is_terminal() && !dumb;
-        Self { file, size, began: Instant::now(), drawn: Cell::new(None), terminal }
+        let of = match size {
+            Some(size) if size > 0 => " of {decimal_total_bytes} ({percent} %)",
+            _ => "",
+        };
+        let template = format!("{{prefix}}: {{decimal_bytes}}{of}, {{decimal_bytes_per_sec}}");
+        let style = ProgressStyle::with_template(&template).expect("the template is valid");
+        let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden());
+        Self { file, bar: bar.with_style(style).with_prefix(file.to_owned()) }
     }
 
     pub(super) fn update(&self, bytes: u64) {
-        let elapsed = self.began.elapsed();
-        let fresh = self.drawn.get().is_some_and(|drawn| drawn.elapsed() < Duration::from_millis(100));
-        if !self.terminal || elapsed < Duration::from_secs(1) || fresh {
-            return;
+        if self.bar.is_hidden() && self.bar.elapsed() >= Duration::from_secs(1) {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        self.drawn.set(Some(Instant::now()));
-        // A line wider than the terminal must be cut, or the next would not cover it.
-        eprint!("\x1b[?7l\r\x1b[K{}\x1b[?7h", line(self.file, bytes, self.size, elapsed));
+        self.bar.set_position(bytes);
     }
 
     /// Removes the progress. If it was shown or the input was large, prints the time and memory that it took.
     pub(super) fn end(&self, bytes: Option<u64>) {
-        let drawn = self.drawn.get().is_some();
-        if drawn {
-            eprint!("\r\x1b[K");
-        }
+        let drawn = !self.bar.is_hidden();
+        self.bar.finish_and_clear();
         if let Some(bytes) = bytes.filter(|&bytes| drawn || bytes >= LARGE) {
-            eprintln!("note: {}", took(self.file, bytes, self.began.elapsed(), peak()));
+            eprintln!("note: {}", took(self.file, bytes, self.bar.elapsed(), peak()));
         }
     }
 }
@@ -62,31 +57,13 @@ fn took(file: &str, bytes: u64, elapsed: Duration, peak: Option<u64>) -> String 
     format!("{file}: {} in {seconds:.1} s, {}/s{memory}", human_bytes(bytes), human_bytes(rate))
 }
 
-/// `trace.txt: 3.2 GB of 10.0 GB (32 %), 1.1 GB/s`.
-fn line(file: &str, bytes: u64, size: Option<u64>, elapsed: Duration) -> String {
-    let rate = (bytes as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
-    let of = match size {
-        Some(size) if size > 0 => {
-            format!(" of {} ({} %)", human_bytes(size), u128::from(bytes) * 100 / u128::from(size))
-        }
-        _ => String::new(),
-    };
-    format!("{file}: {}{of}, {}/s", human_bytes(bytes), human_bytes(rate))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn progress_says_how_far_and_how_fast() {
+    fn large_inputs_report_time_and_memory() {
         let two = Duration::from_secs(2);
-        assert_eq!(
-            line("a", 3_200_000_000, Some(10_000_000_000), two),
-            "a: 3.2 GB of 10.0 GB (32 %), 1.6 GB/s"
-        );
-        assert_eq!(line("-", 512, None, two), "-: 512 bytes, 256 bytes/s");
-        assert_eq!(line("-", 1500, Some(0), two), "-: 1.5 kB, 750 bytes/s");
         assert_eq!(
             took("a", 10_000_000_000, Duration::from_millis(12_500), Some(12_345_678)),
             "a: 10.0 GB in 12.5 s, 800.0 MB/s; 12.3 MB of memory at most"

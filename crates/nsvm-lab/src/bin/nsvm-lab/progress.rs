@@ -1,91 +1,58 @@
 //! Progress of several subjects on stderr.
 
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use nsvm_lab::driver::Progress;
-use std::io::IsTerminal as _;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::fmt::Write;
+use std::time::Duration;
 
-/// A line of progress for each subject: redrawn on a terminal, else one when it ends.
+/// A progress bar for each subject. Without a terminal, or if it cannot be redrawn, one line per subject when it ends.
 pub(crate) struct ProgressBars {
-    state: Mutex<State>,
-    terminal: bool,
-}
-
-struct State {
-    labels: Vec<String>,
-    last: Vec<Option<Bar>>,
-    drawn: usize,
-    when: Instant,
-}
-
-/// How far a subject is, since when, and when it was told.
-#[derive(Clone, Copy)]
-struct Bar {
-    progress: Progress,
-    began: Instant,
-    told: Instant,
+    bars: Vec<ProgressBar>,
 }
 
 impl ProgressBars {
     pub(crate) fn new(labels: Vec<String>) -> Self {
-        let now = Instant::now();
-        let last = vec![None; labels.len()];
-        // Lines are redrawn where the cursor can be moved.
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-        let terminal = std::io::stderr().is_terminal() && !dumb;
-        let state = Mutex::new(State { labels, last, drawn: 0, when: now });
-        Self { state, terminal }
-    }
-
-    fn line(label: &str, bar: Option<Bar>) -> String {
-        let Some(Bar { progress: Progress { done, all, broken }, began, told }) = bar else {
-            return format!("{label}: waiting");
+        let all = MultiProgress::new();
+        let bar = |label: String| {
+            let bar = all.add(ProgressBar::no_length().with_prefix(label));
+            bar.set_style(style("{prefix}: waiting"));
+            bar.tick();
+            bar
         };
-        let until = if done >= all { told } else { Instant::now() };
-        let seconds = until.duration_since(began).as_secs();
-        let broken = if broken > 0 { format!(", {broken} broke it") } else { String::new() };
-        format!("{label}: {done} of {all} cases{broken}, {seconds} s")
+        Self { bars: labels.into_iter().map(bar).collect() }
     }
 
-    pub(crate) fn update(&self, number: usize, progress: Progress) {
-        let Ok(mut state) = self.state.lock() else { return };
-        let State { labels, last, when, .. } = &mut *state;
-        let (Some(label), Some(place)) = (labels.get(number), last.get_mut(number)) else { return };
-        let told = Instant::now();
-        let began = place.map_or(told, |bar| bar.began);
-        *place = Some(Bar { progress, began, told });
-        let finished = progress.done >= progress.all;
-        if !self.terminal {
-            if finished {
-                eprintln!("{}", Self::line(label, *place));
+    pub(crate) fn update(&self, number: usize, Progress { done, all, broken }: Progress) {
+        let Some(bar) = self.bars.get(number) else { return };
+        if bar.length().is_none() {
+            bar.reset_elapsed();
+            bar.set_length(all as u64);
+            bar.set_style(style("{prefix}: {pos} of {len} cases{msg}, {seconds} s"));
+            bar.enable_steady_tick(Duration::from_secs(1));
+        }
+        if broken > 0 {
+            bar.set_message(format!(", {broken} broke it"));
+        }
+        bar.set_position(done as u64);
+        if done >= all && !bar.is_finished() {
+            bar.finish();
+            if bar.is_hidden() {
+                let (label, broken, seconds) = (bar.prefix(), bar.message(), bar.elapsed().as_secs());
+                eprintln!("{label}: {done} of {all} cases{broken}, {seconds} s");
             }
-        } else if finished || when.elapsed() > Duration::from_millis(100) {
-            Self::draw(&mut state);
         }
     }
 
-    fn draw(state: &mut State) {
-        // A line wider than the terminal must be cut: one that goes on in the next would spoil what is redrawn.
-        let mut text = "\x1b[?7l".to_owned();
-        if state.drawn > 0 {
-            text.push_str(&format!("\x1b[{}A", state.drawn));
-        }
-        for (label, bar) in state.labels.iter().zip(&state.last) {
-            text.push_str("\r\x1b[K");
-            text.push_str(&Self::line(label, *bar));
-            text.push('\n');
-        }
-        text.push_str("\x1b[?7h");
-        state.drawn = state.labels.len();
-        state.when = Instant::now();
-        eprint!("{text}");
-    }
-
+    /// Stops the bars of subjects that did not finish. They stay on the terminal.
     pub(crate) fn end(&self) {
-        if self.terminal
-            && let Ok(mut state) = self.state.lock()
-        {
-            Self::draw(&mut state);
-        }
+        self.bars.iter().filter(|bar| !bar.is_finished()).for_each(ProgressBar::abandon);
     }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).expect("the template is valid");
+    let seconds = |state: &ProgressState, out: &mut dyn Write| {
+        let _ = write!(out, "{}", state.elapsed().as_secs());
+    };
+    style.with_key("seconds", seconds)
 }
