@@ -6,6 +6,7 @@ use crate::record::{MANUAL, REVISION};
 use crate::suggest;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use textwrap::{Options, WordSplitter};
 use vmcb::{Class, Event, Feature, Literal, Outcome, Rule, Source, Test, Word};
 
 /// A check that some implementations make and the manual does not ask for.
@@ -395,19 +396,6 @@ fn test_in_words(test: Test) -> String {
 
 /// Text in lines that a terminal shows whole.
 fn wrap(text: &str) -> String {
-    const WIDTH: usize = 100;
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let full = lines.last().is_some_and(|line| !line.is_empty() && line.len() + 1 + word.len() > WIDTH);
-        if full {
-            lines.push(String::new());
-        }
-        if let Some(line) = lines.last_mut() {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    lines.join("\n")
+    let options = Options::new(100).break_words(false).word_splitter(WordSplitter::NoHyphenation);
+    textwrap::fill(text, options)
 }

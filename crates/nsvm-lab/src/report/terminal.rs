@@ -5,6 +5,7 @@ use super::table::Report;
 use super::words::{CELL, about, cell};
 use crate::results::Head;
 use std::fmt::Write as _;
+use textwrap::{Options, WordSplitter};
 
 /// Columns of the number of cases.
 const COUNT: usize = 6;
@@ -98,25 +99,10 @@ fn end(out: &mut String) {
     out.push('\n');
 }
 
-/// A paragraph of at most so many columns; further lines are indented like what follows `lead`.
+/// Adds a paragraph of up to `columns`. Further lines are indented like what follows `lead`.
 fn wrap(out: &mut String, columns: usize, lead: &str, words: &str) {
-    let indent = if lead.is_empty() { 0 } else { 4 };
-    out.push_str(lead);
-    let mut at = lead.chars().count();
-    let mut first = true;
-    for word in words.split(' ') {
-        let length = word.chars().count();
-        if !first && at + 1 + length > columns {
-            out.push('\n');
-            out.push_str(&" ".repeat(indent));
-            at = indent;
-        } else if !first {
-            out.push(' ');
-            at += 1;
-        }
-        out.push_str(word);
-        at += length;
-        first = false;
-    }
+    let options = Options::new(columns).break_words(false).word_splitter(WordSplitter::NoHyphenation);
+    let indent = if lead.is_empty() { "" } else { "    " };
+    out.push_str(&textwrap::fill(words, options.initial_indent(lead).subsequent_indent(indent)));
     out.push('\n');
 }
