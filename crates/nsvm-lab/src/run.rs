@@ -7,9 +7,9 @@ use crate::results::{Head, Section, Shards};
 use crate::subject::{Answers, Ready};
 use crate::{sets, verdict};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tempfile::TempDir;
 use vmcb::{Limits, Policy};
 
 /// The cases of shard `number` of `of`, counted from 1: every `of`-th one, so that each shard has some of each kind.
@@ -93,7 +93,7 @@ fn ask(
             outcomes
         }
         Answers::Machine(machine) => {
-            let folder = Folder::new()?;
+            let folder = folder()?;
             let killer =
                 |id: &str| sets::killer(&head.subject, &head.version, id).map(|killer| killer.reason);
             let run = driver::run(machine.as_ref(), set, &killer, folder.path(), interrupted, progress)?;
@@ -165,39 +165,14 @@ fn model(cpu: &vmcb::Cpu, set: &Set) -> Vec<Outcome> {
     set.cases.iter().map(|case| Outcome::of(answer(case))).collect()
 }
 
-/// A folder for what a machine boots, removed when the run is over.
-pub struct Folder(PathBuf);
-
-impl Folder {
-    /// A new one that nobody else can write to: programs are started from it.
-    ///
-    /// # Errors
-    /// Where it cannot be made.
-    pub fn new() -> Result<Self, Error> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        loop {
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let path = std::env::temp_dir().join(format!("nsvm-lab-{}-{count}", std::process::id()));
-            match std::fs::DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => return Ok(Self(path)),
-                // Left by a process of the same number, or put there by somebody else.
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && count < 10_000 => {}
-                Err(error) => return Err(Error::file(&path)(error)),
-            }
-        }
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What cannot be removed is the system's to clean.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// Creates a folder for what a machine boots. It is removed when the value is dropped. Programs are started from it, so
+/// nobody else can write to it.
+///
+/// # Errors
+/// If it cannot be created.
+pub fn folder() -> Result<TempDir, Error> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let private = std::fs::Permissions::from_mode(0o700);
+    let folder = tempfile::Builder::new().prefix("nsvm-lab-").permissions(private).tempdir();
+    folder.map_err(|error| Error::file(&std::env::temp_dir())(error))
 }

@@ -23,4 +23,4 @@ pub use versions::compare_versions;
 
 pub(crate) use date::now;
 pub(crate) use error::listed;
-pub(crate) use staging::StagingDir;
+pub(crate) use staging::staging_dir;

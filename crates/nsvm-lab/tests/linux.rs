@@ -8,7 +8,7 @@ use nsvm_lab::expected::CaseFacts;
 use nsvm_lab::glob::Globs;
 use nsvm_lab::kvm::Cpio;
 use nsvm_lab::machine::{Kvm, KvmOnL0};
-use nsvm_lab::run::Folder;
+use nsvm_lab::run;
 use nsvm_lab::store::Store;
 use nsvm_lab::subject::KVM_ON_L0;
 use nsvm_lab::{sets, verdict};
@@ -139,7 +139,7 @@ fn talk(command: &mut Command) -> Duration {
 fn a_shell_answers_on_the_serial_port() {
     let (path, _) = kernel();
     let initrd = shell();
-    let folder = Folder::new().unwrap();
+    let folder = run::folder().unwrap();
     let file = |name: &str| folder.path().join(name);
     std::fs::write(file("initrd"), &initrd).unwrap();
     let setup = nsvm_l0::Setup {
@@ -182,7 +182,7 @@ fn kvm_runs_the_payload_twice_the_same() {
     let step = set.cases.len().div_ceil(count.max(1));
     set.cases = set.cases.into_iter().step_by(step).collect();
     let [first, second] = [0, 1].map(|_| {
-        let folder = Folder::new().unwrap();
+        let folder = run::folder().unwrap();
         let none = &AtomicBool::new(false);
         driver::run(&machine, &set, &|_| None, folder.path(), none, &mut |_| {}).unwrap()
     });

@@ -3,7 +3,7 @@
 //! It takes minutes. The packages come from the store: `nsvm lab fetch xen@bookworm kernel@bookworm`.
 
 use nsvm_l0::{Setup, machine};
-use nsvm_lab::run::Folder;
+use nsvm_lab::run;
 use nsvm_lab::store::Store;
 use nsvm_lab::xen::{KERNEL_OPTIONS, MEMORY, OPTIONS, image, initramfs};
 use std::fs;
@@ -75,7 +75,7 @@ fn nightly_a_guest_of_xen_runs_as_on_the_bare_emulator() {
     let (vmlinuz, modules) = kernel.kernel().expect("its image and modules");
     let initramfs = initramfs(&xen, &vmlinuz, &modules).expect("an initramfs");
     let image = image(&xen).expect("Xen");
-    let folder = Folder::new().expect("a folder");
+    let folder = run::folder().expect("a folder");
     let file = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
         fs::write(&path, bytes).expect("a file");

@@ -5,11 +5,12 @@ use super::error::{Error, Result};
 use super::index::{Entry, depends_on, read_index};
 use super::sources::sources;
 use super::suites::Suites;
-use crate::store::{self, Kind, Package, StagingDir, Store, compare_versions};
+use crate::store::{self, Kind, Package, Store, compare_versions, staging_dir};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use tempfile::TempDir;
 
 /// A package that [`Fetcher::available`](super::Fetcher::available) found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,7 +25,7 @@ pub struct Available {
 
 /// apt's private state for one suite, up to date.
 pub(super) struct Archive {
-    part: StagingDir,
+    part: TempDir,
     suites: Suites,
     entries: Vec<Entry>,
 }
@@ -32,7 +33,7 @@ pub(super) struct Archive {
 impl Archive {
     pub(super) fn new(store: &Store, suite: &str) -> Result<Self> {
         let files = machine_sources()?;
-        let part = StagingDir::new(store.root())?;
+        let part = staging_dir(store.root())?;
         let path = part.path();
         let mut suites = Suites::of(suite);
         for folder in ["state/lists/partial", "cache/archives/partial", "sources.list.d"] {
@@ -304,7 +305,7 @@ Depends: linux-image-6.12.9-amd64 (= 6.12.9-1)
         let mut entries = Vec::new();
         read_index(INDEX, true, &mut entries);
         read_index("Package: bochs\nVersion: 3.0\n", false, &mut entries);
-        let part = StagingDir::new(store.root()).unwrap();
+        let part = staging_dir(store.root()).unwrap();
         check(&Archive { part, suites: Suites::of("trixie-backports"), entries });
         fs::remove_dir_all(folder).unwrap();
     }

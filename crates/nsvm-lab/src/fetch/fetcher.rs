@@ -4,7 +4,7 @@ use super::archive::{Archive, Available, megabytes};
 use super::error::{Error, Result};
 use super::request::{Request, plain};
 use super::unpack::{make_root, size_of, unpack};
-use crate::store::{self, Kind, StagingDir, Store, Subject, now};
+use crate::store::{self, Kind, Store, Subject, now, staging_dir};
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -100,7 +100,7 @@ impl<'a> Fetcher<'a> {
             Kind::Kernel => archive.kernel(request.package.as_deref().unwrap_or("linux-image-amd64"))?,
         };
         let (main_name, main_version) = (main.name.clone(), main.version.clone());
-        let part = StagingDir::new(store.root())?;
+        let part = staging_dir(store.root())?;
         let mut subject = Subject {
             kind,
             version: main_version.split_once(':').map_or(&*main_version, |(_, rest)| rest).to_owned(),

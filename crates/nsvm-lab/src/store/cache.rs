@@ -4,7 +4,7 @@ use super::ask::installed;
 use super::error::Error;
 use super::kind::Kind;
 use super::manifest::MANIFEST;
-use super::staging::{StagingDir, owner_lives};
+use super::staging::{owner_lives, staging_dir};
 use super::subject::{INSTALLED, Subject};
 use super::versions::compare_versions;
 use std::ffi::OsStr;
@@ -138,7 +138,7 @@ impl Store {
     }
 
     pub(crate) fn remove_tree(&self, tree: &Path) -> Result<(), Error> {
-        let part = StagingDir::new(&self.root)?;
+        let part = staging_dir(&self.root)?;
         let trash = part.path().join("removed");
         match fs::rename(tree, &trash) {
             // Another process was faster.

@@ -2,36 +2,17 @@
 
 use super::error::Error;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
+use tempfile::TempDir;
 
-/// A folder that is being worked in. It is removed when this value is dropped, and by [`Store::remove_leftovers`](super::Store::remove_leftovers) if this process
-/// was stopped before.
-pub(crate) struct StagingDir(PathBuf);
-
-impl StagingDir {
-    /// Creates an empty one in the folder of a store. Its name contains the process that works in it.
-    pub(crate) fn new(store: &Path) -> Result<Self, Error> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let pid = std::process::id();
-        let start = start_of(pid).unwrap_or_default();
-        let name = format!("part-{}-{pid}-{start}-{}", namespace(), COUNT.fetch_add(1, Ordering::Relaxed));
-        fs::create_dir_all(store).map_err(|error| Error::io(store, error))?;
-        let path = store.join(name);
-        fs::create_dir(&path).map_err(|error| Error::io(&path, error))?;
-        Ok(Self(path))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for StagingDir {
-    fn drop(&mut self) {
-        // What cannot be removed now is tried again by the next fetch.
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// Creates an empty folder in the folder of a store. Its name contains the process that works in it. If this process is
+/// stopped, [`Store::remove_leftovers`](super::Store::remove_leftovers) removes it.
+pub(crate) fn staging_dir(store: &Path) -> Result<TempDir, Error> {
+    let pid = std::process::id();
+    let start = start_of(pid).unwrap_or_default();
+    fs::create_dir_all(store).map_err(|error| Error::io(store, error))?;
+    let prefix = format!("part-{}-{pid}-{start}-", namespace());
+    tempfile::Builder::new().prefix(&prefix).tempdir_in(store).map_err(|error| Error::io(store, error))
 }
 
 /// Whether the process that a part is named after still runs. Numbers of processes are used again, so the time of

@@ -4,7 +4,7 @@ use nsvm::cli::{L0, L0_MEMORY, L0Run, Verb};
 use nsvm::{Error, parse_cpu};
 use nsvm_l0::Setup;
 use nsvm_l0::bundle::ended;
-use nsvm_lab::run::Folder;
+use nsvm_lab::run;
 use nsvm_lab::store::Store;
 use nsvm_lab::subject::{Finder, Spec};
 use std::ffi::OsString;
@@ -77,7 +77,7 @@ fn run(arguments: &L0Run, out: &mut dyn Write) -> Result<u8, Error> {
     let mut command = qemu(arguments.qemu.as_deref())?;
     nsvm_l0::machine(&mut command, setup.memory);
     command.args(["-M", &arguments.machine]);
-    let folder = Folder::new().map_err(failed)?;
+    let folder = run::folder().map_err(failed)?;
     let path = folder.path().join("l0.elf");
     std::fs::write(&path, kernel).map_err(failed)?;
     let log = match &arguments.log {
