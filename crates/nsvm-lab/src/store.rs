@@ -5,7 +5,6 @@
 
 mod ask;
 mod cache;
-mod date;
 mod error;
 mod kind;
 mod manifest;
@@ -21,6 +20,10 @@ pub use manifest::MANIFEST;
 pub use subject::{INSTALLED, Package, Subject};
 pub use versions::compare_versions;
 
-pub(crate) use date::now;
 pub(crate) use error::listed;
 pub(crate) use staging::staging_dir;
+
+/// Returns the current time as manifests and results show it, such as `2026-01-31T12:00:00Z`.
+pub(crate) fn now() -> String {
+    format!("{:.0}", jiff::Timestamp::now())
+}
