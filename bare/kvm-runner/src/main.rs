@@ -17,7 +17,8 @@
 //!
 //! The first lines of a new machine (`nsvm-lab`, `c`, `m`, `b`) are dropped, because the first machine has printed them.
 
-// UNSAFETY: KVM is controlled by ioctl and shared memory, and ports are accessed by instructions.
+// UNSAFETY: the guest's memory is mapped and shared with KVM, a signal needs a handler, and ports are accessed by
+// instructions.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod boot;

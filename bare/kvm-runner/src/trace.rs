@@ -6,7 +6,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const EVENT: &str = "kvm_nested_vmenter_failed";
-const O_NONBLOCK: i32 = 0o4000;
 
 /// A separate tracing instance, so that other tracing on this machine is not changed.
 pub(crate) struct Trace {
@@ -35,7 +34,7 @@ impl Trace {
         let opened = set("set_event_pid", &process.to_string())
             .and_then(|()| set(&format!("events/kvm/{EVENT}/enable"), "1"))
             .and_then(|()| {
-                OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(folder.join("trace_pipe"))
+                OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(folder.join("trace_pipe"))
             });
         match opened {
             Ok(pipe) => Ok(Self { folder, pipe, text: Vec::new() }),

@@ -1,8 +1,8 @@
 //! Builds the packages of `bare/` with the cargo that runs the calling build script.
 //!
-//! The inner cargo has its own workspace, lockfile and target directory, so it neither waits for the outer cargo nor
-//! needs a registry. It keeps the toolchain, the job limit and the compiler wrapper of the outer build. It removes
-//! `RUSTFLAGS`, `CARGO_PROFILE_*` and Clippy's wrapper, which are meant for hosted code.
+//! The inner cargo has its own workspace, lockfile and target directory, so it does not wait for the outer cargo. Only the
+//! KVM runner needs crates from a registry. The inner cargo keeps the toolchain, the job limit and the compiler wrapper of
+//! the outer build. It removes `RUSTFLAGS`, `CARGO_PROFILE_*` and Clippy's wrapper, which are meant for hosted code.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -61,7 +61,9 @@ pub fn kvm_runner() -> Result<PathBuf, String> {
     let text = String::from_utf8_lossy(&done.stderr);
     let mut lines = text.lines().map(str::trim);
     let first = lines.find(|line| line.contains("cannot find") || line.starts_with("error"));
-    Err(format!("{} (libc6-dev has the static C library)", first.unwrap_or("cargo failed")))
+    let first = first.unwrap_or("cargo failed");
+    let hint = if text.contains("cannot find") { " (libc6-dev has the static C library)" } else { "" };
+    Err(format!("{first}{hint}"))
 }
 
 /// The folder of the bare workspace.
