@@ -1,4 +1,4 @@
-//! Checks that `vmcb` and `nested-svm` use `core` alone.
+//! Checks that `vmcb` and `nested-svm` use `core` alone, do not read the host, and have no large alignment.
 //!
 //! A crate that has `#![no_std]` and no `extern crate` item cannot use `std` or `alloc`. The compiler checks
 //! `forbid(unsafe_code)`. So this check looks at attributes and `extern crate` items.
@@ -22,9 +22,14 @@ pub(super) fn check(workspace: &Workspace) -> Result<Report> {
         for path in files.iter().filter(|path| path.starts_with(&folder) && !is_test_file(path)) {
             count += 1;
             problems.extend(extern_crates(path)?);
+            let tokens = tokens::read(path, Scope::WithoutTests)?;
+            let mut add = |line: usize, fault: &str| problems.push(format!("{path}:{line}: {fault}"));
             if !is_behind_feature(path) {
-                problems.extend(no_host_is_read(path)?);
+                no_host_is_read(&tokens)
+                    .into_iter()
+                    .for_each(|line| add(line, "this reads the CPU that runs the code"));
             }
+            no_large_alignment(&tokens).into_iter().for_each(|line| add(line, "this alignment is above 64"));
         }
     }
     Ok(Report { problems, summary: format!("{count} files"), ..Report::default() })
@@ -84,17 +89,66 @@ fn extern_crates(path: &str) -> Result<Vec<String>> {
     Ok(visitor.problems)
 }
 
-/// The answer of a check depends on the guest's CPU alone, so the code must not read the CPU that runs it.
-fn no_host_is_read(path: &str) -> Result<Vec<String>> {
-    let tokens = tokens::read(path, Scope::WithoutTests)?;
-    let word = |token: &Token, wanted: &str| token.kind == Kind::Word(wanted.to_owned());
-    let mut problems = Vec::new();
-    for (index, token) in tokens.iter().enumerate() {
-        let arch = word(token, "arch") && index >= 3 && word(&tokens[index - 3], "core");
-        let others = ["target_arch", "__cpuid", "__cpuid_count", "asm"];
-        if arch || others.iter().any(|other| word(token, other)) {
-            problems.push(format!("{path}:{}: this reads the CPU that runs the code", token.line));
-        }
+/// Names in code that depends on the machine that runs it.
+const HOST: &[&str] = &[
+    "arch",
+    "asm",
+    "global_asm",
+    "is_x86_feature_detected",
+    "target_arch",
+    "target_env",
+    "target_feature",
+    "target_os",
+    "target_vendor",
+    "__cpuid",
+    "__cpuid_count",
+];
+
+/// Returns the lines that read the CPU that runs the code. The answer of a check depends on the guest's CPU alone.
+fn no_host_is_read(tokens: &[Token]) -> Vec<usize> {
+    let is_host = |token: &&Token| matches!(&token.kind, Kind::Word(word) if HOST.contains(&word.as_str()));
+    tokens.iter().filter(is_host).map(|token| token.line).collect()
+}
+
+/// Returns the lines with `align(N)` if N is above 64: LLVM miscompiles some functions that keep such values on the stack.
+fn no_large_alignment(tokens: &[Token]) -> Vec<usize> {
+    let is_large = |window: &&[Token]| {
+        let [name, open, number] = window else { return false };
+        let Kind::Literal(number) = &number.kind else { return false };
+        let number = syn::parse_str::<syn::LitInt>(number).and_then(|number| number.base10_parse::<u64>());
+        name.kind == Kind::Word("align".to_owned())
+            && open.kind == Kind::Punctuation('(')
+            && number.is_ok_and(|number| number > 64)
+    };
+    tokens.windows(3).filter(is_large).map(|window| window[0].line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Vec<Token> {
+        tokens::parse(text, Scope::WithoutTests).unwrap()
     }
-    Ok(problems)
+
+    #[test]
+    fn each_way_to_read_the_host_is_found() {
+        for text in [
+            "use core::arch::x86_64;",
+            "use core::{arch::x86_64::__cpuid, fmt};",
+            "use core::{fmt, arch};",
+            "fn f() -> bool { cfg!(target_feature = \"avx2\") }",
+            "#[cfg(target_os = \"linux\")] fn f() {}",
+        ] {
+            assert_eq!(no_host_is_read(&parsed(text)).first(), Some(&1), "{text}");
+        }
+        assert_eq!(no_host_is_read(&parsed("fn search() { \"arch\"; }")), [0; 0]);
+    }
+
+    #[test]
+    fn an_alignment_above_64_is_found() {
+        let text =
+            "#[repr(align(64))] struct A;\n#[repr(C, align(4096))] struct B;\n#[repr(align(0x80))] struct C;";
+        assert_eq!(no_large_alignment(&parsed(text)), [2, 3]);
+    }
 }

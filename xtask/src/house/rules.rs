@@ -69,6 +69,12 @@ fn rule_ids(workspace: &Workspace) -> Result<BTreeSet<String>> {
     Ok(ids)
 }
 
+/// Returns the implementation that a text or an identifier names, in any case.
+fn implementation_in(text: &str) -> Option<&'static str> {
+    let text = text.to_lowercase();
+    IMPLEMENTATIONS.iter().find(|name| text.contains(&name.to_lowercase())).copied()
+}
+
 /// The checks of implementations are not part of the manual's rules.
 pub(super) fn vmcb_names_no_implementation(workspace: &Workspace) -> Result<Report> {
     let mut report = Report::default();
@@ -79,11 +85,23 @@ pub(super) fn vmcb_names_no_implementation(workspace: &Workspace) -> Result<Repo
         count += 1;
         for token in tokens::read(path, Scope::WithoutTests).context("vmcb")? {
             let (Kind::Text(text) | Kind::Word(text)) = &token.kind else { continue };
-            if let Some(name) = IMPLEMENTATIONS.iter().find(|name| text.contains(*name)) {
+            if let Some(name) = implementation_in(text) {
                 report.problems.push(format!("{path}:{}: this names {name}", token.line));
             }
         }
     }
     report.summary = format!("{count} files");
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn implementations_are_found_in_any_case() {
+        assert_eq!(implementation_in("kvm_checks"), Some("KVM"));
+        assert_eq!(implementation_in("what hyper-v does"), Some("Hyper-V"));
+        assert_eq!(implementation_in("EFER.SVME"), None);
+    }
 }
