@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 fn lab() -> Result<Command> {
     let packages = ["--package", "nsvm", "--package", "nsvm-lab"];
     run(cargo().args(["build", "--release", "--locked"]).args(packages))?;
-    let mut command = Command::new(target_folder().join("release/nsvm"));
+    let mut command = Command::new(target_folder()?.join("release/nsvm"));
     command.arg("lab");
     Ok(command)
 }
@@ -39,7 +39,7 @@ pub(crate) fn commit_set() -> Result<Outcome> {
 /// The commit set on the six recorded subjects, compared with the golden master. Other versions of QEMU, Bochs or the
 /// kernel are a difference.
 pub(crate) fn golden() -> Result<Outcome> {
-    let results = target_folder().join("commit-set.txt");
+    let results = target_folder()?.join("commit-set.txt");
     let subjects = ["model", "qemu", "bochs", "l0", "kvm@bookworm", "kvm-l0@bookworm"];
     run(lab()?.arg("run").args(subjects).args(["--offline", "--output"]).arg(&results))?;
     run(lab()?.args(["diff", "golden/lab/commit-set.txt"]).arg(&results))?;

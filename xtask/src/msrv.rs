@@ -52,7 +52,7 @@ pub(crate) fn check(workspace: &Workspace, wanted: &[String]) -> Result<()> {
             execute(proxy("rustup").args(target))?;
         }
         // The artifacts of different compilers do not fit together.
-        let target = target_folder().join("msrv").join(&toolchain);
+        let target = target_folder()?.join("msrv").join(&toolchain);
         execute(
             proxy("cargo")
                 .arg(format!("+{toolchain}"))

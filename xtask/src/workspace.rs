@@ -136,14 +136,20 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// Returns the folder of cargo's artifacts.
-pub(crate) fn target_folder() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from)
+/// Returns the folder of cargo's artifacts, which the environment or a configuration file may set.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    let text = output(cargo().args(["metadata", "--no-deps", "--format-version=1"]))?;
+    let metadata: Value = serde_json::from_str(&text).context("cargo metadata is not JSON")?;
+    let folder = metadata["target_directory"].as_str().context("cargo metadata has no target directory")?;
+    Ok(PathBuf::from(folder))
 }
 
-/// Returns cargo as a command; the cargo that runs this program, if there is one.
+/// Returns cargo as a command. It is the cargo that runs this program, if there is one.
 pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // With this variable, cargo would put the artifacts into a subfolder that is named after the target.
+    command.env_remove("CARGO_BUILD_TARGET");
+    command
 }
 
 /// Returns a command of rustup's proxies, which selects a toolchain by `+NAME` in the first argument.
@@ -151,6 +157,7 @@ pub(crate) fn proxy(program: &str) -> Command {
     let mut command = Command::new(program);
     // The toolchain of this run must not decide.
     command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("RUSTC").env_remove("RUSTDOC");
+    command.env_remove("CARGO_BUILD_TARGET");
     command
 }
 

@@ -24,12 +24,14 @@ fn compile() -> Result<PathBuf> {
         "this check reads the code of x86-64 Linux"
     );
     // A separate folder, because the flags differ. All crates get the flags, so one build is enough.
-    let target = target_folder().join("assembly");
+    let target = target_folder()?.join("assembly");
     let folder = target.join("release/deps");
     remove_assembly(&folder)?;
     run(cargo()
         .args(["build", "--locked", "--package", "nsvm-probes", "--release", "--lib", "--target-dir"])
         .arg(&target)
+        // Cargo writes the assembly into the build directory, which the user may have configured.
+        .env("CARGO_BUILD_BUILD_DIR", &target)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env("RUSTFLAGS", "--emit asm -C codegen-units=1 -C debuginfo=0"))?;
     Ok(folder)
