@@ -50,6 +50,7 @@ const VERBS: &[Verb] = &[
 ];
 
 fn main() -> ExitCode {
+    exit_if_the_reader_is_gone();
     match start() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -57,6 +58,20 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Ends the program without a message if it writes to a pipe that nothing reads any more, as in `ci --list | head -1`.
+/// `println!` panics then.
+fn exit_if_the_reader_is_gone() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let message = info.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if message.starts_with("failed printing to stdout: Broken pipe") {
+            // The status that a shell reports for SIGPIPE.
+            std::process::exit(141);
+        }
+        report(info);
+    }));
 }
 
 fn start() -> Result<()> {

@@ -1,7 +1,7 @@
 //! `cargo xtask msrv`: each package compiles with the oldest Rust that it promises.
 
 use crate::workspace::{Workspace, proxy, run as execute, succeeds, target_folder};
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use lexopt::prelude::*;
 
 const HELP: &str = "\
@@ -34,13 +34,17 @@ pub(crate) fn run(workspace: &Workspace, parser: &mut lexopt::Parser) -> Result<
 
 /// Checks these packages, or all that promise a version.
 pub(crate) fn check(workspace: &Workspace, wanted: &[String]) -> Result<()> {
+    let mut packages = workspace.packages()?;
+    // The build scripts of nsvm-lab and nsvm-l0 compile the packages of bare/.
+    packages.retain(|package| package.rust_version.is_some() && !package.manifest.starts_with("bare/"));
+    if let Some(name) = wanted.iter().find(|name| !packages.iter().any(|package| package.name == **name)) {
+        let names: Vec<_> = packages.iter().map(|package| package.name.as_str()).collect();
+        bail!("unknown package `{name}`: expected one of {}", names.join(", "));
+    }
+    let folder = target_folder()?;
     let mut count = 0;
-    for package in workspace.packages()? {
+    for package in packages {
         let Some(version) = package.rust_version else { continue };
-        // The build scripts of nsvm-lab and nsvm-l0 compile the packages of bare/.
-        if package.manifest.starts_with("bare/") {
-            continue;
-        }
         if !wanted.is_empty() && !wanted.contains(&package.name) {
             continue;
         }
@@ -52,7 +56,7 @@ pub(crate) fn check(workspace: &Workspace, wanted: &[String]) -> Result<()> {
             execute(proxy("rustup").args(target))?;
         }
         // The artifacts of different compilers do not fit together.
-        let target = target_folder()?.join("msrv").join(&toolchain);
+        let target = folder.join("msrv").join(&toolchain);
         execute(
             proxy("cargo")
                 .arg(format!("+{toolchain}"))
@@ -62,7 +66,7 @@ pub(crate) fn check(workspace: &Workspace, wanted: &[String]) -> Result<()> {
         println!("{} compiles with Rust {toolchain}", package.name);
         count += 1;
     }
-    ensure!(count > 0, "no package with a rust-version matches");
+    ensure!(count > 0, "no package has a rust-version");
     println!("{count} packages compile with the Rust version that they promise");
     Ok(())
 }

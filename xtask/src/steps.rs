@@ -55,25 +55,38 @@ struct Line {
 impl Tier {
     /// Runs the steps that the command line selects.
     pub(crate) fn run(&self, workspace: &Workspace, parser: &mut lexopt::Parser) -> Result<()> {
+        let Some(selection) = self.selection(parser)? else { return Ok(()) };
+        let lines = self.run_steps(workspace, &selection);
+        self.summarize(&lines)
+    }
+
+    /// Parses the rest of the command line. Returns `None` if the help or the list of steps was printed.
+    fn selection(&self, parser: &mut lexopt::Parser) -> Result<Option<Selection>> {
         let mut selection = Selection { from: None, only: Vec::new(), keep_going: self.goes_on };
+        let (mut list, mut selects) = (false, false);
         while let Some(argument) = parser.next()? {
             match argument {
                 Short('h') | Long("help") => {
                     print!("{}", self.help());
-                    return Ok(());
+                    return Ok(None);
                 }
                 Long("list") => {
-                    self.list();
-                    return Ok(());
+                    list = true;
+                    continue;
                 }
                 Long("from") => selection.from = Some(self.known(parser.value()?.string()?)?),
                 Long("only") => selection.only.push(self.known(parser.value()?.string()?)?),
                 Long("keep-going") => selection.keep_going = true,
                 other => return Err(other.unexpected().into()),
             }
+            selects = true;
         }
-        let lines = self.run_steps(workspace, &selection);
-        self.summarize(&lines)
+        if list {
+            ensure!(!selects, "`--list` cannot be combined with other options");
+            self.list();
+            return Ok(None);
+        }
+        Ok(Some(selection))
     }
 
     /// Checks the name of a step.
@@ -160,7 +173,8 @@ impl Tier {
         let first = self.steps.first().map_or("", |step| step.name);
         format!(
             "{summary}\n\n\
-             Usage: cargo xtask {name} [--list] [--from STEP] [--only STEP]... [--keep-going]\n\n\
+             Usage: cargo xtask {name} [--from STEP] [--only STEP]... [--keep-going]\n       \
+             cargo xtask {name} --list\n\n\
              Options:\n  \
              --list        List the steps and do not run them\n  \
              --from STEP   Begin with this step\n  \
@@ -186,5 +200,22 @@ fn shown(time: Duration) -> String {
         format!("{:.1} s", time.as_secs_f32())
     } else {
         format!("{} min {} s", seconds / 60, seconds % 60)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_accepts_no_other_option() {
+        let step = Step { name: "format", headline: "", run: |_| Ok(Outcome::Passed) };
+        let tier = Tier { name: "ci", summary: "", steps: Box::leak(Box::new([step])), goes_on: false };
+        let parsed = |arguments: &[&str]| tier.selection(&mut lexopt::Parser::from_args(arguments));
+        assert!(parsed(&["--list"]).unwrap().is_none());
+        assert_eq!(parsed(&["--only", "format"]).unwrap().unwrap().only, ["format"]);
+        for wrong in [&["--list=5"][..], &["--list", "--only", "format"], &["--only", "x"], &["format"]] {
+            assert!(parsed(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

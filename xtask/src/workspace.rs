@@ -11,6 +11,8 @@ const MANIFESTS: &[&str] = &["Cargo.toml", "bare/Cargo.toml", "fuzz/Cargo.toml"]
 /// The checkout. All paths are relative to it, because it is the current folder.
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
+    /// The folder in which the user called this program.
+    caller: PathBuf,
 }
 
 /// A package, as `cargo metadata` describes it.
@@ -45,8 +47,18 @@ impl Workspace {
     /// Finds the checkout that this program was compiled in, and makes it the current folder.
     pub(crate) fn enter() -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?;
+        let caller = std::env::current_dir().context("cannot find the current folder")?;
         std::env::set_current_dir(root).with_context(|| format!("cannot enter {}", root.display()))?;
-        Ok(Self { root: root.to_owned() })
+        Ok(Self { root: root.to_owned(), caller })
+    }
+
+    /// Returns the path of a file that the command line names relative to the caller's folder. The result is relative to
+    /// the checkout if the file is in it.
+    pub(crate) fn path_of_caller(&self, path: &str) -> Result<String> {
+        let full = self.caller.join(path);
+        let full = full.canonicalize().with_context(|| format!("cannot read {}", full.display()))?;
+        let root = self.root.canonicalize().with_context(|| self.root.display().to_string())?;
+        Ok(full.strip_prefix(&root).unwrap_or(&full).to_string_lossy().into_owned())
     }
 
     /// Returns all packages of all workspaces.

@@ -125,7 +125,9 @@ pub(crate) fn run(workspace: &Workspace, parser: &mut lexopt::Parser) -> Result<
                 print!("{}", help());
                 return Ok(());
             }
-            Long("crate-root") => options.crate_roots.push(parser.value()?.string()?),
+            Long("crate-root") => {
+                options.crate_roots.push(workspace.path_of_caller(&parser.value()?.string()?)?);
+            }
             Value(name) => wanted.push(name.string()?),
             other => return Err(other.unexpected().into()),
         }

@@ -8,8 +8,9 @@ mod patterns;
 mod sample;
 mod sentences;
 
+use crate::arguments::number;
 use crate::workspace::Workspace;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use lexopt::prelude::*;
 use sentences::Amounts;
 
@@ -52,32 +53,56 @@ Examples:
 
 /// Runs the verb.
 pub(crate) fn run(workspace: &Workspace, parser: &mut lexopt::Parser) -> Result<()> {
-    let mut amounts = Amounts { doc: 30, messages: 15, markdown: 15 };
-    let (mut record, mut seed, mut files) = (false, None, Vec::new());
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Short('h') | Long("help") => {
-                print!("{HELP}");
-                return Ok(());
-            }
-            Long("record") => record = true,
-            Long("sample") => seed = Some(parser.value()?.parse::<u64>()?),
-            Long("doc") => amounts.doc = parser.value()?.parse()?,
-            Long("messages") => amounts.messages = parser.value()?.parse()?,
-            Long("markdown") => amounts.markdown = parser.value()?.parse()?,
-            Value(file) => files.push(file.string()?),
-            other => return Err(other.unexpected().into()),
+    let Some(task) = task(parser)? else { return Ok(()) };
+    match task {
+        Task::Compare { record } => count::compare(&texts(workspace)?, record),
+        Task::List(files) => {
+            let files: Vec<_> =
+                files.iter().map(|file| workspace.path_of_caller(file)).collect::<Result<_>>()?;
+            count::list(&files)
         }
-    }
-    match seed {
-        Some(seed) => {
+        Task::Sample(seed, amounts) => {
             let all = sentences::all(&texts(workspace)?)?;
             print!("{}", sample::draw(all, seed, &amounts));
             Ok(())
         }
-        None if files.is_empty() => count::compare(&texts(workspace)?, record),
-        None => count::list(&files),
     }
+}
+
+/// The form of the command line.
+enum Task {
+    Compare { record: bool },
+    List(Vec<String>),
+    Sample(u64, Amounts),
+}
+
+/// Parses the rest of the command line. Returns `None` if the help was printed.
+fn task(parser: &mut lexopt::Parser) -> Result<Option<Task>> {
+    let mut amounts = Amounts { doc: 30, messages: 15, markdown: 15 };
+    let (mut record, mut seed, mut has_amount, mut files) = (false, None, false, Vec::new());
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => {
+                print!("{HELP}");
+                return Ok(None);
+            }
+            Long("record") => record = true,
+            Long("sample") => seed = Some(number(parser, "--sample")?),
+            Long("doc") => (amounts.doc, has_amount) = (number(parser, "--doc")?, true),
+            Long("messages") => (amounts.messages, has_amount) = (number(parser, "--messages")?, true),
+            Long("markdown") => (amounts.markdown, has_amount) = (number(parser, "--markdown")?, true),
+            Value(file) => files.push(file.string()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let forms = usize::from(record) + usize::from(seed.is_some()) + usize::from(!files.is_empty());
+    ensure!(forms < 2, "`FILE`, `--record` and `--sample` cannot be combined");
+    ensure!(seed.is_some() || !has_amount, "`--doc`, `--messages` and `--markdown` need `--sample`");
+    Ok(Some(match seed {
+        Some(seed) => Task::Sample(seed, amounts),
+        None if files.is_empty() => Task::Compare { record },
+        None => Task::List(files),
+    }))
 }
 
 /// Compares the counts with the recorded ones.
@@ -101,4 +126,27 @@ fn texts(workspace: &Workspace) -> Result<Vec<String>> {
 /// Reads a file.
 fn read(path: &str) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_different_forms_are_an_error() {
+        let parsed = |arguments: &[&str]| task(&mut lexopt::Parser::from_args(arguments));
+        assert!(matches!(parsed(&[]), Ok(Some(Task::Compare { record: false }))));
+        assert!(matches!(parsed(&["--record"]), Ok(Some(Task::Compare { record: true }))));
+        assert!(matches!(parsed(&["README.md"]), Ok(Some(Task::List(_)))));
+        assert!(matches!(parsed(&["--doc", "5", "--sample", "3"]), Ok(Some(Task::Sample(3, _)))));
+        for wrong in [
+            &["README.md", "--record"][..],
+            &["--record", "--sample", "3"],
+            &["--sample", "3", "README.md"],
+            &["--doc", "5"],
+            &["--sample", "abc"],
+        ] {
+            assert!(parsed(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }
