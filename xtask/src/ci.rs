@@ -10,7 +10,8 @@ use std::path::Path;
 /// The first tier.
 pub(crate) const TIER: Tier = Tier {
     name: "ci",
-    summary: "Runs the steps that every commit must pass. They take up to 60 minutes on two cores.\n\
+    summary: "Runs the steps that every commit must pass, except `cargo test --workspace`, which `.ci/run` runs after them.\n\
+              The steps take up to 60 minutes on two cores.\n\
               The tests need QEMU 7.2, Bochs, Chromium, busybox, valgrind and gungraun-runner; `.ci/run` installs them.",
     steps: STEPS,
     goes_on: false,
