@@ -2,7 +2,8 @@
 //!
 //! The inner cargo has its own workspace, lockfile and target directory, so it does not wait for the outer cargo. Only the
 //! KVM runner needs crates from a registry. The inner cargo keeps the toolchain, the job limit and the compiler wrapper of
-//! the outer build. It removes `RUSTFLAGS`, `CARGO_PROFILE_*` and Clippy's wrapper, which are meant for hosted code.
+//! the outer build. It removes `RUSTFLAGS`, `CARGO_PROFILE_*` and Clippy's wrapper, and it overrides the user's
+//! `[profile.release]`. All of them are meant for hosted code.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -14,6 +15,21 @@ use std::{env, fs};
 const BARE: &str = "x86_64-unknown-none";
 /// The target of the KVM runner.
 const LINUX: &str = "x86_64-unknown-linux-gnu";
+/// Why a variable is set.
+const BY_CARGO: &str = "cargo sets this variable for build scripts";
+
+/// The settings of the profile `release`, which `kvm-runner` inherits. The user's configuration has precedence over a manifest,
+/// and these arguments have precedence over the configuration. `codegen-units`, `lto` and `panic` are those of
+/// `bare/Cargo.toml`, and the others are cargo's defaults.
+const RELEASE: &[&str] = &[
+    "opt-level=3",
+    "debug-assertions=false",
+    "overflow-checks=false",
+    "incremental=false",
+    "codegen-units=1",
+    "lto=\"fat\"",
+    "panic=\"abort\"",
+];
 
 /// Builds these packages for the bare machine. Returns the folder that holds the programs, or nothing if the toolchain
 /// lacks the target; then cargo prints a warning.
@@ -43,7 +59,7 @@ pub fn bare(packages: &[&str]) -> Option<PathBuf> {
 /// Returns a one-line reason if the runner cannot be built.
 pub fn kvm_runner() -> Result<PathBuf, String> {
     watch_sources();
-    let target = variable("TARGET").to_string_lossy().into_owned();
+    let target = env::var_os("TARGET").expect(BY_CARGO).to_string_lossy().into_owned();
     if target != LINUX {
         return Err(format!("it is made for {LINUX} only, not for {target}"));
     }
@@ -71,21 +87,20 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bare")
 }
 
-fn variable(name: &str) -> OsString {
-    env::var_os(name).unwrap_or_else(|| panic!("cargo sets {name}"))
-}
-
 fn target_dir() -> PathBuf {
-    Path::new(&variable("OUT_DIR")).join("bare")
+    Path::new(&env::var_os("OUT_DIR").expect(BY_CARGO)).join("bare")
 }
 
 /// Returns the command of the inner cargo. `flags` replaces all rustc flags from the environment and from the user's
 /// configuration. Those flags are for hosted code, and a linker argument among them would break the images.
 fn cargo(target: &str, profile: &str, flags: &str) -> Command {
-    let mut cargo = Command::new(variable("CARGO"));
+    let mut cargo = Command::new(env::var_os("CARGO").expect(BY_CARGO));
     // Cargo reads `.cargo/config.toml` from the current directory.
     cargo.current_dir(workspace()).args(["build", "--locked", "--target", target, "--profile", profile]);
     cargo.arg("--target-dir").arg(target_dir());
+    for setting in RELEASE {
+        cargo.args(["--config", &format!("profile.release.{setting}")]);
+    }
     let is_profile = |name: &OsString| name.to_string_lossy().starts_with("CARGO_PROFILE_");
     let profiles = env::vars_os().map(|(name, _)| name).filter(is_profile);
     let hosted = ["RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER"].map(OsString::from);
@@ -104,7 +119,7 @@ fn run(command: &mut Command) -> Result<Output, String> {
 
 /// Whether the toolchain has the standard library of the bare target.
 fn has_target() -> bool {
-    let mut rustc = Command::new(variable("RUSTC"));
+    let mut rustc = Command::new(env::var_os("RUSTC").expect(BY_CARGO));
     let asked = run(rustc.args(["--print", "target-libdir", "--target", BARE]));
     let libraries = match &asked {
         Ok(done) => PathBuf::from(String::from_utf8_lossy(&done.stdout).trim()),
