@@ -42,10 +42,10 @@ EXIT STATUS:
   Of several answers the first of 3, 1, 2, 0 counts.
 
 ENVIRONMENT:
-  NO_COLOR  when set, no colours"
+  NO_COLOR  when set, no colors"
 )]
 pub struct Cli {
-    /// When to use colours
+    /// When to use colors
     #[arg(
         long,
         global = true,
