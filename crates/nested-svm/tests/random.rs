@@ -4,17 +4,18 @@
 //! message contains the seed. The same seed makes the same steps.
 
 use nested_svm::model::trial::{Counters, Trial};
+use std::env;
 
 const SEEDS: u64 = 5;
 
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |text| text.parse().expect("the variable is a number"))
+fn number(variable: Result<String, env::VarError>, default: u64) -> u64 {
+    variable.map_or(default, |text| text.parse().expect("the variable is a number"))
 }
 
 /// Runs trials with several seeds and returns how often things happened in each.
 fn run() -> Vec<Counters> {
-    let first = number("NSVM_TRIAL_SEED", 1);
-    let steps = number("NSVM_TRIAL_STEPS", 1_000_000) / SEEDS;
+    let first = number(env::var("NSVM_TRIAL_SEED"), 1);
+    let steps = number(env::var("NSVM_TRIAL_STEPS"), 1_000_000) / SEEDS;
     let trial = |seed| {
         let mut trial = Trial::new(seed);
         if let Err(finding) = trial.run(steps) {

@@ -343,7 +343,8 @@ struct Boot {
 
 /// A kernel and its modules.
 fn kernel() -> (PathBuf, PathBuf) {
-    if let [Some(kernel), Some(modules)] = ["NSVM_LAB_KERNEL", "NSVM_LAB_MODULES"].map(std::env::var_os) {
+    let set = (std::env::var_os("NSVM_LAB_KERNEL"), std::env::var_os("NSVM_LAB_MODULES"));
+    if let (Some(kernel), Some(modules)) = set {
         return (kernel.into(), modules.into());
     }
     let store = Store::default_root().and_then(|root| Store::open(&root));

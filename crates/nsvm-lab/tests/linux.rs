@@ -25,7 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A kernel and its modules.
 fn kernel() -> (PathBuf, PathBuf) {
-    if let [Some(kernel), Some(modules)] = ["NSVM_LAB_KERNEL", "NSVM_LAB_MODULES"].map(std::env::var_os) {
+    let set = (std::env::var_os("NSVM_LAB_KERNEL"), std::env::var_os("NSVM_LAB_MODULES"));
+    if let (Some(kernel), Some(modules)) = set {
         return (kernel.into(), modules.into());
     }
     let store = Store::default_root().and_then(|root| Store::open(&root));

@@ -7,7 +7,8 @@ use super::manifest::MANIFEST;
 use super::staging::{owner_lives, staging_dir};
 use super::subject::{INSTALLED, Subject};
 use super::versions::compare_versions;
-use std::ffi::OsStr;
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -35,10 +36,10 @@ impl Store {
     /// # Errors
     /// If none of them is set.
     pub fn default_root() -> Result<PathBuf, Error> {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        set("NSVM_LAB_CACHE")
-            .or_else(|| set("XDG_CACHE_HOME").map(|folder| folder.join("nsvm-lab")))
-            .or_else(|| set("HOME").map(|folder| folder.join(".cache/nsvm-lab")))
+        let set = |value: Option<OsString>| value.filter(|value| !value.is_empty()).map(PathBuf::from);
+        set(env::var_os("NSVM_LAB_CACHE"))
+            .or_else(|| set(env::var_os("XDG_CACHE_HOME")).map(|folder| folder.join("nsvm-lab")))
+            .or_else(|| set(env::var_os("HOME")).map(|folder| folder.join(".cache/nsvm-lab")))
             .ok_or(Error::NoCache)
     }
 

@@ -1,5 +1,6 @@
 //! Running the programs of this package on files of the repository.
 
+use super::shared::plain;
 pub(crate) use super::shared::{file, root, status, stderr, stdout};
 use snapbox::cmd::{Command, OutputAssert, cargo_bin};
 
@@ -11,7 +12,7 @@ pub(crate) fn nsvm(arguments: &[&str]) -> Command {
         "l0" => cargo_bin!("nsvm-l0"),
         other => panic!("`{other}` is not a verb of this package"),
     };
-    Command::new(program).current_dir(root()).args(rest).env_remove("NO_COLOR")
+    plain(Command::new(program)).current_dir(root()).args(rest)
 }
 
 pub(crate) fn run(arguments: &[&str]) -> OutputAssert {

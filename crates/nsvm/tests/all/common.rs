@@ -1,11 +1,11 @@
 //! Running the command on files of the repository.
 
-pub(crate) use crate::shared::{file, root, status, stderr, stdout};
+pub(crate) use crate::shared::{file, plain, root, status, stderr, stdout};
 use snapbox::cmd::{Command, OutputAssert, cargo_bin};
 
 /// The command, started at the root of the repository.
 pub(crate) fn nsvm(arguments: &[&str]) -> Command {
-    Command::new(cargo_bin!("nsvm")).current_dir(root()).args(arguments).env_remove("NO_COLOR")
+    plain(Command::new(cargo_bin!("nsvm"))).current_dir(root()).args(arguments)
 }
 
 pub(crate) fn run(arguments: &[&str]) -> OutputAssert {

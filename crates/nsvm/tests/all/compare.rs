@@ -1,6 +1,6 @@
 //! `nsvm compare`: what two virtual CPUs judge differently.
 
-use crate::common::{run, status, stderr, stdout};
+use crate::common::{plain, run, status, stderr, stdout};
 use serde_json::Value;
 use snapbox::assert_data_eq;
 use snapbox::str;
@@ -151,7 +151,7 @@ fn the_files_are_what_the_index_says() {
     for entry in index.split("\n\n").skip(1) {
         let command = entry.lines().find_map(|line| line.trim().strip_prefix("nsvm ")).expect("a command");
         let words: Vec<String> = command.split(' ').map(|word| word.trim_matches('\'').to_owned()).collect();
-        let ran = snapbox::cmd::Command::new(snapbox::cmd::cargo_bin!("nsvm"))
+        let ran = plain(snapbox::cmd::Command::new(snapbox::cmd::cargo_bin!("nsvm")))
             .current_dir(&path)
             .args(&words)
             .assert();

@@ -1,6 +1,6 @@
 //! `nsvm lab` and `nsvm l0` run programs of their own.
 
-use crate::common::{file, stderr, stdout};
+use crate::common::{file, plain, stderr, stdout};
 use snapbox::cmd::{Command, cargo_bin};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +13,7 @@ fn alone(path: &Path) -> Command {
     std::fs::remove_file(&nsvm).expect("it was just made");
     // A link: a program that was just written may be busy.
     std::fs::hard_link(cargo_bin!("nsvm"), &nsvm).expect("the same file system");
-    Command::new(nsvm).env("PATH", path)
+    plain(Command::new(nsvm)).env("PATH", path)
 }
 
 /// A folder whose `nsvm-lab` is this program.

@@ -1,10 +1,15 @@
 //! What the tests of `nsvm`, `nsvm-lab` and `nsvm-l0` share: files, and the outcome of a command.
 
-use snapbox::cmd::OutputAssert;
+use snapbox::cmd::{Command, OutputAssert};
 use std::path::{Path, PathBuf};
 
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace")
+}
+
+/// Removes the variables that change colors and line widths from the command's environment.
+pub(crate) fn plain(command: Command) -> Command {
+    ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"].into_iter().fold(command, Command::env_remove)
 }
 
 pub(crate) fn stdout(assert: &OutputAssert) -> String {
