@@ -6,7 +6,7 @@
 use nsvm_report::Error;
 use std::env::{self, consts::EXE_SUFFIX};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Runs the program of `verb` with all arguments except the verb, and returns its exit status.
@@ -36,7 +36,20 @@ fn find(name: &str) -> Option<PathBuf> {
     // An empty entry would name the current folder.
     let path = env::split_paths(&path).filter(|folder| !folder.as_os_str().is_empty()).collect::<Vec<_>>();
     let folders = beside.into_iter().chain(path);
-    folders.map(|folder| folder.join(&file)).find(|program| program.is_file())
+    folders.map(|folder| folder.join(&file)).find(|program| is_executable(program))
+}
+
+/// Whether a file can be run. A file without an execute permission must not hide a program in a later folder.
+#[cfg(unix)]
+fn is_executable(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    file.metadata().is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
+}
+
+/// Whether a file can be run: Windows has no permission for that.
+#[cfg(not(unix))]
+fn is_executable(file: &Path) -> bool {
+    file.is_file()
 }
 
 /// Becomes the program, so that signals and the terminal are its own.

@@ -48,6 +48,18 @@ fn a_program_in_path_gets_the_arguments_and_sets_the_status() {
     alone(Path::new("")).args(["lab", "--help"]).assert().code(0);
 }
 
+#[test]
+fn a_file_that_cannot_be_executed_hides_no_program() {
+    let first = Path::new(env!("CARGO_TARGET_TMPDIR")).join("external-text");
+    std::fs::create_dir_all(&first).expect("a folder");
+    std::fs::write(first.join("nsvm-lab"), "text").expect("a file");
+    let path = std::env::join_paths([first.clone(), folder_with("second", "/bin/echo")]).expect("folders");
+    let output = alone(Path::new(&path)).args(["lab", "list"]).assert().code(0);
+    assert_eq!(stdout(&output), "list\n");
+    let missing = alone(&first).args(["lab", "list"]).assert().code(3);
+    assert!(stderr(&missing).contains("needs the program `nsvm-lab`"), "{}", stderr(&missing));
+}
+
 /// A process that runs another verb inside itself must not become another program.
 #[test]
 fn an_external_verb_is_refused_inside_a_process() {
