@@ -38,18 +38,15 @@ fn shell(script: &str, environment: &BTreeMap<String, String>) -> Command {
     command
 }
 
-#[test]
-fn the_examples_lines_make_the_whole_of_their_shards() {
+/// Runs the example's lines on these subjects, and compares the merged results with those of one unsharded run.
+fn check_shards_make_the_whole(subjects: &str) {
     const ONLY: &str = "base.*,eventinj.long64,flip.long64.*";
-    let qemu = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-        .any(|folder| folder.join("qemu-system-x86_64").is_file());
-    if !qemu {
-        eprintln!("no qemu-system-x86_64 in PATH: with the model alone");
-    }
-    let subjects = if qemu { "model qemu" } else { "model" };
     let manifest = fs::read_to_string(root().join("batch/kubernetes-indexed-job.yaml")).expect("the example");
-    let results: PathBuf =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("batch-{}", std::process::id()));
+    let results: PathBuf = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
+        "batch-{}-{}",
+        subjects.replace(' ', "-"),
+        std::process::id()
+    ));
     fs::create_dir_all(&results).expect("a folder");
     let place = results.to_str().expect("a name in UTF-8").to_owned();
 
@@ -96,4 +93,16 @@ fn the_examples_lines_make_the_whole_of_their_shards() {
     };
     assert!(read("whole.txt") == read("direct.txt"), "{} has both", results.display());
     fs::remove_dir_all(&results).expect("it is ours");
+}
+
+#[test]
+fn the_examples_shards_make_the_whole_on_the_model() {
+    check_shards_make_the_whole("model");
+}
+
+#[test]
+#[cfg_attr(not(has_payload), ignore = "needs `rustup target add x86_64-unknown-none`")]
+#[cfg_attr(has_payload, ignore = "needs QEMU; `cargo xtask ci` runs it")]
+fn the_examples_shards_make_the_whole_on_qemu() {
+    check_shards_make_the_whole("model qemu");
 }
