@@ -112,6 +112,7 @@ pub fn vmrun(case: &Attack) -> usize {
     machine.log.0.iter().filter(|line| line.starts_with("entered")).count()
 }
 
+/// Does what an action describes, and checks VMCB02 if L2 runs afterwards.
 fn act(machine: &mut Machine, action: &Action, fields: &[Field], legal: &Page) {
     match *action {
         Action::Write(field, value) => machine.set12(fields[usize::from(field) % fields.len()], value),
@@ -121,84 +122,21 @@ fn act(machine: &mut Machine, action: &Action, fields: &[Field], legal: &Page) {
             machine.ram.put(VMCB12, &page);
         }
         Action::Mend => machine.ram.put(VMCB12, legal),
-        Action::Run(how, address) => {
-            if machine.nested.guest() == Guest::L1 {
-                if how & 1 == 0 {
-                    machine.ram.put(VMCB12, legal);
-                }
-                machine.vmcb01.set(f::rax, if how & 0xE == 0 { address } else { VMCB12 });
-                let before = machine.vmcb01.clone();
-                match machine.vmrun() {
-                    Ok(Guest::L2) => sound(machine),
-                    Ok(Guest::L1) => assert!(!machine.nested.gif()),
-                    Err(_) => assert_eq!(before.bytes(), machine.vmcb01.bytes()),
-                }
-            }
-        }
+        Action::Run(how, address) => enter(machine, how, address, legal),
         Action::Exit(code, info1, info2, interrupted, rcx) => {
             machine.rcx = rcx;
-            let code = if code >> 12 == 15 { u64::MAX - u64::from(code & 7) } else { (code % 0x480).into() };
-            // A nested page fault is what an access makes of it.
-            if machine.nested.guest() == Guest::L2 && code != ExitCode::NPF.bits() {
-                let event = Event::from_bits(interrupted.unwrap_or(0) & 0xFFFF_FFFF_8000_0FFF);
-                // Hardware interrupts what can be delivered.
-                let event = if deliverable(machine, event) { event } else { Event::from_bits(0) };
-                // The engine resumes L2 after #DB and #AC that neither L1 nor L0 intercepts.
-                goes_on(machine, [Step::ExitDuring(event, code, [info1, info2]), Step::Exit(0x72, [0, 0])]);
-            }
+            exit(
+                machine,
+                code,
+                [info1, info2],
+                Event::from_bits(interrupted.unwrap_or(0) & 0xFFFF_FFFF_8000_0FFF),
+            );
         }
-        Action::Access(address, kind) => {
-            if machine.nested.guest() == Guest::L2 {
-                let address = if kind & 8 == 0 { address % RAM as u64 } else { address & ((1 << 52) - 1) };
-                let access =
-                    Access { address, write: kind & 1 != 0, fetch: kind & 2 != 0, walk: kind & 4 != 0 };
-                goes_on(machine, [Step::Access(access), Step::Exit(0x72, [0, 0])]);
-            }
-        }
-        Action::Inject(kind, vector, error) => {
-            let bits = Event::V | [0_u64, 2, 3, 4][usize::from(kind % 4)] << 8 | u64::from(vector);
-            let event =
-                error.map_or(Event::from_bits(bits), |code| Event::from_bits(bits).with_error_code(code));
-            if deliverable(machine, event) {
-                let (nested, mut world) = machine.split();
-                if nested.inject(&mut world, event) == Exit::Shutdown {
-                    nested.reflect(&mut world, ExitCode::from_bits(0x7F), [0, 0]);
-                }
-            }
-        }
-        Action::Instruction(which, rax, ecx) => {
-            let page = match machine.nested.guest() {
-                Guest::L1 => &mut machine.vmcb01,
-                Guest::L2 => &mut machine.vmcb02,
-            };
-            page.set(f::rax, rax);
-            let (nested, mut world) = machine.split();
-            let _ = match which % 5 {
-                0 => nested.vmload(&mut world),
-                1 => nested.vmsave(&mut world),
-                2 => nested.stgi(&mut world),
-                3 => nested.clgi(&mut world),
-                _ => nested.invlpga(&mut world, ecx),
-            };
-        }
-        Action::Msr(msr, value) => {
-            let msr = [Msr::Efer, Msr::VmCr, Msr::VmHsavePa, Msr::TscRatio][usize::from(msr % 4)];
-            let page = match machine.nested.guest() {
-                Guest::L1 => &mut machine.vmcb01,
-                Guest::L2 => &mut machine.vmcb02,
-            };
-            // A change of paging modes is CR0's and CR4's business too, which L0 does not see here.
-            if msr != Msr::Efer || (value ^ page.get(f::efer)) & 0x500 == 0 {
-                let _ = machine.nested.write_msr(page, msr, value);
-            }
-        }
-        Action::Move => {
-            let bytes = machine.save();
-            let (nested, mut world) = machine.split();
-            *world.vmcb02 = Page::zeroed();
-            nested.load(&mut world, &bytes).expect("what was saved can be loaded");
-            assert_eq!(machine.save(), bytes);
-        }
+        Action::Access(address, kind) => access(machine, address, kind),
+        Action::Inject(kind, vector, error) => inject(machine, kind, vector, error),
+        Action::Instruction(which, rax, ecx) => execute(machine, which, rax, ecx),
+        Action::Msr(msr, value) => write_msr(machine, msr, value),
+        Action::Move => move_to_another_host(machine),
         Action::Forget => {
             let (nested, mut world) = machine.split();
             nested.forget(&mut world);
@@ -207,6 +145,95 @@ fn act(machine: &mut Machine, action: &Action, fields: &[Field], legal: &Page) {
     if machine.nested.guest() == Guest::L2 {
         sound(machine);
     }
+}
+
+/// L1 executes VMRUN, with a legal VMCB12 or with the one that it has, at its address or at another one.
+fn enter(machine: &mut Machine, how: u8, address: u64, legal: &Page) {
+    if machine.nested.guest() != Guest::L1 {
+        return;
+    }
+    if how & 1 == 0 {
+        machine.ram.put(VMCB12, legal);
+    }
+    machine.vmcb01.set(f::rax, if how & 0xE == 0 { address } else { VMCB12 });
+    let before = machine.vmcb01.clone();
+    match machine.vmrun() {
+        Ok(Guest::L2) => sound(machine),
+        Ok(Guest::L1) => assert!(!machine.nested.gif()),
+        Err(_) => assert_eq!(before.bytes(), machine.vmcb01.bytes()),
+    }
+}
+
+/// L2 exits with this code while the event is delivered.
+fn exit(machine: &mut Machine, code: u16, info: [u64; 2], event: Event) {
+    let code = if code >> 12 == 15 { u64::MAX - u64::from(code & 7) } else { (code % 0x480).into() };
+    // An access makes nested page faults.
+    if machine.nested.guest() == Guest::L2 && code != ExitCode::NPF.bits() {
+        // Hardware interrupts only the delivery of an event that it can deliver.
+        let event = if deliverable(machine, event) { event } else { Event::from_bits(0) };
+        // The engine resumes L2 after #DB and #AC that neither L1 nor L0 intercepts.
+        goes_on(machine, [Step::ExitDuring(event, code, info), Step::Exit(0x72, [0, 0])]);
+    }
+}
+
+/// L2 reads, writes or fetches at an address, and then exits.
+fn access(machine: &mut Machine, address: u64, kind: u8) {
+    if machine.nested.guest() == Guest::L2 {
+        let address = if kind & 8 == 0 { address % RAM as u64 } else { address & ((1 << 52) - 1) };
+        let access = Access { address, write: kind & 1 != 0, fetch: kind & 2 != 0, walk: kind & 4 != 0 };
+        goes_on(machine, [Step::Access(access), Step::Exit(0x72, [0, 0])]);
+    }
+}
+
+/// L0 injects an event into the guest that runs.
+fn inject(machine: &mut Machine, kind: u8, vector: u8, error: Option<u32>) {
+    let bits = Event::V | [0_u64, 2, 3, 4][usize::from(kind % 4)] << 8 | u64::from(vector);
+    let event = error.map_or(Event::from_bits(bits), |code| Event::from_bits(bits).with_error_code(code));
+    if deliverable(machine, event) {
+        let (nested, mut world) = machine.split();
+        if nested.inject(&mut world, event) == Exit::Shutdown {
+            nested.reflect(&mut world, ExitCode::from_bits(0x7F), [0, 0]);
+        }
+    }
+}
+
+/// The guest that runs executes an SVM instruction other than VMRUN.
+fn execute(machine: &mut Machine, which: u8, rax: u64, ecx: u32) {
+    let page = match machine.nested.guest() {
+        Guest::L1 => &mut machine.vmcb01,
+        Guest::L2 => &mut machine.vmcb02,
+    };
+    page.set(f::rax, rax);
+    let (nested, mut world) = machine.split();
+    let _ = match which % 5 {
+        0 => nested.vmload(&mut world),
+        1 => nested.vmsave(&mut world),
+        2 => nested.stgi(&mut world),
+        3 => nested.clgi(&mut world),
+        _ => nested.invlpga(&mut world, ecx),
+    };
+}
+
+/// The guest that runs writes an MSR that the engine emulates.
+fn write_msr(machine: &mut Machine, msr: u8, value: u64) {
+    let msr = [Msr::Efer, Msr::VmCr, Msr::VmHsavePa, Msr::TscRatio][usize::from(msr % 4)];
+    let page = match machine.nested.guest() {
+        Guest::L1 => &mut machine.vmcb01,
+        Guest::L2 => &mut machine.vmcb02,
+    };
+    // A change of the paging mode needs writes to CR0 and CR4 too, which L0 does not emulate here.
+    if msr != Msr::Efer || (value ^ page.get(f::efer)) & 0x500 == 0 {
+        let _ = machine.nested.write_msr(page, msr, value);
+    }
+}
+
+/// The virtual CPU moves to another host, which has its saved state only.
+fn move_to_another_host(machine: &mut Machine) {
+    let bytes = machine.save();
+    let (nested, mut world) = machine.split();
+    *world.vmcb02 = Page::zeroed();
+    nested.load(&mut world, &bytes).expect("what was saved can be loaded");
+    assert_eq!(machine.save(), bytes);
 }
 
 /// Whether VMRUN of L2 would take this event: L0 raises no others.
