@@ -271,7 +271,7 @@ pub fn cpus(format: Format, out: &mut dyn Write) -> std::io::Result<()> {
         return cpus_as_json(out);
     }
     writeln!(out, "MODELS (a name without a version is version 1)")?;
-    for model in &MODELS {
+    for model in MODELS {
         let mut names = vec![model.name.to_owned()];
         names.extend((2..=model.versions.len()).map(|version| format!("{}-v{version}", model.name)));
         names.extend(model.aliases.iter().map(|(alias, version)| format!("{alias} (v{version})")));
@@ -301,7 +301,7 @@ pub fn cpus(format: Format, out: &mut dyn Write) -> std::io::Result<()> {
 }
 
 fn cpus_as_json(out: &mut dyn Write) -> std::io::Result<()> {
-    for model in &MODELS {
+    for model in MODELS {
         for version in 1..=model.versions.len() {
             let aliases = model.aliases.iter().filter(|(_, of)| usize::from(*of) == version);
             let name =

@@ -176,7 +176,7 @@ fn vectors_of_any_cpu_and_of_one() {
 #[test]
 fn cpus_lists_what_is_understood() {
     let text = stdout(&run(&["cpus"]).code(0));
-    for model in &MODELS {
+    for model in MODELS {
         for version in 1..=model.versions.len() {
             assert!(Cpu::parse(&format!("{}-v{version}", model.name)).is_ok());
         }

@@ -8,6 +8,7 @@ use super::feature::Feature;
 
 /// A model: what QEMU offers under this name.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Model {
     /// Its name without a version.
     pub name: &'static str,
@@ -64,7 +65,7 @@ const EPYC_GENOA_2: &[&[Feature]] =
     &[BASE, BULLDOZER, ZEN, ROME, MILAN, GENOA, NP, ADDRESS_CHECK, VNMI, SVM_EXTRAS];
 
 /// The models, oldest first.
-pub static MODELS: [Model; 9] = [
+pub static MODELS: &[Model] = &[
     Model { name: "Opteron_G2", versions: &[&[BASE]], aliases: &[], part: "Opteron 22xx, 2006" },
     Model { name: "Opteron_G3", versions: &[&[BASE]], aliases: &[], part: "Opteron 23xx, 2007" },
     Model {

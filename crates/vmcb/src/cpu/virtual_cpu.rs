@@ -394,7 +394,7 @@ fn find_feature(name: &str) -> Result<Feature, CpuError<'_>> {
 }
 
 fn find_model(name: &str) -> Result<(&'static Model, u8), CpuError<'_>> {
-    for model in &MODELS {
+    for model in MODELS {
         if model.name == name {
             return Ok((model, 1));
         }

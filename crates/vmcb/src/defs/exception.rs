@@ -199,6 +199,7 @@ pub enum Kind {
 
 /// One row of the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Exception {
     /// `#GP`; `None` where reserved.
     pub mnemonic: Option<&'static str>,

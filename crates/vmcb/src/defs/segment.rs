@@ -12,8 +12,8 @@ pub struct SegmentAttributes(u16);
 
 impl SegmentAttributes {
     /// Bits with a name, lowest first; bits 3:0 are the type and 6:5 the DPL.
-    pub const NAMES: [(u8, &'static str); 6] =
-        [(4, "S"), (7, "P"), (8, "AVL"), (9, "L"), (10, "D/B"), (11, "G")];
+    pub const NAMES: &'static [(u8, &'static str)] =
+        &[(4, "S"), (7, "P"), (8, "AVL"), (9, "L"), (10, "D/B"), (11, "G")];
 
     /// From all 16 bits.
     #[must_use]

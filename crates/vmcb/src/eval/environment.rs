@@ -21,6 +21,7 @@ pub enum Answer {
 
 /// A page that may be complete, partly known, unknown, or the caller's own business.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub enum Vmsa<'a> {
     /// Not known; also what cannot be decrypted.
     #[default]
@@ -35,6 +36,7 @@ pub enum Vmsa<'a> {
 
 /// An input that a caller may take over as a whole.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[non_exhaustive]
 pub enum Input {
     /// Mode of the executing CPU: SVME, PE, PG, VM, CPL, 64-bit mode, SMM.
     HostMode,
@@ -56,7 +58,7 @@ pub enum Input {
 
 impl Input {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: &'static [Self] = &[
         Self::HostMode,
         Self::HostMsrs,
         Self::VmcbAddress,
@@ -124,7 +126,7 @@ impl Inputs {
 
     /// The inputs.
     pub fn iter(self) -> impl Iterator<Item = Input> {
-        Input::ALL.into_iter().filter(move |&input| self.contains(input))
+        Input::ALL.iter().copied().filter(move |&input| self.contains(input))
     }
 }
 
@@ -355,7 +357,7 @@ mod tests {
     /// What is stated after it was taken over is no longer taken over.
     #[test]
     fn the_last_statement_counts() {
-        let taken = Input::ALL.into_iter().fold(Environment::unknown(), Environment::take_over);
+        let taken = Input::ALL.iter().copied().fold(Environment::unknown(), Environment::take_over);
         let page = [0; PAGE_SIZE];
         for (input, stated) in [
             (Input::VmcbAddress, taken.with_vmcb_address(0x1000)),
@@ -373,8 +375,8 @@ mod tests {
 
     #[test]
     fn what_a_type_does_not_take_over_is_unknown() {
-        let taken = Input::ALL.into_iter().fold(Environment::unknown(), Environment::take_over);
-        for input in Input::ALL {
+        let taken = Input::ALL.iter().copied().fold(Environment::unknown(), Environment::take_over);
+        for &input in Input::ALL {
             let one = Inputs::only(input);
             let found = taken.with_taken_over(one);
             assert_eq!(found.taken_over(), one);
@@ -391,7 +393,7 @@ mod tests {
         for position in 0..64 {
             let fact = Host::from_bits(1 << position);
             let environment = Environment::unknown().with(fact, Answer::TakenOver);
-            let belongs = Input::ALL.into_iter().filter(|input| input.facts().bits() & fact.bits() != 0);
+            let belongs = Input::ALL.iter().copied().filter(|input| input.facts().bits() & fact.bits() != 0);
             let named = belongs.fold(Inputs::EMPTY, Inputs::with);
             assert_eq!(environment.taken_over(), named);
             let has_name = Host::NAMES.iter().any(|&(bit, _, _)| bit == position);
@@ -399,7 +401,7 @@ mod tests {
         }
         let vmsa = Environment::unknown().with_vmsa(Vmsa::TakenOver);
         assert!(vmsa.taken_over().contains(Input::Vmsa));
-        for input in Input::ALL {
+        for &input in Input::ALL {
             assert!(Environment::unknown().take_over(input).taken_over().contains(input));
         }
     }

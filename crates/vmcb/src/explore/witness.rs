@@ -47,6 +47,7 @@ pub struct Witness {
 
 /// A word that a witness has otherwise than the minimal legal guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Change {
     /// The word.
     pub word: Word,

@@ -30,6 +30,19 @@ impl Policy {
         }
     }
 
+    /// Its stable number, by which limits store it.
+    pub(super) const fn number(self) -> u64 {
+        match self {
+            Self::VirtualCpu => 0,
+            Self::FixedVectors => 1,
+        }
+    }
+
+    /// The policy with this number.
+    pub(super) fn from_number(number: u64) -> Option<Self> {
+        Self::ALL.iter().copied().find(|policy| policy.number() == number)
+    }
+
     /// The policy with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {

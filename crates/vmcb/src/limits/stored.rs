@@ -30,8 +30,10 @@ pub enum LimitsError<'a> {
         /// What is wrong there.
         reason: &'static str,
     },
-    /// They name something that this build does not know: a newer build made them.
+    /// They name something unknown: a newer build stored them.
     Unknown(&'a str),
+    /// Their policy has an unknown number: a newer build stored them.
+    UnknownPolicy(u64),
 }
 
 impl fmt::Display for LimitsError<'_> {
@@ -42,6 +44,10 @@ impl fmt::Display for LimitsError<'_> {
             Self::Unknown(name) => write!(
                 f,
                 "these limits name `{name}`, which this build does not know; load them with a newer one"
+            ),
+            Self::UnknownPolicy(number) => write!(
+                f,
+                "these limits have policy {number}, which this build does not know; load them with a newer one"
             ),
         }
     }
@@ -100,7 +106,7 @@ impl Limits {
                 "sev-asid-max" => self.bounds.cpu.sev_asid_maximum.map(u64::from),
                 "sev-asid-min" => self.bounds.cpu.sev_asid_minimum.map(u64::from),
                 "c-bit" => self.bounds.cpu.c_bit.map(u64::from),
-                _ => Some(self.policy as u64),
+                _ => Some(self.policy.number()),
             };
             if let Some(value) = value {
                 out.entry("", key, value.to_le_bytes().get(..usize::from(size)).unwrap_or(&[]));
@@ -234,11 +240,8 @@ impl Entries {
         };
         cpu.sev_asid_maximum = sev_max.map(u32::try_from).transpose().map_err(|_| range)?;
         cpu.sev_asid_minimum = sev_min.map(u32::try_from).transpose().map_err(|_| range)?;
-        let policy = match policy.ok_or(missing)? {
-            0 => Policy::VirtualCpu,
-            1 => Policy::FixedVectors,
-            _ => return Err(LimitsError::Unknown("policy")),
-        };
+        let policy = policy.ok_or(missing)?;
+        let policy = Policy::from_number(policy).ok_or(LimitsError::UnknownPolicy(policy))?;
         let both = |certain: Option<u64>, possible: Option<u64>| {
             Some(Reserved { certain: certain?, possible: possible?, exempt: 0 })
         };

@@ -62,6 +62,7 @@ impl Class {
 
 /// What VMRUN does when the rule is broken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
 pub enum Outcome {
     /// #VMEXIT with exit code -1, VMEXIT_INVALID.
     Invalid,
@@ -125,6 +126,7 @@ impl fmt::Display for Outcome {
 
 /// One rule of VMRUN.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Row {
     /// Its name for ever: `sav-cs-l-and-d`.
     pub id: &'static str,

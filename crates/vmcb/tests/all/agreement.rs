@@ -90,7 +90,7 @@ fn check_agrees_with_judge_where_cpu_and_environment_are_partly_known() {
             1 => environment = environment.with_vmsa(Vmsa::Page(&machine.vmsa)),
             _ => {}
         }
-        for input in vmcb::Input::ALL {
+        for &input in vmcb::Input::ALL {
             if random.one_in(8) {
                 environment = environment.take_over(input);
             }

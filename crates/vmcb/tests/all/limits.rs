@@ -21,7 +21,7 @@ fn encoded(limits: &Limits) -> Vec<u8> {
 /// Every version of every model, and CPUs of which little or much is known.
 fn cpus() -> Vec<(String, Cpu)> {
     let mut cpus = Vec::new();
-    for model in &MODELS {
+    for model in MODELS {
         for version in 1..=model.versions.len() {
             let name = format!("{}-v{version}", model.name);
             let cpu = Cpu::parse(&name).unwrap();
@@ -217,7 +217,7 @@ fn what_this_build_does_not_know_is_refused_and_named() {
         assert!(error.to_string().contains(&format!("name `{name}`")), "{error}");
     }
     let bytes = with(&limits, "policy", Some(("policy", &[2])));
-    assert_eq!(Limits::decode(&bytes), Err(LimitsError::Unknown("policy")));
+    assert_eq!(Limits::decode(&bytes), Err(LimitsError::UnknownPolicy(2)));
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn stored_limits_decide_until_they_are_upgraded() {
     for (offset, value) in [(0x10, 1_u64), (0x58, 1), (0x4D0, 0x1000), (0x548, 0x80_0000), (0x558, 0x10)] {
         page[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
     }
-    let environment = vmcb::Input::ALL.into_iter().fold(Environment::unknown(), Environment::take_over);
+    let environment = vmcb::Input::ALL.iter().copied().fold(Environment::unknown(), Environment::take_over);
     let broken = |limits: &Limits| check(&page, limits, &environment).broken();
     assert_eq!(broken(&limits), RuleSet::only(Rule::SavCr4Mbz));
 

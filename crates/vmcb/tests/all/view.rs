@@ -288,14 +288,14 @@ fn only_what_is_accepted_is_checked() {
 #[test]
 fn inputs_are_a_set() {
     let mut all = Inputs::EMPTY;
-    for (count, input) in Input::ALL.into_iter().enumerate() {
+    for (count, input) in Input::ALL.iter().copied().enumerate() {
         assert!(!all.contains(input));
         assert!(all.contains_all(all) && all.iter().count() == count);
         let more = all.with(input);
         assert!(more.contains(input) && more.contains_all(all) && !all.contains_all(more));
         all = more;
     }
-    assert!(all.iter().eq(Input::ALL));
+    assert!(all.iter().eq(Input::ALL.iter().copied()));
 }
 
 #[test]
