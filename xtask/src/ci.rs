@@ -110,7 +110,7 @@ fn doc(_: &Workspace) -> Result<Outcome> {
 /// (docs/findings/) was visible in release builds only.
 fn release_tests(_: &Workspace) -> Result<Outcome> {
     let packages = ["--package", "vmcb", "--package", "nested-svm"];
-    run_tests(cargo().args(["test", "--release", "--locked"]).args(packages), 900)
+    run_tests(cargo().args(["test", "--release", "--locked", "--all-features"]).args(packages), 900)
 }
 
 fn fuzz_bodies(_: &Workspace) -> Result<Outcome> {

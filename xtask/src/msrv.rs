@@ -57,12 +57,15 @@ pub(crate) fn check(workspace: &Workspace, wanted: &[String]) -> Result<()> {
         }
         // The artifacts of different compilers do not fit together.
         let target = folder.join("msrv").join(&toolchain);
-        execute(
-            proxy("cargo")
-                .arg(format!("+{toolchain}"))
-                .args(["check", "--quiet", "--locked", "--manifest-path", &package.manifest])
-                .env("CARGO_TARGET_DIR", target),
-        )?;
+        for features in [&[][..], &["--no-default-features"], &["--all-features"]] {
+            execute(
+                proxy("cargo")
+                    .arg(format!("+{toolchain}"))
+                    .args(["check", "--quiet", "--locked", "--manifest-path", &package.manifest])
+                    .args(features)
+                    .env("CARGO_TARGET_DIR", &target),
+            )?;
+        }
         println!("{} compiles with Rust {toolchain}", package.name);
         count += 1;
     }

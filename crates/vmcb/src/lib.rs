@@ -8,6 +8,7 @@ extern crate std;
 mod cpu;
 mod defs;
 mod eval;
+#[cfg(feature = "explore")]
 mod explore;
 mod limits;
 mod rules;
@@ -38,6 +39,7 @@ pub use eval::judge::{Missing, View, judge};
 pub use eval::notes::Note;
 pub use eval::proof::{Checked, admit};
 pub use eval::verdict::{Decision, Verdict};
+#[cfg(feature = "explore")]
 pub use explore::witness::{Change, Contrast, Witness};
 pub use limits::accepted_events::GuestMode;
 pub use limits::compiled::Limits;
@@ -57,5 +59,6 @@ const _: () = {
     assert!(align_of::<Environment<'_>>() <= MAX_ALIGN);
     assert!(align_of::<View<'_>>() <= MAX_ALIGN);
     assert!(align_of::<Verdict>() <= MAX_ALIGN);
+    #[cfg(feature = "explore")]
     assert!(align_of::<Witness>() <= MAX_ALIGN);
 };

@@ -5,7 +5,7 @@ use crate::workspace::{Dependency, Package, Workspace, cargo, output};
 use anyhow::{Context as _, Result};
 use std::collections::BTreeSet;
 
-/// `vmcb` has no dependency, and `nested-svm` depends on `vmcb` alone unless a feature adds more. Every dependency
+/// `vmcb` has no dependency but the optional `serde`, and `nested-svm` depends on `vmcb` alone unless a feature adds more. Every dependency
 /// has its reason in ARCHITECTURE.md. `nsvm` does not depend on the lab, on L0 or on bare-metal programs.
 pub(super) fn check(workspace: &Workspace) -> Result<Report> {
     let packages = workspace.packages()?;
@@ -26,8 +26,12 @@ fn core_only(packages: &[Package]) -> Result<Vec<String>> {
     };
     let not_dev = |dependency: &&Dependency| dependency.kind.as_deref() != Some("dev");
     let mut problems = Vec::new();
-    for dependency in find("vmcb")?.dependencies.iter().filter(not_dev) {
-        problems.push(format!("crates/vmcb depends on `{}`: it must not have a dependency", dependency.name));
+    let is_serde = |dependency: &&Dependency| dependency.is_optional && dependency.name == "serde";
+    for dependency in find("vmcb")?.dependencies.iter().filter(not_dev).filter(|found| !is_serde(found)) {
+        problems.push(format!(
+            "crates/vmcb depends on `{}`: only `serde` is allowed, as a feature",
+            dependency.name
+        ));
     }
     for dependency in find("nested-svm")?.dependencies.iter().filter(not_dev) {
         if dependency.name != "vmcb" && !dependency.is_optional {

@@ -97,5 +97,42 @@ macro_rules! set_of {
             }
         }
     };
+    // With the feature `serde`, a sequence of the members.
+    (serde $name:ident, $member:ty) => {
+        #[cfg(feature = "serde")]
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_seq(self.iter())
+            }
+        }
+
+        #[cfg(feature = "serde")]
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Members;
+
+                impl<'de> serde::de::Visitor<'de> for Members {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                        f.write_str("a list of names")
+                    }
+
+                    fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                        self,
+                        mut members: A,
+                    ) -> Result<$name, A::Error> {
+                        let mut set = $name::EMPTY;
+                        while let Some(member) = members.next_element::<$member>()? {
+                            set = set.with(member);
+                        }
+                        Ok(set)
+                    }
+                }
+
+                deserializer.deserialize_seq(Members)
+            }
+        }
+    };
 }
 pub(crate) use set_of;

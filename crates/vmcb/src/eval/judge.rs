@@ -320,10 +320,7 @@ impl<'a> View<'a> {
         open.flat_map(|literal| {
             let bits = literal.reads().map(|(word, mask)| (word, self.bits(word).unknown_mask() & mask));
             let bits = bits.filter(|&(_, unknown)| unknown != 0);
-            let limits = match literal {
-                Literal::Holds(test) => self.missing_limits(test),
-                Literal::Is { .. } | Literal::IsNot { .. } => None,
-            };
+            let limits = literal.test().and_then(|test| self.missing_limits(test));
             bits.map(|(word, unknown)| Missing::Bits(word, unknown)).chain(limits)
         })
     }

@@ -6,6 +6,7 @@ use core::fmt;
 
 /// The three possible results for a VMCB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Decision {
     /// No rule is broken, and none is undecided.
     Accepted,
@@ -17,6 +18,7 @@ pub enum Decision {
 
 /// Which rules are broken, and which are not decided.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[must_use]
 pub struct Verdict {
     pub(crate) broken: RuleSet,

@@ -12,6 +12,7 @@ pub struct RuleSet(u128);
 
 set_operations!(RuleSet, "rules");
 set_of!(RuleSet, Rule);
+set_of!(serde RuleSet, Rule);
 
 impl RuleSet {
     /// Every rule of this build.
