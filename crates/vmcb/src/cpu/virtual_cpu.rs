@@ -66,6 +66,8 @@ pub enum CpuError<'a> {
         /// The newest version that there is.
         newest: u8,
     },
+    /// A part between commas is empty.
+    EmptyPart,
     /// No rule reads a feature of this name.
     UnknownFeature(&'a str),
     /// A setting of this name does not exist, or its value is not a number in range.
@@ -87,6 +89,7 @@ impl CpuError<'_> {
             Self::UnknownModel(name) | Self::UnknownVersion { name, .. } | Self::UnknownFeature(name) => name,
             Self::BadSetting { setting, .. } => setting,
             Self::AsksTheHost(name) => name,
+            Self::EmptyPart => "",
         }
     }
 }
@@ -101,6 +104,7 @@ impl fmt::Display for CpuError<'_> {
             Self::UnknownFeature(name) => {
                 write!(f, "`{name}` is no feature that a rule of VMRUN reads; leave out what is none")
             }
+            Self::EmptyPart => f.write_str("no feature or setting follows a comma"),
             Self::BadSetting { setting, expected } => write!(f, "`{setting}`: expected {expected}"),
             Self::AsksTheHost(name) => write!(
                 f,
@@ -183,6 +187,9 @@ impl Cpu {
     /// # Errors
     /// What is not understood.
     pub fn change(self, part: &str) -> Result<Self, CpuError<'_>> {
+        if part.is_empty() {
+            return Err(CpuError::EmptyPart);
+        }
         if let Some(name) = part.strip_prefix('+') {
             return Ok(self.with(find_feature(name)?, true));
         }

@@ -165,6 +165,11 @@ fn what_is_not_understood_is_named() {
     let version = CpuError::UnknownVersion { name: "EPYC-Rome-v9", newest: 5 };
     assert_eq!(Cpu::model("EPYC-Rome-v9"), Err(version));
     assert_eq!(Cpu::model("Zen"), Err(CpuError::UnknownModel("Zen")));
+    for text in ["EPYC-Milan,", "EPYC-Milan,,+shstk", ","] {
+        let error = Cpu::parse(text).unwrap_err();
+        assert_eq!(error, CpuError::EmptyPart, "{text}");
+        assert_eq!(error.to_string(), "no feature or setting follows a comma");
+    }
     assert_eq!(Cpu::model("host"), Err(CpuError::AsksTheHost("host")));
 }
 
